@@ -1,0 +1,21 @@
+//! The contract between the request path and anything that can run a function.
+//!
+//! [`Driver`] makes a [`Program`] from a revision; [`Program::invoke`] answers one request. What a
+//! program may use of the node is handed to it as a [`Host`]: outbound calls, its log, key-value
+//! stores. Nothing here knows what a VM is made of, so WebAssembly, native sandboxes and microVMs
+//! fit alike, and the gateway, which depends on this crate only, cannot come to know either.
+//!
+//! There is no implementation here, and no admission, routing or timing of whole requests: those
+//! are the gateway's.
+
+mod body;
+mod host;
+mod invocation;
+mod program;
+
+pub use body::{Body, BodyError, empty_body, full_body};
+pub use host::{
+    Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError, OutboundTimeouts,
+};
+pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
+pub use program::{BoxFuture, Driver, LoadError, LoadRequest, Program, ProgramFacts};

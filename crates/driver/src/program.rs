@@ -1,0 +1,116 @@
+//! Making programs from revisions, and calling them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
+use http::Request;
+
+use crate::{Body, Host, Invocation, InvokeError, Reply};
+
+/// A future behind a pointer, so that contracts can be trait objects.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// One kind of VM.
+pub trait Driver: Send + Sync + 'static {
+    /// The kind, for display: `wasm`.
+    fn kind(&self) -> &'static str;
+
+    /// Checks and prepares a revision. Blocks for as long as a compiler needs: never call it on the request path.
+    ///
+    /// # Errors
+    /// Every way in which `source` is not a program this driver can run, by name.
+    fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError>;
+}
+
+/// A revision ready to be called.
+pub trait Program: Send + Sync + 'static {
+    /// Answers one request. The future ends when the head of the answer is there; the rest of the
+    /// guest's work happens while the body is polled. Dropping the future or the body stops the guest.
+    fn invoke(self: Arc<Self>, invocation: Invocation, request: Request<Body>)
+    -> BoxFuture<Result<Reply, InvokeError>>;
+
+    /// What is known of the program from loading it.
+    fn facts(&self) -> &ProgramFacts;
+}
+
+/// A revision to be loaded.
+pub struct LoadRequest<'a> {
+    /// Everything the user asked for.
+    pub spec: &'a FunctionSpec,
+    /// Which revision this is.
+    pub revision: RevisionNumber,
+    /// Digest of `source`.
+    pub digest: ComponentDigest,
+    /// The component's bytes.
+    pub source: &'a [u8],
+    /// What the program may use of the node.
+    pub host: Host,
+}
+
+/// What is known of a program from loading it, for display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramFacts {
+    /// The world it implements: `wasi:http/proxy@0.2` or `wasi:http/service@0.3`.
+    pub world: String,
+    /// Time the compiler needed, in milliseconds.
+    pub compile_ms: u64,
+    /// Size of the machine code and its data, in bytes.
+    pub code_bytes: u64,
+}
+
+/// Why a source is no program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The magic number is missing.
+    #[error("this is not a WebAssembly file: it does not start with the bytes `\\0asm`")]
+    NotWasm,
+    /// A core module instead of a component.
+    #[error(
+        "this is a core WebAssembly module, not a component; build for wasm32-wasip2 or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// Broken or cut off.
+    #[error("the component is malformed or cut off: {detail}")]
+    Malformed {
+        /// What the validator found.
+        detail: String,
+    },
+    /// Larger than a node accepts.
+    #[error("the component has {bytes} bytes, at most {max} are accepted")]
+    TooLarge {
+        /// Size found, in bytes.
+        bytes: usize,
+        /// Size accepted, in bytes.
+        max: usize,
+    },
+    /// It exports no HTTP handler.
+    #[error(
+        "the component exports no wasi:http handler (wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3); it exports: {exports}"
+    )]
+    WrongWorld {
+        /// Its exports, comma-separated, or `nothing`.
+        exports: String,
+    },
+    /// It imports something that this node does not offer.
+    #[error("the component imports `{import}`, which this node does not offer: {detail}")]
+    UnknownImport {
+        /// The import.
+        import: String,
+        /// What the linker said.
+        detail: String,
+    },
+    /// It needs more of something than a VM may have.
+    #[error("the component needs more than a VM may have: {detail}")]
+    OverLimits {
+        /// Which resource.
+        detail: String,
+    },
+    /// The compiler gave up.
+    #[error("compilation failed: {detail}")]
+    Compile {
+        /// What it said.
+        detail: String,
+    },
+}

@@ -1,0 +1,70 @@
+//! What is recorded of each invocation. No header values, bodies, query strings or client addresses.
+
+use std::sync::Arc;
+
+use forerun_types::{FunctionName, InvocationId, Outcome, RevisionNumber, ServePath, SpanId, TraceContext};
+
+/// One invocation, after its end.
+#[derive(Clone, Debug)]
+pub struct InvocationEvent {
+    /// Its id.
+    pub id: InvocationId,
+    /// When the request's head had been read, in microseconds since the Unix epoch.
+    pub started_unix_us: u64,
+    /// The function.
+    pub function: FunctionName,
+    /// The application of the function; empty if none.
+    pub app: Arc<str>,
+    /// The revision that served it.
+    pub revision: RevisionNumber,
+    /// What kind of request it was.
+    pub class: RequestClass,
+    /// Its own span.
+    pub trace: TraceContext,
+    /// The caller's span, when a `traceparent` came in or a function of the node called.
+    pub parent_span: Option<SpanId>,
+    /// The calling function of this node, if one called.
+    pub caller: Option<FunctionName>,
+    /// Which rung served it.
+    pub serve_path: ServePath,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Status code sent.
+    pub status: u16,
+    /// Where the time went.
+    pub phases: Phases,
+    /// Time the guest held a thread, in microseconds: an upper bound of its CPU time.
+    pub busy_us: u64,
+    /// Most linear memory the VM had, in bytes.
+    pub memory_bytes_peak: u64,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the response's body.
+    pub bytes_out: u64,
+}
+
+/// Requests that are likely to run the same code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestClass {
+    /// `GET`, `POST`, ...; methods outside RFC 9110 and `PATCH` are `OTHER`.
+    pub method: &'static str,
+    /// The route pattern that matched, or `internal` for calls by name.
+    pub route: Arc<str>,
+    /// Request body size as the position of its highest bit: 0 for none, n for sizes in `[2^(n-1), 2^n)`.
+    pub size_bucket: u8,
+}
+
+/// Microseconds since the request's head had been read, at the end of each phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// The function was known.
+    pub routed_us: u64,
+    /// The request was let in; the difference to `routed_us` is time in the queue.
+    pub admitted_us: u64,
+    /// A VM was ready to be entered.
+    pub deployed_us: u64,
+    /// The head of the response was there.
+    pub first_byte_us: u64,
+    /// The last byte was handed over and the VM had finished.
+    pub total_us: u64,
+}

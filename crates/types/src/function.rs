@@ -1,0 +1,255 @@
+//! What a user asks for when deploying a function: everything about it but the component's bytes.
+//!
+//! A revision is a component digest and one of these; it never changes once made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{self, FunctionLimits};
+use crate::{FunctionName, OutboundHost, RoutePattern};
+
+/// Number of a revision of one function: 1, 2, 3, ... in order of deployment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RevisionNumber(pub u32);
+
+impl fmt::Display for RevisionNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A function as its manifest describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionSpec {
+    /// Unique on the node.
+    pub name: FunctionName,
+    /// The application it belongs to, for display and for grouping in predictions; empty if none.
+    #[serde(default)]
+    pub app: String,
+    /// Where it answers from outside. Without any, only other functions and `invoke` reach it.
+    #[serde(default)]
+    pub routes: Vec<RoutePattern>,
+    /// `wasi:cli/environment`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// `wasi:config/store`.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Hosts beyond the node it may call; functions of the node need no entry.
+    #[serde(default)]
+    pub allowed_outbound_hosts: Vec<OutboundHost>,
+    /// `wasi:keyvalue` stores it may open, by name.
+    #[serde(default)]
+    pub key_value_stores: Vec<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: FunctionLimits,
+    /// Whether a VM serves one request or several.
+    #[serde(default)]
+    pub reuse: ReusePolicy,
+    /// Requests that may be sent to a VM to warm it up.
+    #[serde(default)]
+    pub warm_up: Vec<WarmUpRequest>,
+}
+
+/// How many requests one VM serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ReusePolicy {
+    /// A fresh VM for each request: nothing of one request can reach another.
+    #[default]
+    Fresh,
+    /// One VM serves requests one after the other; module state survives from one to the next.
+    Reuse {
+        /// Requests after which the VM is retired.
+        requests_max: u32,
+        /// Idle time after which it is retired.
+        idle_ms: u64,
+    },
+}
+
+/// A request that exercises a function without doing harm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUpRequest {
+    /// `GET`, `POST`, ...
+    #[serde(default = "get")]
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// Body, as text.
+    #[serde(default)]
+    pub body: String,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// Why a specification is refused although each field is well formed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A number outside its range.
+    #[error("`{field}` is {value}, which is not between {min} and {max}")]
+    OutOfRange {
+        /// Field, as the manifest writes it.
+        field: &'static str,
+        /// Value found.
+        value: u64,
+        /// Smallest value allowed.
+        min: u64,
+        /// Largest value allowed.
+        max: u64,
+    },
+    /// More entries than allowed.
+    #[error("`{field}` has {count} entries, at most {max} are allowed")]
+    TooMany {
+        /// Field, as the manifest writes it.
+        field: &'static str,
+        /// Entries found.
+        count: usize,
+        /// Entries allowed.
+        max: usize,
+    },
+    /// A variable's name or value is empty, too long, or holds a zero byte or `=` in its name.
+    #[error("`{field}.{name}` is not a usable variable: names are not empty and without `=`, at most {max} bytes")]
+    BadVariable {
+        /// `environment` or `config`.
+        field: &'static str,
+        /// The variable's name, shortened.
+        name: String,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The same route twice in one function.
+    #[error("route `{route}` is listed twice")]
+    RouteTwice {
+        /// The route.
+        route: String,
+    },
+}
+
+impl FunctionSpec {
+    /// A specification with nothing but a name; the rest at its defaults.
+    pub fn named(name: FunctionName) -> Self {
+        Self {
+            name,
+            app: String::new(),
+            routes: Vec::new(),
+            environment: BTreeMap::new(),
+            config: BTreeMap::new(),
+            allowed_outbound_hosts: Vec::new(),
+            key_value_stores: Vec::new(),
+            limits: FunctionLimits::default(),
+            reuse: ReusePolicy::default(),
+            warm_up: Vec::new(),
+        }
+    }
+
+    /// Checks what the types alone do not: ranges and counts.
+    ///
+    /// # Errors
+    /// The first violation found, by name.
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.check_ranges()?;
+        count("routes", self.routes.len(), limits::ROUTES_MAX)?;
+        count("allowed_outbound_hosts", self.allowed_outbound_hosts.len(), limits::VARIABLES_MAX)?;
+        count("key_value_stores", self.key_value_stores.len(), limits::VARIABLES_MAX)?;
+        count("warm_up", self.warm_up.len(), limits::ROUTES_MAX)?;
+        variables("environment", &self.environment)?;
+        variables("config", &self.config)?;
+        for (index, route) in self.routes.iter().enumerate() {
+            if self.routes[..index].contains(route) {
+                return Err(SpecError::RouteTwice { route: route.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), SpecError> {
+        let FunctionLimits {
+            memory_bytes,
+            timeout_ms,
+            concurrency_max,
+            queue_max,
+            queue_timeout_ms,
+            request_body_bytes_max: _,
+            response_body_bytes_max,
+        } = self.limits;
+        range("limits.memory_bytes", memory_bytes, limits::MEMORY_BYTES_MIN, limits::MEMORY_BYTES_MAX)?;
+        range("limits.timeout_ms", timeout_ms, 1, limits::TIMEOUT_MS_MAX)?;
+        range("limits.concurrency_max", concurrency_max.into(), 1, 1 << 20)?;
+        range("limits.queue_max", queue_max.into(), 0, 1 << 20)?;
+        range("limits.queue_timeout_ms", queue_timeout_ms, 0, limits::TIMEOUT_MS_MAX)?;
+        range("limits.response_body_bytes_max", response_body_bytes_max, 1, u64::MAX)?;
+        match self.reuse {
+            ReusePolicy::Fresh => Ok(()),
+            ReusePolicy::Reuse { requests_max, idle_ms } => {
+                range("reuse.requests_max", requests_max.into(), 1, u32::MAX.into())?;
+                range("reuse.idle_ms", idle_ms, 1, limits::TIMEOUT_MS_MAX)
+            }
+        }
+    }
+}
+
+fn range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), SpecError> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(SpecError::OutOfRange { field, value, min, max }) }
+}
+
+fn count(field: &'static str, count: usize, max: usize) -> Result<(), SpecError> {
+    if count <= max { Ok(()) } else { Err(SpecError::TooMany { field, count, max }) }
+}
+
+fn variables(field: &'static str, variables: &BTreeMap<String, String>) -> Result<(), SpecError> {
+    count(field, variables.len(), limits::VARIABLES_MAX)?;
+    let max = limits::VARIABLE_BYTES_MAX;
+    let usable = |name: &str, value: &str| {
+        !name.is_empty()
+            && !name.contains(['=', '\0'])
+            && !value.contains('\0')
+            && name.len() <= max
+            && value.len() <= max
+    };
+    match variables.iter().find(|(name, value)| !usable(name, value)) {
+        None => Ok(()),
+        Some((name, _)) => Err(SpecError::BadVariable { field, name: name.chars().take(40).collect(), max }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> FunctionSpec {
+        FunctionSpec::named("cart".parse().unwrap())
+    }
+
+    #[test]
+    fn defaults_are_valid_and_survive_json_like_formats() {
+        assert_eq!(spec().check(), Ok(()));
+    }
+
+    #[test]
+    fn refuses_out_of_range_by_field() {
+        let mut tiny = spec();
+        tiny.limits.memory_bytes = 1;
+        assert!(matches!(tiny.check(), Err(SpecError::OutOfRange { field: "limits.memory_bytes", .. })));
+        let mut never = spec();
+        never.reuse = ReusePolicy::Reuse { requests_max: 0, idle_ms: 1 };
+        assert!(matches!(never.check(), Err(SpecError::OutOfRange { field: "reuse.requests_max", .. })));
+    }
+
+    #[test]
+    fn refuses_bad_variables_and_double_routes() {
+        let mut bad = spec();
+        bad.environment.insert("A=B".into(), "x".into());
+        assert!(matches!(bad.check(), Err(SpecError::BadVariable { .. })));
+        let mut twice = spec();
+        twice.routes = vec!["/a".parse().unwrap(), "/a".parse().unwrap()];
+        assert_eq!(twice.check(), Err(SpecError::RouteTwice { route: "/a".into() }));
+    }
+}

@@ -1,0 +1,22 @@
+//! The words every other crate shares: ids, routes, specifications, limits, serve paths and trace context.
+//!
+//! Plain data and parsing of small strings. There is no I/O, no async and no clock here, and no
+//! dependency on any other crate of the workspace.
+
+pub mod digest;
+pub mod function;
+pub mod limits;
+pub mod name;
+pub mod outbound;
+pub mod route;
+pub mod serve_path;
+pub mod trace;
+
+pub use digest::{ComponentDigest, DigestError};
+pub use function::{FunctionSpec, ReusePolicy, RevisionNumber, SpecError, WarmUpRequest};
+pub use limits::FunctionLimits;
+pub use name::{FunctionName, NameError};
+pub use outbound::{OutboundHost, OutboundHostError};
+pub use route::{PathPattern, RouteError, RoutePattern};
+pub use serve_path::{GenericReason, Outcome, ServePath};
+pub use trace::{InvocationId, SpanId, TraceContext, TraceId, TraceParentError};

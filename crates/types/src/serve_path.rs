@@ -1,0 +1,131 @@
+//! How a request was served and how it ended: closed lists, each with a stable label for metrics and a line for people.
+
+use std::fmt;
+
+/// Which rung of the ladder of readiness served a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ServePath {
+    /// A VM already at work on earlier requests of this function served it (reuse policy).
+    Reused,
+    /// Standard initialization.
+    Generic(GenericReason),
+}
+
+/// Why a request was served by standard initialization.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum GenericReason {
+    /// No specialized image of this revision exists.
+    NoImage,
+    /// Specialization is switched off, for the node or for this function.
+    Disabled,
+}
+
+impl ServePath {
+    /// Every value, in order; for metrics that must exist before the first request.
+    pub const ALL: [Self; 3] =
+        [Self::Reused, Self::Generic(GenericReason::NoImage), Self::Generic(GenericReason::Disabled)];
+
+    /// Stable label: metrics, `Server-Timing`, logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Reused => "reused",
+            Self::Generic(GenericReason::NoImage) => "generic-no-image",
+            Self::Generic(GenericReason::Disabled) => "generic-disabled",
+        }
+    }
+
+    /// One line for people.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Reused => "served by a VM kept from an earlier request, as the function's reuse policy asks",
+            Self::Generic(GenericReason::NoImage) => {
+                "standard initialization: no specialized image of this revision exists"
+            }
+            Self::Generic(GenericReason::Disabled) => "standard initialization: specialization is switched off",
+        }
+    }
+}
+
+impl fmt::Display for ServePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The response was delivered whole.
+    Ok,
+    /// The guest trapped: unreachable, out of bounds, stack overflow, or an exit before a response.
+    Trap,
+    /// The guest used more time than allowed.
+    Timeout,
+    /// The guest wanted more memory than allowed and failed.
+    OutOfMemory,
+    /// The guest returned without setting a response.
+    NoResponse,
+    /// The guest answered with a `wasi:http` error code or an invalid response.
+    GuestError,
+    /// The response body was longer than allowed.
+    ResponseTooLarge,
+    /// The client left before the end; the guest was stopped.
+    ClientGone,
+    /// The VM could not be made: no free slot, or instantiation failed.
+    NoVm,
+    /// Refused before any VM: queue full or waited too long.
+    Rejected,
+}
+
+impl Outcome {
+    /// Every value, in order; for metrics that must exist before the first request.
+    pub const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::Trap,
+        Self::Timeout,
+        Self::OutOfMemory,
+        Self::NoResponse,
+        Self::GuestError,
+        Self::ResponseTooLarge,
+        Self::ClientGone,
+        Self::NoVm,
+        Self::Rejected,
+    ];
+
+    /// Stable label: metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::OutOfMemory => "out_of_memory",
+            Self::NoResponse => "no_response",
+            Self::GuestError => "guest_error",
+            Self::ResponseTooLarge => "response_too_large",
+            Self::ClientGone => "client_gone",
+            Self::NoVm => "no_vm",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct() {
+        let mut labels: Vec<_> = Outcome::ALL.map(Outcome::label).into();
+        labels.extend(ServePath::ALL.map(ServePath::label));
+        let count = labels.len();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), count);
+    }
+}
