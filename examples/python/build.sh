@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds dist/app.wasm (about 18 MB, not committed) from app/*.py. Needs Python
+# Builds dist/app.wasm (about 20 MB, not committed) from app/*.py. Needs Python
 # 3.10 or newer; the compiler comes from PyPI into a folder outside the sources.
 #
 #   build.sh [output.wasm]
