@@ -1,0 +1,449 @@
+//! `wasi:keyvalue` stores in one SQLite file: bounded, shared by the functions that list the same store.
+//!
+//! Which function may open which store is checked by the driver, which knows the manifest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use forerun_driver::{KeyValueError, KeyValues};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::database::{self, DatabaseKind, Durability};
+use crate::directory::DataDirectory;
+use crate::error::{OpenError, StorageError, from_sqlite};
+
+const KIND: DatabaseKind = DatabaseKind {
+    file_name: "keyvalues.db",
+    application_id: u32::from_be_bytes(*b"FRkv"),
+    migrations: &[FORMAT_1],
+    // Guests write on the request path: a sync per write would cost them milliseconds each.
+    durability: Durability::Checkpoints,
+};
+
+const FORMAT_1: &str = "
+    CREATE TABLE stores (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE pairs (
+        store INTEGER NOT NULL REFERENCES stores (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (store, key)
+    ) STRICT;
+";
+
+/// How large things may get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValueLimits {
+    /// Name of a store. Default 128 bytes.
+    pub store_name_bytes_max: usize,
+    /// One key. Default 1 KiB: keys are compared and listed, not read.
+    pub key_bytes_max: usize,
+    /// One value. Default 4 MiB: larger ones belong into an object store.
+    pub value_bytes_max: usize,
+    /// Keys and values of one store together. Default 1 GiB, so that one application cannot fill the disk.
+    pub store_bytes_max: u64,
+    /// Pairs or keys of one call. Default 1000.
+    pub batch_max: usize,
+    /// Keys of one page of a list. Default 1000.
+    pub page_keys: u32,
+}
+
+impl Default for KeyValueLimits {
+    fn default() -> Self {
+        Self {
+            store_name_bytes_max: 128,
+            key_bytes_max: 1 << 10,
+            value_bytes_max: 4 << 20,
+            store_bytes_max: 1 << 30,
+            batch_max: 1000,
+            page_keys: 1000,
+        }
+    }
+}
+
+/// The key-value stores of one node. Writers wait for each other; readers do not wait for writers.
+pub struct SqliteKeyValues {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    limits: KeyValueLimits,
+    file: PathBuf,
+    /// The data directory stays ours for as long as its database is open.
+    _directory: Arc<DataDirectory>,
+}
+
+impl SqliteKeyValues {
+    pub(crate) fn open(directory: Arc<DataDirectory>, limits: KeyValueLimits) -> Result<Self, OpenError> {
+        let writer = database::open(directory.path(), &KIND)?;
+        let reader = database::open_again(directory.path(), &KIND)?;
+        let file = database::file(directory.path(), &KIND);
+        let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
+        Ok(Self { writer, reader, limits, file, _directory: directory })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, KeyValueError> {
+        read(&self.reader.lock()).map_err(|error| storage(&from_sqlite(&error, "reading key values", &self.file)))
+    }
+
+    /// Runs `change` in a transaction on the store named `store`; an error of any kind undoes it.
+    fn change<T>(
+        &self,
+        store: &str,
+        change: impl FnOnce(&Connection, i64) -> Result<T, Refusal>,
+    ) -> Result<T, KeyValueError> {
+        self.check_store(store)?;
+        let mut writer = self.writer.lock();
+        let changed = change_in_transaction(&mut writer, store, self.limits.store_bytes_max, change);
+        changed.map_err(|refusal| match refusal {
+            Refusal::Named(error) => error,
+            Refusal::Sqlite(error) => storage(&from_sqlite(&error, "writing key values", &self.file)),
+        })
+    }
+
+    fn check_store(&self, store: &str) -> Result<(), KeyValueError> {
+        within("the store's name", store.len(), self.limits.store_name_bytes_max)
+    }
+
+    fn check_key(&self, key: &str) -> Result<(), KeyValueError> {
+        within("a key", key.len(), self.limits.key_bytes_max)
+    }
+}
+
+/// Why a transaction is undone.
+enum Refusal {
+    Named(KeyValueError),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl KeyValues for SqliteKeyValues {
+    fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        self.check_store(store)?;
+        self.check_key(key)?;
+        self.read(|reader| {
+            reader
+                .prepare_cached(
+                    "SELECT value FROM pairs JOIN stores ON stores.id = pairs.store
+                     WHERE stores.name = ?1 AND pairs.key = ?2",
+                )?
+                .query_row([store, key], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    fn set_many(&self, store: &str, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        within_count(pairs.len(), self.limits.batch_max)?;
+        for (key, value) in pairs {
+            self.check_key(key)?;
+            within("a value", value.len(), self.limits.value_bytes_max)?;
+        }
+        self.change(store, |writer, store| {
+            for (key, value) in pairs {
+                put(writer, store, key, value)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn delete_many(&self, store: &str, keys: &[String]) -> Result<(), KeyValueError> {
+        within_count(keys.len(), self.limits.batch_max)?;
+        self.change(store, |writer, store| {
+            for key in keys {
+                delete(writer, store, key)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn list_keys(&self, store: &str, after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+        self.check_store(store)?;
+        let page_keys = self.limits.page_keys.max(1);
+        self.read(|reader| {
+            // The smallest text is the empty one, which may itself be a key: hence the two conditions.
+            reader
+                .prepare_cached(
+                    "SELECT pairs.key FROM pairs JOIN stores ON stores.id = pairs.store
+                     WHERE stores.name = ?1 AND pairs.key >= ?2 AND (?3 OR pairs.key > ?2)
+                     ORDER BY pairs.key LIMIT ?4",
+                )?
+                .query_map(params![store, after.unwrap_or(""), after.is_none(), page_keys], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    fn increment(&self, store: &str, key: &str, delta: u64) -> Result<u64, KeyValueError> {
+        self.check_key(key)?;
+        self.change(store, |writer, store| {
+            let current = value(writer, store, key)?.map_or(Some(0), |value| number(&value));
+            let sum = current.and_then(|current| current.checked_add(delta));
+            let sum = sum.ok_or(Refusal::Named(KeyValueError::NotANumber))?;
+            put(writer, store, key, sum.to_string().as_bytes())?;
+            Ok(sum)
+        })
+    }
+}
+
+fn change_in_transaction<T>(
+    writer: &mut Connection,
+    store: &str,
+    bytes_max: u64,
+    change: impl FnOnce(&Connection, i64) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction
+        .prepare_cached("INSERT INTO stores (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
+        .execute([store])?;
+    let id = transaction
+        .prepare_cached("SELECT id FROM stores WHERE name = ?1")?
+        .query_row([store], |row| row.get::<_, i64>(0))?;
+    let done = change(&transaction, id)?;
+    let bytes: i64 =
+        transaction.prepare_cached("SELECT bytes FROM stores WHERE id = ?1")?.query_row([id], |row| row.get(0))?;
+    if u64::try_from(bytes).unwrap_or(0) > bytes_max {
+        let detail = format!("the store would have {bytes} bytes, at most {bytes_max} are allowed");
+        return Err(Refusal::Named(KeyValueError::OverLimits { detail }));
+    }
+    transaction.commit()?;
+    Ok(done)
+}
+
+fn put(writer: &Connection, store: i64, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    delete(writer, store, key)?;
+    writer
+        .prepare_cached("INSERT INTO pairs (store, key, value) VALUES (?1, ?2, ?3)")?
+        .execute(params![store, key, value])?;
+    account(writer, store, pair_bytes(key, value.len()))
+}
+
+fn delete(writer: &Connection, store: i64, key: &str) -> rusqlite::Result<()> {
+    let gone = writer
+        .prepare_cached("DELETE FROM pairs WHERE store = ?1 AND key = ?2 RETURNING length(value)")?
+        .query_row(params![store, key], |row| row.get::<_, u32>(0))
+        .optional()?;
+    match gone {
+        Some(value_bytes) => account(writer, store, -pair_bytes(key, value_bytes as usize)),
+        None => Ok(()),
+    }
+}
+
+fn value(writer: &Connection, store: i64, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    writer
+        .prepare_cached("SELECT value FROM pairs WHERE store = ?1 AND key = ?2")?
+        .query_row(params![store, key], |row| row.get(0))
+        .optional()
+}
+
+fn account(writer: &Connection, store: i64, bytes: i64) -> rusqlite::Result<()> {
+    writer
+        .prepare_cached("UPDATE stores SET bytes = bytes + ?2 WHERE id = ?1")?
+        .execute(params![store, bytes])
+        .map(drop)
+}
+
+/// What a pair counts for: its own bytes. Keys and values are bounded far below 2^62.
+fn pair_bytes(key: &str, value_bytes: usize) -> i64 {
+    i64::try_from(key.len() + value_bytes).unwrap_or(i64::MAX / 2)
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    let digits_only = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| digits_only)?.parse().ok()
+}
+
+fn within(what: &str, bytes: usize, max: usize) -> Result<(), KeyValueError> {
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(KeyValueError::OverLimits { detail: format!("{what} has {bytes} bytes, at most {max} are allowed") })
+}
+
+fn within_count(count: usize, max: usize) -> Result<(), KeyValueError> {
+    if count <= max {
+        return Ok(());
+    }
+    Err(KeyValueError::OverLimits { detail: format!("{count} entries in one call, at most {max} are allowed") })
+}
+
+fn storage(error: &StorageError) -> KeyValueError {
+    KeyValueError::Storage { detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn open(limits: KeyValueLimits) -> (tempfile::TempDir, SqliteKeyValues) {
+        let directory = tempfile::tempdir().unwrap();
+        let data = Arc::new(DataDirectory::open(directory.path()).unwrap());
+        (directory, SqliteKeyValues::open(data, limits).unwrap())
+    }
+
+    fn tiny() -> KeyValueLimits {
+        KeyValueLimits {
+            key_bytes_max: 4,
+            value_bytes_max: 40,
+            store_bytes_max: 100,
+            batch_max: 3,
+            ..Default::default()
+        }
+    }
+
+    fn pair(key: &str, value: &str) -> (String, Vec<u8>) {
+        (key.to_owned(), value.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn keeps_stores_apart_and_survives_a_restart() {
+        let (directory, key_values) = open(KeyValueLimits::default());
+        key_values.set_many("a", &[pair("k", "1"), pair("", "empty key")]).unwrap();
+        key_values.set_many("b", &[pair("k", "2")]).unwrap();
+        drop(key_values);
+        let data = Arc::new(DataDirectory::open(directory.path()).unwrap());
+        let key_values = SqliteKeyValues::open(data, KeyValueLimits::default()).unwrap();
+        assert_eq!(key_values.get("a", "k").unwrap().unwrap(), b"1");
+        assert_eq!(key_values.get("b", "k").unwrap().unwrap(), b"2");
+        assert_eq!(key_values.get("a", "absent"), Ok(None));
+        assert_eq!(key_values.get("absent", "k"), Ok(None));
+        assert_eq!(key_values.list_keys("a", None).unwrap(), ["", "k"]);
+        key_values.delete_many("a", &["k".into(), "absent".into()]).unwrap();
+        assert_eq!(key_values.list_keys("a", None).unwrap(), [""]);
+    }
+
+    #[test]
+    fn refuses_what_is_too_large_and_changes_nothing() {
+        let (_directory, key_values) = open(tiny());
+        let over = |result: Result<(), KeyValueError>| assert!(matches!(result, Err(KeyValueError::OverLimits { .. })));
+        over(key_values.set_many("s", &[pair("a", "1"), pair("abcde", "1")]));
+        over(key_values.set_many("s", &[pair("a", &"x".repeat(41))]));
+        over(key_values.set_many("s", &[pair("a", ""), pair("b", ""), pair("c", ""), pair("d", "")]));
+        over(key_values.set_many("s", &["a", "b", "c"].map(|key| pair(key, &"x".repeat(40)))));
+        over(key_values.set_many(&"s".repeat(129), &[]));
+        over(key_values.get("s", "abcde").map(drop));
+        assert_eq!(key_values.list_keys("s", None).unwrap(), [""; 0]);
+        // What is overwritten or deleted gives its room back.
+        for _ in 0..5 {
+            key_values.set_many("s", &["a", "b"].map(|key| pair(key, &"x".repeat(40)))).unwrap();
+        }
+        key_values.delete_many("s", &["a".into()]).unwrap();
+        key_values.set_many("s", &[pair("c", &"x".repeat(40))]).unwrap();
+    }
+
+    #[test]
+    fn lists_in_pages() {
+        let (_directory, key_values) = open(KeyValueLimits { page_keys: 2, ..Default::default() });
+        let keys = ["", "a", "b", "ä", "b\0"];
+        key_values.set_many("s", &keys.map(|key| pair(key, "x"))).unwrap();
+        let (mut listed, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = key_values.list_keys("s", after.as_deref()).unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            listed.extend(page);
+        }
+        assert_eq!(listed, ["", "a", "b", "b\0", "ä"]);
+    }
+
+    #[test]
+    fn increments_numbers_only_and_loses_no_step() {
+        let (_directory, key_values) = open(KeyValueLimits::default());
+        assert_eq!(key_values.increment("s", "n", 2), Ok(2));
+        key_values.set_many("s", &[pair("text", "+1"), pair("none", ""), pair("max", &u64::MAX.to_string())]).unwrap();
+        for key in ["text", "none", "max"] {
+            assert_eq!(key_values.increment("s", key, 1), Err(KeyValueError::NotANumber));
+        }
+        assert_eq!(key_values.increment("s", "max", 0), Ok(u64::MAX));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        key_values.increment("s", "n", 1).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(key_values.get("s", "n").unwrap().unwrap(), b"102");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Set(Vec<(String, Vec<u8>)>),
+        Delete(Vec<String>),
+        Increment(String, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let key = || "[a-c]{0,5}";
+        let value = || prop_oneof![proptest::collection::vec(any::<u8>(), 0..45), Just(b"41".to_vec())];
+        prop_oneof![
+            proptest::collection::vec((key(), value()), 0..4).prop_map(Step::Set),
+            proptest::collection::vec(key(), 0..4).prop_map(Step::Delete),
+            (key(), 0..3u64).prop_map(|(key, delta)| Step::Increment(key, delta)),
+        ]
+    }
+
+    type Model = BTreeMap<String, Vec<u8>>;
+
+    /// The model after `step`, or nothing if the step must be refused.
+    fn expected(model: &Model, step: &Step, limits: &KeyValueLimits) -> Option<Model> {
+        let mut next = model.clone();
+        match step {
+            Step::Set(pairs) => next.extend(pairs.iter().cloned()),
+            Step::Delete(keys) => keys.iter().for_each(|key| drop(next.remove(key))),
+            Step::Increment(key, delta) => {
+                let current = next.get(key).map_or(Some(0), |value| number(value))?;
+                next.insert(key.clone(), (current + delta).to_string().into_bytes());
+            }
+        }
+        let touched: Vec<&String> = match step {
+            Step::Set(pairs) => pairs.iter().map(|(key, _)| key).collect(),
+            Step::Delete(_) => Vec::new(),
+            Step::Increment(key, _) => vec![key],
+        };
+        let values_fit = match step {
+            Step::Set(pairs) => {
+                pairs.len() <= limits.batch_max && pairs.iter().all(|(_, value)| value.len() <= limits.value_bytes_max)
+            }
+            Step::Delete(keys) => keys.len() <= limits.batch_max,
+            Step::Increment(..) => true,
+        };
+        let bytes: usize = next.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let keys_fit = touched.iter().all(|key| key.len() <= limits.key_bytes_max);
+        (values_fit && keys_fit && bytes as u64 <= limits.store_bytes_max).then_some(next)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn behaves_as_a_map(steps in proptest::collection::vec(step(), 1..30)) {
+            let (_directory, key_values) = open(tiny());
+            let mut model = Model::new();
+            for step in &steps {
+                let result = match step {
+                    Step::Set(pairs) => key_values.set_many("s", pairs),
+                    Step::Delete(keys) => key_values.delete_many("s", keys),
+                    Step::Increment(key, delta) => key_values.increment("s", key, *delta).map(drop),
+                };
+                let next = expected(&model, step, &tiny());
+                prop_assert_eq!(result.is_ok(), next.is_some(), "{:?} {:?}", step, result);
+                model = next.unwrap_or(model);
+                prop_assert_eq!(key_values.list_keys("s", None).unwrap(), model.keys().cloned().collect::<Vec<_>>());
+                for (key, value) in &model {
+                    let stored = key_values.get("s", key).unwrap();
+                    prop_assert_eq!(stored.as_ref(), Some(value));
+                }
+            }
+        }
+    }
+}
