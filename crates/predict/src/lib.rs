@@ -1,0 +1,10 @@
+//! The prediction engine: events in; forecasts, profiles and decisions out.
+//!
+//! Pure and deterministic: there is no clock, no randomness, no I/O and no thread in here. Time is part of each event;
+//! the seed of the networks is a setting. The same events give the same bytes of state on every machine.
+
+pub mod hash;
+pub mod numeric;
+pub mod plan;
+pub mod settings;
+pub mod timing;

@@ -1,0 +1,171 @@
+//! Deterministic arithmetic: logarithm, exponential, sigmoid and friends written out in plain `f32` operations.
+//!
+//! The standard library's transcendental functions come from the platform's maths library and may differ in the last
+//! bit between machines; these do not, because IEEE 754 fixes every operation used here and the compiler neither
+//! reorders nor fuses them. They are also free of branches, so the compiler can vectorise loops over them.
+//! They do not handle NaN: every caller clamps its input to a finite range first.
+
+/// Smallest probability or hazard an expert may state; keeps every logarithm finite.
+pub const PROBABILITY_MIN: f32 = 1e-6;
+/// Largest hazard an expert may state. One in a thousand is left for "not now" because an expert that says "certainly"
+/// and errs once would cost the mixture an unbounded loss.
+pub const HAZARD_MAX: f32 = 1.0 - 1e-3;
+
+/// Natural logarithm of a positive normal number (relative error below 2e-7).
+///
+/// The reduction and the polynomial are those of FreeBSD's `e_logf.c`.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let shifted = bits.wrapping_sub(0x3f35_04f3);
+    let exponent = (shifted as i32) >> 23;
+    let mantissa = f32::from_bits(bits.wrapping_sub((exponent << 23) as u32));
+    let f = mantissa - 1.0;
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let w = z * z;
+    let odd = w * (0.400_009_72 + w * 0.242_790_79);
+    let even = z * (0.666_666_6 + w * 0.284_987_87);
+    let half_square = 0.5 * f * f;
+    s * (half_square + odd + even) - half_square + f + exponent as f32 * std::f32::consts::LN_2
+}
+
+/// `e` to the power of `x`, with `x` clamped to ±87 so that the result is finite and never zero
+/// (relative error below 2e-7; polynomial of the Cephes library).
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer without a branch or SSE4.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 87.0);
+    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let p = 1.987_569_2e-4;
+    let p = p * r + 1.398_2e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let p = p * r * r + r + 1.0;
+    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
+}
+
+/// Logistic function, `1 / (1 + e^-x)`.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// Hyperbolic tangent.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    2.0 * sigmoid(2.0 * x) - 1.0
+}
+
+/// Logit of a probability, the inverse of [`sigmoid`]; the input is clamped to what an expert may state.
+#[inline(always)]
+pub fn stretch(probability: f32) -> f32 {
+    let p = probability.clamp(PROBABILITY_MIN, HAZARD_MAX);
+    ln(p / (1.0 - p))
+}
+
+/// Dot product with eight running sums: a fixed order of additions that the compiler can still vectorise.
+#[inline]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; 8];
+    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for lane in 0..8 {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + tail
+}
+
+/// `y += a * x`, element by element.
+#[inline]
+pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
+    for (target, value) in y.iter_mut().zip(x) {
+        *target += a * value;
+    }
+}
+
+/// Packs a number into IEEE 754 half precision (round to nearest, saturating), for state kept per function.
+#[inline]
+pub fn to_half(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let sign = ((bits >> 16) & 0x8000) as u16;
+    let magnitude = bits & 0x7fff_ffff;
+    if magnitude >= 0x477f_f000 {
+        return sign | 0x7bff;
+    }
+    if magnitude < 0x3880_0000 {
+        // Below the smallest normal half: treated as zero. Network states that small carry nothing.
+        return sign;
+    }
+    let rounded = magnitude + 0x0fff + ((magnitude >> 13) & 1);
+    sign | ((rounded - 0x3800_0000) >> 13) as u16
+}
+
+/// Unpacks a number made by [`to_half`].
+#[inline]
+pub fn from_half(half: u16) -> f32 {
+    let sign = (u32::from(half) & 0x8000) << 16;
+    let magnitude = u32::from(half) & 0x7fff;
+    if magnitude < 0x0400 {
+        return f32::from_bits(sign);
+    }
+    f32::from_bits(sign | ((magnitude << 13) + 0x3800_0000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn logarithm_agrees_with_the_platform(x in 1e-30f32..1e30) {
+            let expected = f64::from(x).ln();
+            prop_assert!((f64::from(ln(x)) - expected).abs() <= 1e-6 * expected.abs().max(1.0));
+        }
+
+        #[test]
+        fn exponential_agrees_with_the_platform(x in -86f32..86.0) {
+            let expected = f64::from(x).exp();
+            prop_assert!((f64::from(exp(x)) - expected).abs() <= 2e-6 * expected);
+        }
+
+        #[test]
+        fn stretch_inverts_sigmoid(x in -6f32..6.0) {
+            prop_assert!((stretch(sigmoid(x)) - x).abs() < 1e-3);
+        }
+
+        #[test]
+        fn tanh_agrees_with_the_platform(x in -20f32..20.0) {
+            prop_assert!((f64::from(tanh(x)) - f64::from(x).tanh()).abs() < 1e-6);
+        }
+
+        #[test]
+        fn half_precision_keeps_three_digits(x in -1000f32..1000.0) {
+            let back = from_half(to_half(x));
+            prop_assert!((back - x).abs() <= x.abs() * 1e-3 + 1e-4, "{x} came back as {back}");
+        }
+    }
+
+    #[test]
+    fn extremes_stay_finite() {
+        for x in [f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, 0.0] {
+            assert!(exp(x).is_finite() && exp(x) > 0.0);
+            assert!(sigmoid(x).is_finite());
+            assert!(stretch(x).is_finite());
+            assert!(from_half(to_half(x)).is_finite());
+        }
+    }
+
+    #[test]
+    fn dot_counts_every_element() {
+        let ones = vec![1.0; 21];
+        assert_eq!(dot(&ones, &ones), 21.0);
+    }
+}

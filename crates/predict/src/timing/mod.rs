@@ -1,0 +1,256 @@
+//! *When*: the hazard of the next call of each function (or application), learnt on line.
+//!
+//! A call ends one idle time and starts the next. While a function is idle its segments of the time grid are crossed
+//! one by one, found by a queue of checks; crossing a segment teaches the mixture and the pooled tables that nothing
+//! happened there. A call teaches them that something did. [`TimingModel::forecast`] then states the hazard of every
+//! bin ahead. Indices are dense and given by the caller; time never runs backwards in here (the caller clamps it).
+
+pub mod bins;
+pub mod experts;
+pub mod forecast;
+pub mod history;
+pub mod mixer;
+pub mod points;
+pub mod pooled;
+pub mod queue;
+pub mod sketch;
+
+use crate::numeric;
+use crate::settings::ExpertFamilies;
+use bins::{LANES, Resolution, TimeBins};
+use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS, View};
+use forecast::{ExpertShare, Forecast};
+use history::History;
+use mixer::{Block, HazardMixer};
+use queue::CheckQueue;
+use serde::{Deserialize, Serialize};
+
+/// Survival below which a forecast stops: a call is then so certain to have happened that no plan depends on the rest.
+const SURVIVAL_MIN: f32 = 1e-4;
+
+/// The timing model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TimingModel {
+    #[serde(skip, default = "unset_bins")]
+    bins: TimeBins,
+    resolution: Resolution,
+    families: ExpertFamilies,
+    tables: ExpertTables,
+    mixer: HazardMixer,
+    histories: Vec<History>,
+    queue: CheckQueue,
+    cost: CodingCost,
+}
+
+/// What the mixture's statements have cost so far, in bits: the quality of the forecasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct CodingCost {
+    /// Idle times that ended.
+    pub idle_times: u64,
+    /// Sum of `-log2` of the probability given to what happened in each bin observed.
+    pub bits: f64,
+}
+
+fn unset_bins() -> TimeBins {
+    TimeBins::new(Resolution::Second)
+}
+
+impl TimingModel {
+    /// A model that has seen nothing.
+    pub fn new(resolution: Resolution, families: ExpertFamilies) -> Self {
+        let bins = TimeBins::new(resolution);
+        let active = TIMING_EXPERTS.map(|expert| expert.takes_part(families));
+        let mixer = HazardMixer::new(&active, bins.segments() * FIRST_CONTEXTS, bins.segments() * SECOND_CONTEXTS);
+        Self {
+            tables: ExpertTables::new(bins.len()),
+            mixer,
+            histories: Vec::new(),
+            queue: CheckQueue::default(),
+            cost: CodingCost::default(),
+            bins,
+            resolution,
+            families,
+        }
+    }
+
+    /// The time grid.
+    pub fn bins(&self) -> &TimeBins {
+        &self.bins
+    }
+
+    /// Number of functions known.
+    pub fn len(&self) -> usize {
+        self.histories.len()
+    }
+
+    /// Whether no function is known.
+    pub fn is_empty(&self) -> bool {
+        self.histories.is_empty()
+    }
+
+    /// History of a function, if it is known.
+    pub fn history(&self, index: u32) -> Option<&History> {
+        self.histories.get(index as usize)
+    }
+
+    /// Coding cost so far.
+    pub fn cost(&self) -> CodingCost {
+        self.cost
+    }
+
+    /// Adds a function whose first call is at `at_us`, and returns its index.
+    pub fn add(&mut self, at_us: u64, count: u32) -> u32 {
+        let index = self.histories.len() as u32;
+        self.histories.push(History::first(at_us, count));
+        self.schedule(index);
+        index
+    }
+
+    /// Records a call of a known function. `at_us` must not be before any time seen earlier.
+    pub fn record(&mut self, index: u32, at_us: u64, count: u32) {
+        let Some(history) = self.histories.get(index as usize) else { return };
+        let idle_s = at_us.saturating_sub(history.last_us) as f32 * 1e-6;
+        let bin = self.bins.bin_of(idle_s);
+        self.observe(index, bin + 1, true);
+        self.histories[index as usize].record(at_us, idle_s, bin, count);
+        self.schedule(index);
+    }
+
+    /// Learns from the idle times that crossed a segment by `now_us`.
+    pub fn advance(&mut self, now_us: u64) {
+        loop {
+            let due = self.queue.pop_due(now_us);
+            if due.is_empty() {
+                return;
+            }
+            for index in due {
+                self.check(index, now_us);
+            }
+        }
+    }
+
+    /// States the hazard of each bin of the present idle time, counted from the last call.
+    pub fn forecast(&self, index: u32, forecast: &mut Forecast) {
+        forecast.clear();
+        let Some(history) = self.histories.get(index as usize) else { return };
+        let view = View::new(history, &self.bins);
+        let mut logits = [[0.0; LANES]; EXPERTS];
+        let mut hazards = [0.0; LANES];
+        let mut survival = 1.0f32;
+        for segment in 0..self.bins.segments() {
+            let start = self.bins.segment_start(segment);
+            let width = self.bins.segment_start(segment + 1) - start;
+            self.tables.evaluate(&view, history, start, self.families, &mut logits);
+            self.mixer.mix(view.mix_context(segment, history), &logits, &mut hazards);
+            for hazard in &hazards[..width] {
+                survival *= 1.0 - hazard;
+                forecast.hazards.push(*hazard);
+            }
+            if survival < SURVIVAL_MIN {
+                return;
+            }
+        }
+    }
+
+    /// What each expert says of the bin that is most probable in `forecast`, with its weight: the reasons.
+    pub fn explain(&self, index: u32, bin: usize) -> Vec<ExpertShare> {
+        let Some(history) = self.histories.get(index as usize) else { return Vec::new() };
+        let view = View::new(history, &self.bins);
+        let segment = self.bins.segment_of(bin);
+        let start = self.bins.segment_start(segment);
+        let mut logits = [[0.0; LANES]; EXPERTS];
+        self.tables.evaluate(&view, history, start, self.families, &mut logits);
+        let weights = self.mixer.weights(view.mix_context(segment, history));
+        weights
+            .map(|(weight, expert)| ExpertShare {
+                expert: TIMING_EXPERTS[expert].name(),
+                weight,
+                stated: numeric::sigmoid(logits[expert][bin - start]),
+            })
+            .collect()
+    }
+
+    fn check(&mut self, index: u32, now_us: u64) {
+        let Some(history) = self.histories.get_mut(index as usize) else { return };
+        history.queued = false;
+        let idle_s = now_us.saturating_sub(history.last_us) as f32 * 1e-6;
+        let crossed = usize::from(history.crossed);
+        // Bins are known to be empty up to the one the idle time is in now; only whole segments are taken.
+        let segment = self.bins.segment_of(self.bins.bin_of(idle_s));
+        let end = self.bins.segment_start(segment);
+        if end > crossed {
+            self.observe(index, end, false);
+            self.histories[index as usize].crossed = end as u8;
+        }
+        self.schedule(index);
+    }
+
+    fn schedule(&mut self, index: u32) {
+        let history = &mut self.histories[index as usize];
+        let segment = self.bins.segment_of(usize::from(history.crossed));
+        if history.queued || segment + 1 == self.bins.segments() {
+            return;
+        }
+        let wait_s = self.bins.start_s(self.bins.segment_start(segment + 1));
+        let wait_us = (wait_s * 1e6) as u64;
+        history.queued = true;
+        self.queue.push(history.last_us.saturating_add(wait_us), wait_us, index);
+    }
+
+    /// Teaches that the idle time of `index` ran through the bins from where it was last looked at up to `end`, and,
+    /// if `ended`, that a call came in the bin before `end`.
+    fn observe(&mut self, index: u32, end: usize, ended: bool) {
+        let history = &self.histories[index as usize];
+        let crossed = usize::from(history.crossed).min(end);
+        let view = View::new(history, &self.bins);
+        let mut logits = [[0.0; LANES]; EXPERTS];
+        let mut hazards = [0.0; LANES];
+        let mut start = crossed;
+        while start < end {
+            let segment = self.bins.segment_of(start);
+            let width = self.bins.segment_start(segment + 1).min(end) - start;
+            self.tables.evaluate(&view, history, start, self.families, &mut logits);
+            let context = view.mix_context(segment, history);
+            self.mixer.mix(context, &logits, &mut hazards);
+            let hit = (ended && start + width == end).then_some(width - 1);
+            let errors = errors(&hazards, width, hit);
+            self.cost.add(&errors, width);
+            self.mixer.learn(context, &logits, &errors, width);
+            start += width;
+        }
+        self.cost.idle_times += u64::from(ended);
+        self.tables.record(&view, crossed..end, ended);
+    }
+}
+
+impl CodingCost {
+    fn add(&mut self, errors: &Block, width: usize) {
+        for error in &errors[..width] {
+            self.bits -= f64::from(numeric::ln(1.0 - error.abs())) * std::f64::consts::LOG2_E;
+        }
+    }
+}
+
+/// Outcome minus hazard for the lanes observed; zero for the rest.
+fn errors(hazards: &Block, width: usize, hit: Option<usize>) -> Block {
+    let mut errors = [0.0; LANES];
+    for lane in 0..width {
+        errors[lane] = -hazards[lane];
+    }
+    if let Some(lane) = hit {
+        errors[lane] = 1.0 - hazards[lane];
+    }
+    errors
+}
+
+impl TimingModel {
+    /// Makes restored state usable, or says that it is not sound.
+    pub(crate) fn after_restore(&mut self) -> bool {
+        self.bins = TimeBins::new(self.resolution);
+        let (bins, segments) = (self.bins.len(), self.bins.segments());
+        self.tables.is_sound(bins)
+            && self.mixer.is_sound(EXPERTS, segments * FIRST_CONTEXTS, segments * SECOND_CONTEXTS)
+            && self.queue.is_sound(self.histories.len())
+            && self.histories.iter().all(|history| history.is_sound(bins))
+    }
+}
