@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Rebuilds components/*.wasm from the sources beside this file.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+exec "$here/../build-rust.sh" "$here" storefront catalog cart checkout payment stock receipt
