@@ -3,7 +3,7 @@
 //!
 //! Keys are the formats' own; only values come here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use forerun_types::limits::FunctionLimits;
@@ -32,9 +32,9 @@ pub(crate) fn check_app_name(name: &At<String>, findings: &mut Findings) {
     }
 }
 
-/// Says what is wrong with the names of key-value stores, and returns them as they are.
+/// Says what is wrong with the names of key-value stores, and returns them sorted.
 pub(crate) fn store_names(names: Vec<At<String>>, findings: &mut Findings) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = BTreeSet::new();
     for At { value, span } in names {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if value.is_empty() || value.len() > STORE_NAME_CHARACTERS_MAX || !value.chars().all(plain) {
@@ -44,10 +44,10 @@ pub(crate) fn store_names(names: Vec<At<String>>, findings: &mut Findings) -> Ve
         } else if seen.contains(&value) {
             findings.warning(span, format_args!("the key-value store `{value}` is listed twice"));
         } else {
-            seen.push(value);
+            seen.insert(value);
         }
     }
-    seen
+    seen.into_iter().collect()
 }
 
 /// Where the component's file is; says so if it should be there and is not.

@@ -5,6 +5,7 @@
 //! those two modules gives it meaning. Everything wrong on the way is collected as [`Diagnostic`]s that point at a
 //! line, and drawn by `render`. Nothing is deployed or run here, and components are not looked into.
 
+mod build;
 mod diagnostic;
 mod document;
 mod error;

@@ -2,6 +2,7 @@
 //!
 //! Names them; looking at them over and over is the caller's.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::manifest::{Build, Manifest};
@@ -13,13 +14,8 @@ impl Manifest {
     /// The manifest and the components: when one of them changes, something has to be deployed again.
     /// A component that is not built yet is listed as well.
     pub fn watch_paths(&self) -> Vec<PathBuf> {
-        let mut paths = vec![self.path.clone()];
-        for function in &self.functions {
-            if !paths.contains(&function.source) {
-                paths.push(function.source.clone());
-            }
-        }
-        paths
+        let sources: BTreeSet<_> = self.functions.iter().map(|function| function.source.clone()).collect();
+        std::iter::once(self.path.clone()).chain(sources).collect()
     }
 }
 

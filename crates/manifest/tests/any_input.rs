@@ -6,7 +6,8 @@ use std::path::Path;
 use forerun_manifest::{LoadOptions, Manifest, Severity, SourceCheck};
 use proptest::prelude::*;
 
-const VALID: [&str; 2] = [include_str!("cases/full.toml"), include_str!("cases/bad-values.toml")];
+const FORERUN: [&str; 2] = [include_str!("cases/full.toml"), include_str!("cases/bad-values.toml")];
+const SPIN: [&str; 2] = [include_str!("cases/spin-shop.toml"), include_str!("cases/spin-refused.toml")];
 
 /// Pieces that are likely to matter when they stand in the wrong place.
 const PIECES: [&str; 14] =
@@ -16,8 +17,9 @@ fn holds_together(name: &str, text: &str) {
     let options = LoadOptions { sources: SourceCheck::Unchecked, ..LoadOptions::default() };
     let report = match Manifest::parse(Path::new(name), text, &options) {
         Ok(manifest) => {
-            let mut routes = BTreeSet::new();
+            let (mut routes, mut names) = (BTreeSet::new(), BTreeSet::new());
             for function in &manifest.functions {
+                assert!(names.insert(function.spec.name.clone()), "{} twice", function.spec.name);
                 assert_eq!(function.spec.check(), Ok(()));
                 assert_eq!(function.spec.app, manifest.app);
                 for route in &function.spec.routes {
@@ -72,7 +74,28 @@ proptest! {
     }
 
     #[test]
-    fn mutated_manifests(text in mutated(&VALID)) {
+    fn mutated_manifests(text in mutated(&FORERUN)) {
+        holds_together("forerun.toml", &text);
+    }
+
+    #[test]
+    fn mutated_spin_manifests(text in mutated(&SPIN)) {
+        holds_together("spin.toml", &text);
+    }
+}
+
+/// The work grows with the size of the manifest, not with its square: this test takes minutes if it does.
+#[test]
+fn thousands_of_small_parts_are_read() {
+    let head = "spin_manifest_version = 2\napplication.name = \"x\"\ntrigger.http = [\n";
+    let inline = "{route=\"/x\",component={source=\"x\"}},\n".repeat(8_000);
+    holds_together("spin.toml", &format!("{head}{inline}]"));
+    let unknown = "{route=\"/x\",component=\"x\"},\n".repeat(6_000);
+    let many: String = (0..6_000).map(|index| format!("component.c{index}.source=\"x\"\n")).collect();
+    holds_together("spin.toml", &format!("{head}{unknown}]\n{many}"));
+    let names = "\"a\",".repeat(60_000);
+    for key in ["routes", "key_value_stores", "allowed_outbound_hosts"] {
+        let text = format!("forerun = 1\napp.name = \"x\"\n[function.x]\nsource = \"x\"\n{key} = [{names}]");
         holds_together("forerun.toml", &text);
     }
 }

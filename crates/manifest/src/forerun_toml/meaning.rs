@@ -13,7 +13,7 @@ use super::raw::{self, ForerunToml};
 use crate::diagnostic::Findings;
 use crate::document::{Document, Typed};
 use crate::function::{Routes, check_app_name, check_spec, source_path, store_names, warn_of_parameter};
-use crate::manifest::{Build, Content, LoadOptions, ManifestFunction};
+use crate::manifest::{Content, LoadOptions, ManifestFunction};
 use crate::quantity::{Quantity, Unit};
 use crate::spanned::{At, Span, TextOr};
 
@@ -76,7 +76,7 @@ impl Reader<'_> {
     fn function(&mut self, name: &At<String>, table: raw::Function) -> Option<ManifestFunction> {
         let written = &name.value;
         let name: FunctionName = self.parse(name)?;
-        let build = table.build.map(|build| self.build(build));
+        let build = table.build.map(|build| build.meaning(self.folder, self.findings));
         let (source, digest) = self.source(table.source);
         let path =
             source_path(self.folder, &source.value, source.span, build.as_ref(), self.options.sources, self.findings);
@@ -120,22 +120,6 @@ impl Reader<'_> {
                 (path, digest)
             }
         }
-    }
-
-    fn build(&mut self, build: raw::BuildTable) -> Build {
-        let raw::BuildTable { command, workdir, watch } = build;
-        if command.value.0.iter().all(|command| command.trim().is_empty()) {
-            self.findings.error(command.span, "the build command is empty");
-        }
-        for pattern in &watch {
-            if let Err(error) = glob::Pattern::new(&pattern.value) {
-                let message = format!("`{}` is not a pattern of files: {}", pattern.value, error.msg);
-                self.findings.error(pattern.span.clone(), message);
-            }
-        }
-        let workdir = workdir.map_or_else(|| self.folder.to_owned(), |workdir| self.folder.join(workdir.value));
-        let watch = watch.into_iter().map(|pattern| pattern.value).collect();
-        Build { commands: command.value.0, workdir, watch }
     }
 
     fn reuse(&mut self, reuse: Option<At<TextOr<raw::Reuse>>>) -> ReusePolicy {

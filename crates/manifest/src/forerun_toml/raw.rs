@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::build::BuildTable;
 use crate::quantity::{Quantity, bytes_schema, milliseconds_schema};
-use crate::spanned::{At, OneOrMany, TextOr};
+use crate::spanned::{At, TextOr};
 
 /// Manifest of a Forerun application: its functions, where they answer, and what they may use.
 ///
@@ -92,19 +93,6 @@ pub(crate) struct Reuse {
     /// Idle time after which the VM is retired: milliseconds, or a text such as "1 s".
     #[schemars(schema_with = "milliseconds_schema")]
     pub(crate) idle_ms: At<Quantity>,
-}
-
-/// How a component is built from its sources.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BuildTable {
-    /// Command for the shell, or several that run one after the other.
-    pub(crate) command: At<OneOrMany>,
-    /// Folder the command runs in, relative to the manifest. The manifest's own folder by default.
-    pub(crate) workdir: Option<At<String>>,
-    /// Patterns of source files, relative to `workdir`, whose change makes `forerun up --build` build again.
-    #[serde(default)]
-    pub(crate) watch: Vec<At<String>>,
 }
 
 /// A request that warms the function up.
