@@ -68,3 +68,37 @@ pub struct Phases {
     /// The last byte was handed over and the VM had finished.
     pub total_us: u64,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use forerun_types::{GenericReason, TraceId};
+
+    use super::*;
+
+    /// An event whose id is `number`, for tests of whatever takes events.
+    pub(crate) fn event(number: u64) -> InvocationEvent {
+        InvocationEvent {
+            id: InvocationId::from_random(number.into()),
+            started_unix_us: 1_700_000_000_000_000 + number,
+            function: "cart".parse().unwrap(),
+            app: "shop".into(),
+            revision: RevisionNumber(3),
+            class: RequestClass { method: "GET", route: "/cart/...".into(), size_bucket: 0 },
+            trace: TraceContext {
+                trace_id: TraceId::from_random(u128::from(number) + 1),
+                span_id: SpanId::from_random(number + 1),
+                sampled: true,
+            },
+            parent_span: None,
+            caller: None,
+            serve_path: ServePath::Generic(GenericReason::NoImage),
+            outcome: Outcome::Ok,
+            status: 200,
+            phases: Phases { routed_us: 10, admitted_us: 20, deployed_us: 120, first_byte_us: 1_000, total_us: 2_000 },
+            busy_us: 900,
+            memory_bytes_peak: 1 << 20,
+            bytes_in: 7,
+            bytes_out: 11,
+        }
+    }
+}

@@ -1,9 +1,30 @@
 //! Logs, metrics, invocation events and their export.
 //!
-//! The request path only ever calls [`EventSender::record`], which never blocks.
+//! ```text
+//! request path ──record──► pipe ──► writer thread ──► metrics ──► /metrics
+//!                (lossy, counted)                ├──► recent invocations
+//!                                                ├──► OTLP ──► collector
+//!                                                └──► detached sink ──► history (in the store)
+//! guests ──────────write─► queue ─► log thread ────► logs/<function>.log, followers
+//! ```
+//!
+//! The request path only ever calls [`EventSender::record`] and
+//! [`GuestLog::write`](forerun_driver::GuestLog::write), which never block. What is lost is counted and shown.
 
+pub mod detached;
 pub mod event;
+pub mod guest_logs;
+pub mod logging;
+pub mod metrics;
+pub mod otlp;
 pub mod pipe;
+pub mod recent;
+pub mod writer;
 
+pub use detached::{Detached, DetachedCounts};
 pub use event::{InvocationEvent, Phases, RequestClass};
-pub use pipe::{EventReceiver, EventSender, event_pipe};
+pub use guest_logs::{GuestLogSettings, GuestLogs};
+pub use metrics::{Live, Metrics, metric_names};
+pub use pipe::{EVENT_PIPE_CAPACITY, EventReceiver, EventSender, event_pipe};
+pub use recent::RecentInvocations;
+pub use writer::{EventSink, EventWriter};

@@ -1,0 +1,126 @@
+//! Metrics whose values are asked for when they are scraped.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::declared::{
+    CONNECTIONS, Declaration, EVENTS_DROPPED, EXPORT_FAILURES, FUNCTIONS, HISTORY_BYTES, IN_FLIGHT, Kind,
+    LOG_BYTES_DROPPED, QUEUED,
+};
+
+/// A metric whose values somebody provides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Live {
+    /// `forerun_invocations_in_flight{function}`
+    InFlight,
+    /// `forerun_invocations_queued{function}`
+    Queued,
+    /// `forerun_connections_open`
+    Connections,
+    /// `forerun_functions_served`
+    Functions,
+    /// `forerun_events_dropped_total{at}`
+    EventsDropped,
+    /// `forerun_log_dropped_bytes_total`
+    LogBytesDropped,
+    /// `forerun_export_failures_total{signal}`
+    ExportFailures,
+    /// `forerun_history_size_bytes`
+    HistoryBytes,
+}
+
+impl Live {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::InFlight,
+        Self::Queued,
+        Self::Connections,
+        Self::Functions,
+        Self::EventsDropped,
+        Self::LogBytesDropped,
+        Self::ExportFailures,
+        Self::HistoryBytes,
+    ];
+
+    fn declaration(self) -> &'static Declaration {
+        match self {
+            Self::InFlight => &IN_FLIGHT,
+            Self::Queued => &QUEUED,
+            Self::Connections => &CONNECTIONS,
+            Self::Functions => &FUNCTIONS,
+            Self::EventsDropped => &EVENTS_DROPPED,
+            Self::LogBytesDropped => &LOG_BYTES_DROPPED,
+            Self::ExportFailures => &EXPORT_FAILURES,
+            Self::HistoryBytes => &HISTORY_BYTES,
+        }
+    }
+}
+
+pub(super) type Provider = Box<dyn Fn() -> Vec<(Arc<str>, f64)> + Send + Sync>;
+
+/// Label values a provider may come with; more are left out, so that a mistake cannot fill the scraper.
+const LABELS_MAX: usize = 10_000;
+
+#[derive(Clone, Default)]
+pub(super) struct LiveCollector(Arc<Mutex<BTreeMap<Live, Vec<Provider>>>>);
+
+impl LiveCollector {
+    pub(super) fn add(&self, metric: Live, provider: Provider) {
+        self.0.lock().entry(metric).or_default().push(provider);
+    }
+}
+
+impl Collector for LiveCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (metric, providers) in &*self.0.lock() {
+            let mut values: BTreeMap<Arc<str>, f64> = BTreeMap::new();
+            for (label, value) in providers.iter().flat_map(|provider| provider()).take(LABELS_MAX) {
+                *values.entry(label).or_default() += value;
+            }
+            encode(&mut encoder, metric.declaration(), values)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for LiveCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LiveCollector")
+    }
+}
+
+/// Encodes one metric with one value for each value of its label.
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    declaration: &Declaration,
+    values: impl IntoIterator<Item = (Arc<str>, f64)>,
+) -> fmt::Result {
+    let (gauge, kind) = match declaration.kind {
+        Kind::Gauge => (true, MetricType::Gauge),
+        Kind::Counter => (false, MetricType::Counter),
+        // A histogram or an info has no single value.
+        Kind::Histogram | Kind::Info => return Err(fmt::Error),
+    };
+    // The registry ends its own help texts with a full stop.
+    let help = format!("{}.", declaration.help);
+    let mut metric = encoder.encode_descriptor(declaration.family(), &help, None, kind)?;
+    for (label, value) in values {
+        let labels: Vec<_> = declaration.labels.iter().map(|key| (*key, label.to_string())).collect();
+        let series = if labels.is_empty() { None } else { Some(metric.encode_family(&labels)?) };
+        match (series, gauge) {
+            (Some(series), true) => ConstGauge::new(value).encode(series)?,
+            (Some(series), false) => ConstCounter::new(value).encode(series)?,
+            (None, true) => metric.encode_gauge(&value)?,
+            (None, false) => metric.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
+        }
+    }
+    Ok(())
+}
