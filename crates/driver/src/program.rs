@@ -107,6 +107,12 @@ pub enum LoadError {
         /// Which resource.
         detail: String,
     },
+    /// A first VM of it could not be made: a start function failed or did not end.
+    #[error("the component does not start: {detail}")]
+    DoesNotStart {
+        /// What happened.
+        detail: String,
+    },
     /// The compiler gave up.
     #[error("compilation failed: {detail}")]
     Compile {

@@ -1,0 +1,8 @@
+//! VM drivers behind the contract of `forerun-driver`. This crate alone knows wasmtime.
+//!
+//! One driver so far: [`WasmDriver`] runs `wasi:http` components. Routing, admission and timing of
+//! whole requests are not here, nor is anything that learns.
+
+mod wasm;
+
+pub use wasm::{WasmDriver, WasmDriverError, WasmSettings};

@@ -1,0 +1,102 @@
+//! The one engine of the process, and the thread that makes its epochs pass.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+
+use super::settings::WasmSettings;
+
+/// Tables of one core module: its own, and room for those that specialization adds.
+const TABLES_PER_MODULE_MAX: u32 = 8;
+/// Memories of one core module: its own and a private one of the specializer.
+const MEMORIES_PER_MODULE_MAX: u32 = 4;
+/// Memories planned for per VM: a component's main memory and, in some, one of an adapter.
+const MEMORIES_PER_VM: u32 = 2;
+/// Tables planned for per VM. Python components have a handful across their modules.
+const TABLES_PER_VM: u32 = 4;
+/// Native stack of a guest. wasmtime wants it larger than the wasm stack it contains.
+const STACK_BYTES: usize = 1 << 20;
+/// Part of it that wasm frames may use.
+const WASM_STACK_BYTES: usize = 512 << 10;
+/// Metadata of one instance; large runtimes with thousands of globals and escaping functions need megabytes.
+const INSTANCE_METADATA_BYTES: usize = 4 << 20;
+
+/// Makes the engine. Fails where the address space cannot be reserved.
+pub(super) fn engine(settings: &WasmSettings) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config.strategy(Strategy::Cranelift);
+    config.cranelift_opt_level(OptLevel::Speed);
+    config.wasm_component_model(true);
+    config.wasm_component_model_async(true);
+    config.epoch_interruption(true);
+    config.memory_init_cow(true);
+    config.memory_guaranteed_dense_image_size(settings.dense_image_bytes_max);
+    config.max_wasm_stack(WASM_STACK_BYTES);
+    config.async_stack_size(STACK_BYTES);
+    // Nobody unwinds guests natively, and registering frames is slow with many modules.
+    config.native_unwind_info(false);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    Engine::new(&config)
+}
+
+fn pool(settings: &WasmSettings) -> PoolingAllocationConfig {
+    let vms = settings.vms_max;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(vms);
+    pool.total_core_instances(vms.saturating_mul(settings.core_instances_per_vm));
+    pool.total_memories(vms.saturating_mul(MEMORIES_PER_VM));
+    pool.total_tables(vms.saturating_mul(TABLES_PER_VM));
+    pool.total_stacks(vms);
+    pool.max_tables_per_module(TABLES_PER_MODULE_MAX);
+    pool.max_memories_per_module(MEMORIES_PER_MODULE_MAX);
+    pool.table_elements(settings.table_elements);
+    pool.max_core_instance_size(INSTANCE_METADATA_BYTES);
+    pool.max_component_instance_size(INSTANCE_METADATA_BYTES);
+    pool.linear_memory_keep_resident(settings.memory_keep_resident_bytes);
+    pool.table_keep_resident(settings.table_keep_resident_bytes);
+    pool.async_stack_keep_resident(settings.stack_keep_resident_bytes);
+    pool.decommit_batch_size(settings.decommit_batch);
+    pool
+}
+
+/// Increments the engine's epoch every tick and calls `every_tick` beside it; stops when dropped.
+pub(super) struct EpochTicker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EpochTicker {
+    pub(super) fn start(
+        engine: &Engine,
+        tick_ms: u64,
+        mut every_tick: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let weak = engine.weak();
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(tick_ms));
+                match weak.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+                every_tick();
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for EpochTicker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // The thread does not panic, and there is nobody to tell if it did.
+            let _ = thread.join();
+        }
+    }
+}

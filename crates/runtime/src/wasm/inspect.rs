@@ -1,0 +1,81 @@
+//! A first look at bytes that claim to be a component, before anything parses them in full.
+
+use forerun_driver::LoadError;
+use forerun_types::limits::COMPONENT_BYTES_MAX;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+const MAGIC: &[u8; 4] = b"\0asm";
+/// Version 1 of layer 0: a core module.
+const CORE_MODULE: &[u8; 4] = &[1, 0, 0, 0];
+
+/// The handler interface a component exports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum World {
+    /// `wasi:http/incoming-handler@0.2.x`
+    Proxy02,
+    /// `wasi:http/handler@0.3.x`
+    Service03,
+}
+
+impl World {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Proxy02 => "wasi:http/proxy@0.2",
+            Self::Service03 => "wasi:http/service@0.3",
+        }
+    }
+}
+
+/// Refuses what is too large, no wasm, or a core module.
+pub(super) fn check_header(source: &[u8]) -> Result<(), LoadError> {
+    if source.len() > COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge { bytes: source.len(), max: COMPONENT_BYTES_MAX });
+    }
+    match (source.get(..4), source.get(4..8)) {
+        (Some(magic), Some(version)) if magic == MAGIC => {
+            if version == CORE_MODULE {
+                Err(LoadError::CoreModule)
+            } else {
+                Ok(())
+            }
+        }
+        (Some(magic), None) if magic == MAGIC => {
+            Err(LoadError::Malformed { detail: "the file ends inside its header".into() })
+        }
+        _ => Err(LoadError::NotWasm),
+    }
+}
+
+/// Which handler the component exports. Where both are there, the newer is used.
+pub(super) fn world(engine: &Engine, component: &Component) -> Result<World, LoadError> {
+    let mut names: Vec<String> = Vec::new();
+    let mut found = None;
+    for (name, _) in component.component_type().exports(engine) {
+        if name.starts_with("wasi:http/handler@0.3.") {
+            found = Some(World::Service03);
+        } else if name.starts_with("wasi:http/incoming-handler@0.2.") && found.is_none() {
+            found = Some(World::Proxy02);
+        }
+        if names.len() < 8 {
+            names.push(format!("`{}`", name.chars().take(100).collect::<String>()));
+        }
+    }
+    found.ok_or_else(|| LoadError::WrongWorld {
+        exports: if names.is_empty() { "nothing".to_owned() } else { names.join(", ") },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_is_no_component() {
+        assert_eq!(check_header(b"#!/bin/sh"), Err(LoadError::NotWasm));
+        assert_eq!(check_header(b""), Err(LoadError::NotWasm));
+        assert_eq!(check_header(b"\0asm\x01\0\0\0"), Err(LoadError::CoreModule));
+        assert!(matches!(check_header(b"\0asm\x0d"), Err(LoadError::Malformed { .. })));
+        assert_eq!(check_header(b"\0asm\x0d\0\x01\0"), Ok(()));
+    }
+}

@@ -1,0 +1,21 @@
+//! Everything a component may import, in one linker for all functions.
+//!
+//! Files and sockets are linked, since language runtimes import them, but there is no directory to
+//! open and no address that may be reached through them.
+
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use super::key_values;
+use super::vm::VmState;
+
+pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<VmState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, VmState::config)?;
+    key_values::add_to_linker(&mut linker, VmState::key_values)?;
+    Ok(linker)
+}

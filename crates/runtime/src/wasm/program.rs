@@ -1,0 +1,86 @@
+//! A revision that can be called: get a VM, enter it, answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forerun_driver::{Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply};
+use forerun_types::{GenericReason, ServePath};
+use http::{HeaderValue, Request, header};
+
+use super::answer::{self, Finisher};
+use super::failure::Failure;
+use super::guest::{self, HeadSlot};
+use super::reuse::IdleVms;
+use super::vm::{Linked, Template, Vm};
+
+/// A loaded revision.
+pub(super) struct WasmProgram {
+    pub(super) template: Template,
+    pub(super) linked: Linked,
+    pub(super) idle: IdleVms,
+    pub(super) facts: ProgramFacts,
+}
+
+impl Program for WasmProgram {
+    fn invoke(
+        self: Arc<Self>,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> BoxFuture<Result<Reply, InvokeError>> {
+        Box::pin(async move { self.serve(invocation, request).await })
+    }
+
+    fn facts(&self) -> &ProgramFacts {
+        &self.facts
+    }
+}
+
+impl WasmProgram {
+    async fn serve(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> Result<Reply, InvokeError> {
+        let Invocation { id, trace, depth, https, deadline, end } = invocation;
+        let started = Instant::now();
+        let (mut vm, serve_path) = match self.deploy(deadline).await {
+            Ok(deployed) => deployed,
+            Err(failure) => return Err(refuse(end, failure, started.elapsed())),
+        };
+        vm.begin(id, trace, depth, deadline);
+        let deploy = started.elapsed();
+        let head_only = request.method() == http::Method::HEAD;
+        let slot = HeadSlot::default();
+        let guest = guest::enter(vm, with_authority(request), https, slot.clone());
+        let finisher = Finisher::new(self, end, serve_path, deploy, deadline);
+        let response = answer::answer(guest, slot, finisher, head_only).await?;
+        Ok(Reply { response, serve_path, deploy })
+    }
+
+    /// A VM to enter: one kept from an earlier request, or a new one.
+    async fn deploy(&self, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
+        if let Some(vm) = self.idle.take() {
+            return Ok((vm, ServePath::Reused));
+        }
+        match self.template.vm(&self.linked, deadline).await {
+            Ok(vm) => Ok((Box::new(vm), ServePath::Generic(GenericReason::NoImage))),
+            Err(error) => Err(Failure::of_instantiation(&error)),
+        }
+    }
+}
+
+fn refuse(end: EndHook, failure: Failure, deploy: Duration) -> InvokeError {
+    end.finish(InvocationEnd {
+        outcome: failure.outcome,
+        detail: failure.detail.clone(),
+        serve_path: ServePath::Generic(GenericReason::NoImage),
+        deploy,
+        busy: deploy,
+        memory_bytes_peak: 0,
+    });
+    InvokeError { outcome: failure.outcome, detail: failure.detail }
+}
+
+/// `wasi:http` wants an authority; HTTP/1.0 requests may come without.
+fn with_authority(mut request: Request<Body>) -> Request<Body> {
+    if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+    }
+    request
+}

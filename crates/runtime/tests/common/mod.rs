@@ -1,0 +1,162 @@
+//! A node in miniature for driver tests: real components, and a host that records what reaches it.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may panic, and this module is included by several")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forerun_driver::{
+    Body, BodyError, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, InvocationEnd,
+    InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
+    Reply, empty_body,
+};
+use forerun_runtime::{WasmDriver, WasmSettings};
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+
+static DRIVER: LazyLock<WasmDriver> = LazyLock::new(|| {
+    // A small pool: many test processes share a machine.
+    WasmDriver::new(&WasmSettings { vms_max: 64, ..WasmSettings::default() }).unwrap()
+});
+
+/// What the guests' host saw.
+#[derive(Default)]
+pub struct Recorded {
+    pub log: Mutex<Vec<(InvocationId, GuestStream, String)>>,
+    pub calls: Mutex<Vec<(Caller, String)>>,
+    values: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl GuestLog for Recorded {
+    fn write(&self, _function: &FunctionName, invocation: InvocationId, stream: GuestStream, bytes: &[u8]) {
+        self.log.lock().unwrap().push((invocation, stream, String::from_utf8_lossy(bytes).into_owned()));
+    }
+}
+
+impl Outbound for Recorded {
+    fn send(
+        &self,
+        caller: Caller,
+        request: Request<Body>,
+        _timeouts: OutboundTimeouts,
+    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
+        let uri = request.uri().to_string();
+        self.calls.lock().unwrap().push((caller, uri.clone()));
+        Box::pin(async move {
+            if uri.contains("denied") {
+                return Err(OutboundError::Denied { destination: uri });
+            }
+            Ok(Response::new(forerun_driver::full_body(format!("answer of {uri}"))))
+        })
+    }
+}
+
+impl KeyValues for Recorded {
+    fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(self.values.lock().unwrap().get(&format!("{store}/{key}")).cloned())
+    }
+
+    fn set_many(&self, store: &str, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        let named = |(key, value): &(String, Vec<u8>)| (format!("{store}/{key}"), value.clone());
+        self.values.lock().unwrap().extend(pairs.iter().map(named));
+        Ok(())
+    }
+
+    fn delete_many(&self, store: &str, keys: &[String]) -> Result<(), KeyValueError> {
+        self.values.lock().unwrap().retain(|name, _| !keys.iter().any(|key| *name == format!("{store}/{key}")));
+        Ok(())
+    }
+
+    fn list_keys(&self, _store: &str, _after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+        Ok(Vec::new())
+    }
+
+    fn increment(&self, _store: &str, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
+        Err(KeyValueError::NotANumber)
+    }
+}
+
+/// A loaded component and everything that it did to its host.
+pub struct Guest {
+    pub program: Arc<dyn Program>,
+    pub recorded: Arc<Recorded>,
+    pub timeout: Duration,
+}
+
+/// Path of a file in the repository.
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
+}
+
+/// The function of the test guests, with everything at its default.
+pub fn spec() -> FunctionSpec {
+    FunctionSpec::named("guest".parse().unwrap())
+}
+
+/// Loads bytes as `spec`.
+pub fn load(source: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
+    let recorded = Arc::new(Recorded::default());
+    let host = Host {
+        outbound: Arc::clone(&recorded) as _,
+        log: Arc::clone(&recorded) as _,
+        key_values: Arc::clone(&recorded) as _,
+    };
+    let digest = ComponentDigest::of(source);
+    let program = DRIVER.load(LoadRequest { spec, revision: RevisionNumber(1), digest, source, host })?;
+    Ok(Guest { program, recorded, timeout: Duration::from_secs(20) })
+}
+
+/// Loads the component of tests/guests that does as its path says.
+pub fn misbehave(spec: &FunctionSpec) -> Guest {
+    load(&std::fs::read(repository("tests/guests/components/misbehave.wasm")).unwrap(), spec).unwrap()
+}
+
+/// A GET of `path`.
+pub fn get(path: &str) -> Request<Body> {
+    Request::get(path).header("host", "example.test").body(empty_body()).unwrap()
+}
+
+impl Guest {
+    /// Starts one invocation; the receiver gets its end.
+    pub async fn begin(&self, request: Request<Body>) -> (Result<Reply, InvokeError>, mpsc::Receiver<InvocationEnd>) {
+        let (sender, ended) = mpsc::channel();
+        let invocation = Invocation {
+            id: InvocationId::from_random(7),
+            trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
+            depth: 0,
+            https: false,
+            deadline: Instant::now() + self.timeout,
+            end: EndHook::new(move |end| sender.send(end).unwrap()),
+        };
+        (Arc::clone(&self.program).invoke(invocation, request).await, ended)
+    }
+
+    /// One whole invocation.
+    pub async fn call(&self, request: Request<Body>) -> (u16, Result<Bytes, BodyError>, InvocationEnd) {
+        let (reply, ended) = self.begin(request).await;
+        let (status, body) = match reply {
+            Ok(reply) => {
+                let status = reply.response.status().as_u16();
+                (status, reply.response.into_body().collect().await.map(http_body_util::Collected::to_bytes))
+            }
+            Err(_) => (0, Ok(Bytes::new())),
+        };
+        (status, body, end_of(ended).await)
+    }
+
+    /// The body of a successful GET, as text.
+    pub async fn text(&self, path: &str) -> String {
+        let (status, body, end) = self.call(get(path)).await;
+        assert_eq!(status, 200, "{path}: {end:?}");
+        String::from_utf8(body.unwrap().to_vec()).unwrap()
+    }
+}
+
+/// The end of an invocation; it comes a little after the last byte.
+pub async fn end_of(ended: mpsc::Receiver<InvocationEnd>) -> InvocationEnd {
+    tokio::task::spawn_blocking(move || ended.recv_timeout(Duration::from_secs(20)).unwrap()).await.unwrap()
+}
