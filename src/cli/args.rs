@@ -1,0 +1,234 @@
+//! What was typed, and no more: plain strings, numbers and flags.
+//!
+//! Kept dumb on purpose, as ripgrep's `lowargs` are: no file is looked at, no environment is read and nothing
+//! depends on anything else, so that help and version cannot fail. `meaning` gives it sense.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use super::values::Secret;
+
+/// Address the gateway listens on if none is given: only this machine reaches it.
+pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+/// Address of the admin port if none is given, and where commands look for a node.
+pub(crate) const ADMIN_DEFAULT: &str = "127.0.0.1:8081";
+/// Lines of a log shown if no number is given: a screen or two.
+const LOG_LINES_DEFAULT: &str = "100";
+
+/// A functions server that has the code ready before the request comes
+#[derive(Debug, Parser)]
+#[command(name = "forerun", version, max_term_width = 100, propagate_version = true, subcommand_required = true)]
+#[command(after_help = "Start here:\n  $ forerun up examples/shop")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: CommandArgs,
+}
+
+/// Options of every command.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Print JSON on stdout instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Folder with the node's data [env: FORERUN_DATA]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Admin address of the node to talk to [env: FORERUN_NODE] [default: http://127.0.0.1:8081]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) node: Option<String>,
+    /// Token for the node's admin port; the environment keeps it out of process lists [env: FORERUN_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) token: Option<Secret>,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
+    /// What to log on stderr, such as `debug` or `info,forerun_gateway=trace` [env: FORERUN_LOG]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands, as typed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CommandArgs {
+    /// Run an application from its manifest, and deploy it again when a file changes
+    Up(UpArgs),
+    /// Run a node with what was deployed to it before
+    Serve(ServeArgs),
+    /// Deploy a component, or all functions of a manifest, to a running node
+    Deploy(DeployArgs),
+    /// List the functions of a node
+    Functions(FunctionsArgs),
+    /// List the revisions of a function
+    Revisions(RevisionsArgs),
+    /// Make an earlier revision of a function the current one
+    Rollback(RollbackArgs),
+    /// Remove a function with its routes and revisions
+    Remove(RemoveArgs),
+    /// Show what a function wrote to stdout and stderr
+    Logs(LogsArgs),
+    /// Call a function through the admin port, whether it has a route or not
+    Invoke(InvokeArgs),
+    /// Check this machine and the node, and say what to do about what is found
+    Doctor(DoctorArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+}
+
+/// What a node listens on and reports to.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Node options")]
+pub(crate) struct NodeArgs {
+    /// Address for requests; a port alone means 127.0.0.1, port 0 any free one
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN_DEFAULT)]
+    pub(crate) listen: String,
+    /// Address of the admin port
+    #[arg(long, value_name = "ADDRESS", default_value = ADMIN_DEFAULT)]
+    pub(crate) admin: String,
+    /// Certificate chain in PEM; requests are then served over TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun up examples/shop\n  $ forerun up --build --listen 0.0.0.0:8080\n\n\
+    Data is kept in .forerun beside the manifest unless --data or --ephemeral says otherwise.")]
+pub(crate) struct UpArgs {
+    /// Manifest (forerun.toml or spin.toml), or the folder that holds one
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Keep data in a temporary folder that is removed at the end
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) ephemeral: bool,
+    /// Do not watch the manifest and the components for changes
+    #[arg(long)]
+    pub(crate) no_watch: bool,
+    /// Run the build commands of the manifest first, and again when a watched source file changes
+    #[arg(long)]
+    pub(crate) build: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun serve --data /var/lib/forerun\n  \
+    $ forerun serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem\n\n\
+    Data is kept in $XDG_DATA_HOME/forerun or ~/.local/share/forerun unless --data says otherwise.")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun deploy cart.wasm --route /cart/... --env LOG=info\n  \
+    $ forerun deploy examples/shop\n  $ forerun deploy examples/shop --name cart")]
+pub(crate) struct DeployArgs {
+    /// Component (.wasm), manifest (.toml), or the folder that holds a manifest
+    pub(crate) target: PathBuf,
+    /// Name of the function, by default the component's file name; with a manifest, the one function to deploy
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Route of the component, such as /cart/... or shop.example/cart; may be repeated
+    #[arg(long = "route", value_name = "ROUTE")]
+    pub(crate) routes: Vec<String>,
+    /// Environment variable of the component; may be repeated
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    pub(crate) environment: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun functions\n  $ forerun functions --json")]
+pub(crate) struct FunctionsArgs {}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun revisions cart")]
+pub(crate) struct RevisionsArgs {
+    /// Name of the function
+    pub(crate) function: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun rollback cart\n  $ forerun rollback cart --to 3")]
+pub(crate) struct RollbackArgs {
+    /// Name of the function
+    pub(crate) function: String,
+    /// Number of the revision to go to; the one before the current by default
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun remove cart\n  $ forerun remove cart --yes")]
+pub(crate) struct RemoveArgs {
+    /// Name of the function
+    pub(crate) function: String,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun logs cart -n 20\n  $ forerun logs cart -f")]
+pub(crate) struct LogsArgs {
+    /// Name of the function
+    pub(crate) function: String,
+    /// Go on with new lines as they are written
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// How many of the last lines to show first
+    #[arg(long = "lines", short = 'n', value_name = "N", default_value = LOG_LINES_DEFAULT)]
+    pub(crate) lines: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun invoke cart /cart/1\n  \
+    $ forerun invoke cart -X PUT -H 'content-type:application/json' -d @item.json /cart/1")]
+pub(crate) struct InvokeArgs {
+    /// Name of the function
+    pub(crate) function: String,
+    /// Path and query of the request
+    #[arg(default_value = "/")]
+    pub(crate) path: String,
+    /// Method; GET by default, POST with a body
+    #[arg(long, short = 'X')]
+    pub(crate) method: Option<String>,
+    /// Header of the request; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Body of the request: text, @FILE, or @- for stdin
+    #[arg(long = "body", short = 'd', value_name = "BODY")]
+    pub(crate) body: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun doctor")]
+pub(crate) struct DoctorArgs {}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun completions bash > ~/.local/share/bash-completion/completions/forerun")]
+pub(crate) struct CompletionsArgs {
+    /// Name of the shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}

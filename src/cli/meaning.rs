@@ -1,0 +1,392 @@
+//! What the command line means: every value checked, every default filled in, nothing left to look up.
+//!
+//! Whoever carries a command out matches on [`Command`] and finds only values that make sense. Files are looked at
+//! (is this a folder?), never read.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use forerun_types::{FunctionName, RevisionNumber, RoutePattern};
+
+use super::args::{ADMIN_DEFAULT, Args, CommandArgs, DeployArgs, Globals, InvokeArgs, NodeArgs, UpArgs};
+use super::environment::Environment;
+use super::output::{Format, Output};
+use super::paths::{self, DataFolder};
+use super::values::{self, NodeUrl, Secret, UsageError};
+
+/// Lines of a log that can be asked for; the node keeps no more of one function at hand.
+pub(crate) const LOG_LINES_MAX: u32 = 10_000;
+/// Bytes of a log filter; it is parsed by a library.
+const LOG_FILTER_BYTES_MAX: usize = 1024;
+
+/// A command line with its meaning.
+#[derive(Clone, Debug)]
+pub(crate) struct Invocation {
+    /// How data and messages are printed.
+    pub(crate) output: Output,
+    /// What is logged and how.
+    pub(crate) log: Log,
+    /// What to do.
+    pub(crate) command: Command,
+}
+
+/// What is logged on stderr and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// In the syntax of `tracing_subscriber::EnvFilter`.
+    pub(crate) filter: String,
+    /// For people, or one JSON object a line.
+    pub(crate) format: LogFormat,
+    /// Whether lines for people have colours.
+    pub(crate) colour: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people: stderr is a terminal.
+    Human,
+    /// For machines.
+    Json,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// Run a node with an application.
+    Up(Up),
+    /// Run a node with what it has.
+    Serve(Node),
+    /// Deploy to a running node.
+    Deploy(Connection, Deploy),
+    /// List functions.
+    Functions(Connection),
+    /// List the revisions of a function.
+    Revisions(Connection, FunctionName),
+    /// Make another revision the current one; `None` is the one before.
+    Rollback(Connection, FunctionName, Option<RevisionNumber>),
+    /// Remove a function.
+    Remove(Connection, FunctionName, Consent),
+    /// Show a log.
+    Logs(Connection, Logs),
+    /// Call a function.
+    Invoke(Connection, Invoke),
+    /// Check this machine and the node.
+    Doctor(Connection),
+    /// Print a completion script; see [`super::write_completions`].
+    Completions(clap_complete::Shell),
+}
+
+/// A node with an application.
+#[derive(Clone, Debug)]
+pub(crate) struct Up {
+    /// A manifest, or a folder; may not exist, which loading says better.
+    pub(crate) path: PathBuf,
+    /// Deploy again when the manifest or a component changes.
+    pub(crate) watch: bool,
+    /// Run build commands first.
+    pub(crate) build: bool,
+    /// The node.
+    pub(crate) node: Node,
+}
+
+/// A node to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// For requests.
+    pub(crate) listen: SocketAddr,
+    /// For the admin interface.
+    pub(crate) admin: SocketAddr,
+    /// Where data is kept.
+    pub(crate) data: DataFolder,
+    /// TLS for requests, if any.
+    pub(crate) tls: Option<Tls>,
+    /// Where traces go, if anywhere.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// The admin port's token, if given; else the node makes one and keeps it with its data.
+    pub(crate) token: Option<Secret>,
+}
+
+/// Files for TLS; both exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tls {
+    /// Certificate chain in PEM.
+    pub(crate) certificate: PathBuf,
+    /// Private key in PEM.
+    pub(crate) key: PathBuf,
+}
+
+/// How to reach a running node.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// Where its admin port is.
+    pub(crate) node: NodeUrl,
+    /// Whether somebody named it; else a node's data folder may know better.
+    pub(crate) node_is_default: bool,
+    /// Its token, if given; else one of `data_folders` may hold it.
+    pub(crate) token: Option<Secret>,
+    /// Where a node on this machine may have left its address and token, most likely first.
+    pub(crate) data_folders: Vec<PathBuf>,
+}
+
+/// What to deploy.
+#[derive(Clone, Debug)]
+pub(crate) enum Deploy {
+    /// One component.
+    Component {
+        /// Its file.
+        path: PathBuf,
+        /// Name of the function.
+        name: FunctionName,
+        /// Its routes.
+        routes: Vec<RoutePattern>,
+        /// Its environment variables.
+        environment: BTreeMap<String, String>,
+    },
+    /// The functions of a manifest.
+    Manifest {
+        /// The manifest or its folder.
+        path: PathBuf,
+        /// Only this one of them.
+        only: Option<FunctionName>,
+    },
+}
+
+/// Whether somebody agreed to a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// By `--yes`.
+    Given,
+    /// Ask; there is a terminal to ask on.
+    Ask,
+}
+
+/// Which log lines to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Logs {
+    /// Of this function.
+    pub(crate) function: FunctionName,
+    /// Go on with new lines.
+    pub(crate) follow: bool,
+    /// At most so many of the last lines first.
+    pub(crate) lines: u32,
+}
+
+/// A request to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invoke {
+    /// To this function.
+    pub(crate) function: FunctionName,
+    /// In upper case.
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The body.
+    pub(crate) body: Body,
+}
+
+/// A body to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// None.
+    Empty,
+    /// As typed.
+    Text(String),
+    /// The content of a file.
+    File(PathBuf),
+    /// What comes from stdin.
+    Stdin,
+}
+
+/// Gives a command line its meaning.
+///
+/// # Errors
+/// The first value that makes no sense, with what to write instead.
+pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, UsageError> {
+    let Args { globals, command } = args;
+    let output = Output::new(globals.json, globals.color, environment);
+    let runs_node = matches!(command, CommandArgs::Up(_) | CommandArgs::Serve(_));
+    let log = log(&globals, runs_node, &output, environment)?;
+    let connection = || connection(&globals, environment);
+    let name = |text: &str| values::function_name(text);
+    let command = match command {
+        CommandArgs::Up(args) => Command::Up(up(args, &globals, environment)?),
+        CommandArgs::Serve(args) => {
+            let data = match paths::given(globals.data.as_deref(), environment) {
+                Some(folder) => folder,
+                None => paths::of_user(environment)?,
+            };
+            Command::Serve(node(args.node, DataFolder::At(data), &globals, environment)?)
+        }
+        CommandArgs::Deploy(args) => Command::Deploy(connection()?, deploy(args)?),
+        CommandArgs::Functions(_) => Command::Functions(connection()?),
+        CommandArgs::Revisions(args) => Command::Revisions(connection()?, name(&args.function)?),
+        CommandArgs::Rollback(args) => {
+            Command::Rollback(connection()?, name(&args.function)?, args.to.map(revision).transpose()?)
+        }
+        CommandArgs::Remove(args) => {
+            Command::Remove(connection()?, name(&args.function)?, consent(args.yes, environment)?)
+        }
+        CommandArgs::Logs(args) => {
+            let lines = args.lines.min(LOG_LINES_MAX);
+            Command::Logs(connection()?, Logs { function: name(&args.function)?, follow: args.follow, lines })
+        }
+        CommandArgs::Invoke(args) => Command::Invoke(connection()?, invoke(&args)?),
+        CommandArgs::Doctor(_) => Command::Doctor(connection()?),
+        CommandArgs::Completions(args) => Command::Completions(args.shell),
+    };
+    Ok(Invocation { output, log, command })
+}
+
+fn up(args: UpArgs, globals: &Globals, environment: &Environment) -> Result<Up, UsageError> {
+    let data = match paths::given(globals.data.as_deref(), environment) {
+        _ if args.ephemeral => DataFolder::Temporary,
+        Some(folder) => DataFolder::At(folder),
+        None => DataFolder::At(paths::beside(&args.path)),
+    };
+    let node = node(args.node, data, globals, environment)?;
+    Ok(Up { path: args.path, watch: !args.no_watch, build: args.build, node })
+}
+
+fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Environment) -> Result<Node, UsageError> {
+    let listen = values::listen_address("listen", &args.listen)?;
+    let admin = values::listen_address("admin", &args.admin)?;
+    if listen == admin && listen.port() != 0 {
+        let message = format!("--listen and --admin are both {listen}");
+        return Err(UsageError::new(message, "give them two ports; the admin port is not for the public"));
+    }
+    let tls = match (args.tls_cert, args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(Tls { certificate: file("tls-cert", certificate)?, key: file("tls-key", key)? })
+        }
+        // clap has refused one without the other.
+        (Some(_), None) | (None, Some(_)) | (None, None) => None,
+    };
+    let endpoint = args.otlp_endpoint.as_deref().or_else(|| environment.variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let otlp_endpoint = endpoint.map(|text| values::http_url("otlp-endpoint", text)).transpose()?;
+    Ok(Node { listen, admin, data, tls, otlp_endpoint, token: token(globals, environment)? })
+}
+
+fn file(option: &str, path: PathBuf) -> Result<PathBuf, UsageError> {
+    if path.is_file() {
+        return Ok(path);
+    }
+    let message = format!("--{option} {}: there is no such file", path.display());
+    Err(UsageError::new(message, "give the path of a file in PEM format"))
+}
+
+fn connection(globals: &Globals, environment: &Environment) -> Result<Connection, UsageError> {
+    let given = globals.node.as_deref().or_else(|| environment.variable("FORERUN_NODE"));
+    Ok(Connection {
+        node: values::node_url(given.unwrap_or(ADMIN_DEFAULT))?,
+        node_is_default: given.is_none(),
+        token: token(globals, environment)?,
+        data_folders: paths::candidates(globals.data.as_deref(), environment),
+    })
+}
+
+fn token(globals: &Globals, environment: &Environment) -> Result<Option<Secret>, UsageError> {
+    let given = globals.token.clone().or_else(|| environment.variable("FORERUN_TOKEN").map(Secret::from));
+    let Some(token) = given else { return Ok(None) };
+    // What RFC 6750 allows in an Authorization header, so that it cannot break one.
+    let plain = |c: char| c.is_ascii_graphic();
+    if token.0.is_empty() || !token.0.chars().all(plain) {
+        return Err(UsageError::new(
+            "the token is empty or has characters no token has",
+            "copy it again; a node keeps its token in its data folder",
+        ));
+    }
+    Ok(Some(token))
+}
+
+fn deploy(args: DeployArgs) -> Result<Deploy, UsageError> {
+    let DeployArgs { target: path, name, routes, environment } = args;
+    let name = name.as_deref().map(values::function_name).transpose()?;
+    let facts = std::fs::metadata(&path).map_err(|error| {
+        let hint = "give the path of a component (.wasm), of a manifest (.toml), or of a folder with a manifest";
+        UsageError::new(format!("cannot deploy `{}`: {error}", path.display()), hint)
+    })?;
+    if facts.is_dir() || path.extension().is_some_and(|extension| extension == "toml") {
+        if !routes.is_empty() || !environment.is_empty() {
+            let message = "--route and --env are for a single component, not for a manifest";
+            return Err(UsageError::new(message, "write routes and environment into the manifest"));
+        }
+        return Ok(Deploy::Manifest { path, only: name });
+    }
+    let name = match name {
+        Some(name) => name,
+        None => name_from_file(&path)?,
+    };
+    let routes = routes.iter().map(|route| {
+        let hint = "write it as --route /cart, --route /cart/... or --route shop.example/cart";
+        route.parse().map_err(|error: forerun_types::RouteError| UsageError::new(error.to_string(), hint))
+    });
+    let routes = routes.collect::<Result<_, _>>()?;
+    let environment = environment.iter().map(|text| values::key_value("env", text)).collect::<Result<_, _>>()?;
+    Ok(Deploy::Component { path, name, routes, environment })
+}
+
+/// `target/My_Cart.wasm` is the function `my-cart`.
+fn name_from_file(path: &Path) -> Result<FunctionName, UsageError> {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = stem.to_ascii_lowercase().replace(['_', '.', ' '], "-");
+    name.parse().map_err(|_| {
+        let message = format!("`{}` does not give the function a name", path.display());
+        UsageError::new(message, "name it with --name: lower-case letters, digits and inner hyphens")
+    })
+}
+
+fn revision(number: u32) -> Result<RevisionNumber, UsageError> {
+    if number == 0 {
+        return Err(UsageError::new("--to 0: revisions count from 1", "`forerun revisions <function>` lists them"));
+    }
+    Ok(RevisionNumber(number))
+}
+
+fn consent(yes: bool, environment: &Environment) -> Result<Consent, UsageError> {
+    match (yes, environment.stdin_is_terminal) {
+        (true, _) => Ok(Consent::Given),
+        (false, true) => Ok(Consent::Ask),
+        (false, false) => {
+            Err(UsageError::new("a removal has to be confirmed, and there is no terminal to ask on", "add --yes"))
+        }
+    }
+}
+
+fn invoke(args: &InvokeArgs) -> Result<Invoke, UsageError> {
+    let body = match args.body.as_deref() {
+        None => Body::Empty,
+        Some("@-") => Body::Stdin,
+        Some(text) => match text.strip_prefix('@') {
+            Some(path) => Body::File(path.into()),
+            None => Body::Text(text.to_owned()),
+        },
+    };
+    let usual = if body == Body::Empty { "GET" } else { "POST" };
+    Ok(Invoke {
+        function: values::function_name(&args.function)?,
+        method: values::method(args.method.as_deref().unwrap_or(usual))?,
+        path: values::request_path(&args.path)?,
+        headers: args.headers.iter().map(|text| values::header(text)).collect::<Result<_, _>>()?,
+        body,
+    })
+}
+
+fn log(globals: &Globals, runs_node: bool, output: &Output, environment: &Environment) -> Result<Log, UsageError> {
+    // A node tells what it does; a command that talks to one keeps to its answer.
+    let usual = if runs_node { "info" } else { "warn" };
+    let filter = globals.log.as_deref().or_else(|| environment.variable("FORERUN_LOG")).unwrap_or(usual);
+    if filter.len() > LOG_FILTER_BYTES_MAX {
+        let message = format!("the log filter has more than {LOG_FILTER_BYTES_MAX} bytes");
+        return Err(UsageError::new(message, "write it as --log debug or --log info,forerun_gateway=trace"));
+    }
+    let human = environment.stderr_is_terminal && output.format == Format::Human;
+    let format = if human { LogFormat::Human } else { LogFormat::Json };
+    Ok(Log { filter: filter.to_owned(), format, colour: output.stderr_colour })
+}
+
+#[cfg(test)]
+mod tests;
