@@ -114,10 +114,15 @@ fn read_pid(file: &mut File) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    /// For tests that make many small databases: syncs cost nothing there.
+    pub(crate) fn directory_in_memory() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    }
 
     #[test]
     fn is_private_and_belongs_to_one() {

@@ -283,9 +283,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::directory::tests::directory_in_memory;
 
     fn open(limits: KeyValueLimits) -> (tempfile::TempDir, SqliteKeyValues) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory_in_memory();
         let data = Arc::new(DataDirectory::open(directory.path()).unwrap());
         (directory, SqliteKeyValues::open(data, limits).unwrap())
     }

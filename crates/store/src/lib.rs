@@ -1,4 +1,4 @@
-//! What is kept on disk: functions, revisions, components, settings and key values.
+//! What is kept on disk: functions, revisions, components, settings, key values and history.
 //!
 //! One data directory belongs to one node at a time:
 //!
@@ -7,6 +7,7 @@
 //! admin.token    bearer token of the admin API, readable by its owner only
 //! registry.db    functions, revisions, routes, settings (SQLite, every commit synced)
 //! keyvalues.db   wasi:keyvalue stores (SQLite, commits synced at checkpoints)
+//! history.db     invocations and their sums (SQLite, see HISTORY.md)
 //! components/    <sha256 hex>: components, named by their content
 //! ```
 //!
@@ -18,6 +19,7 @@ mod database;
 mod deploy;
 mod directory;
 mod error;
+mod history;
 mod key_values;
 mod registry;
 mod rollback;
@@ -28,6 +30,7 @@ pub use admin_token::{AdminToken, AdminTokenError, read_admin_token};
 pub use components::{ComponentError, GarbageReport};
 pub use deploy::{DeployError, Deployed, Deployment};
 pub use error::{OpenError, StorageError};
+pub use history::{ExportError, ExportFormat, ExportQuery, ExportTable, History, HistorySettings, HistoryWriter};
 pub use key_values::{KeyValueLimits, SqliteKeyValues};
 pub use registry::{FunctionRecord, Revision};
 pub use rollback::{RemoveError, RollbackError};

@@ -1,0 +1,99 @@
+//! The history of invocations: each one for a while, their sums per minute and hour for longer. See `HISTORY.md`.
+//!
+//! ```text
+//! events ──► batch ──► one transaction: calls + minutes ──► maintenance: old calls go, minutes become hours
+//! ```
+//!
+//! Events of a batch that cannot be written are lost and counted. No header values, bodies, query strings
+//! or client addresses come here: events carry none.
+
+mod export;
+mod maintain;
+mod schema;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+pub use export::{ExportError, ExportFormat, ExportQuery, ExportTable};
+pub use write::HistoryWriter;
+
+use crate::database;
+use crate::directory::DataDirectory;
+use crate::error::{OpenError, StorageError, While};
+use crate::store::Store;
+use schema::KIND;
+
+/// How much of the past is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Single invocations. Default 7 days.
+    pub calls_age_ms: u64,
+    /// Sums per minute; older ones become sums per hour. Default 30 days.
+    pub minutes_age_ms: u64,
+    /// Sums per hour. Default 400 days, to compare with last year.
+    pub hours_age_ms: u64,
+    /// All of it on disk; beyond, the oldest goes, single invocations first. Default 1 GiB, about 6 million of them.
+    pub bytes_max: u64,
+}
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { calls_age_ms: 7 * DAY_MS, minutes_age_ms: 30 * DAY_MS, hours_age_ms: 400 * DAY_MS, bytes_max: 1 << 30 }
+    }
+}
+
+/// Reads the history while a [`HistoryWriter`] writes it.
+pub struct History {
+    reader: Mutex<Connection>,
+    file: PathBuf,
+    counts: Arc<Counts>,
+    /// The data directory stays ours for as long as its database is open.
+    _directory: Arc<DataDirectory>,
+}
+
+#[derive(Default)]
+struct Counts {
+    lost_events: AtomicU64,
+}
+
+impl Store {
+    /// Opens the history: a sink for the events, to be put behind a thread of its own, and a reader.
+    /// Call it once. A history that cannot be opened is no reason not to serve.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn history(&self, settings: HistorySettings) -> Result<(HistoryWriter, History), OpenError> {
+        let directory = Arc::clone(&self.directory);
+        let writer = database::open(directory.path(), &KIND)?;
+        let reader = Mutex::new(database::open_again(directory.path(), &KIND)?);
+        let file = database::file(directory.path(), &KIND);
+        let counts = Arc::new(Counts::default());
+        let writer = HistoryWriter::new(writer, settings, file.clone(), Arc::clone(&counts), Arc::clone(&directory));
+        Ok((writer, History { reader, file, counts, _directory: directory }))
+    }
+}
+
+impl History {
+    /// Events that could not be written, since the start.
+    pub fn lost_events_total(&self) -> u64 {
+        self.counts.lost_events.load(Ordering::Relaxed)
+    }
+
+    /// What the history takes on disk, in bytes, without the part that is free for reuse.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    pub fn size_bytes(&self) -> Result<u64, StorageError> {
+        maintain::used_bytes(&self.reader.lock()).while_doing("measuring the history", &self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests;
