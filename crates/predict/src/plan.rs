@@ -42,6 +42,18 @@ pub struct PlanWindow {
 
 /// Computes the windows worth holding; `windows` is overwritten.
 pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Vec<PlanWindow>) {
+    plan_share(bins, hazards, |_| 1.0, terms, windows);
+}
+
+/// As [`plan`], for a function that is called at the next event with probability `share(bin)` only: `hazards` are those
+/// of the event. Holding ends with the event either way, because everything is planned anew then.
+pub fn plan_share(
+    bins: &TimeBins,
+    hazards: &[f32],
+    share: impl Fn(usize) -> f32,
+    terms: PlanTerms,
+    windows: &mut Vec<PlanWindow>,
+) {
     windows.clear();
     let count = hazards.len().min(bins.len());
     let mut survival = [0f32; BINS_MAX + 1];
@@ -56,7 +68,7 @@ pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Ve
         let mass = survival[bin] * hazards[bin];
         let width_s = bins.end_s(bin) - bins.start_s(bin);
         let held_s = width_s * (survival[bin] - 0.5 * mass);
-        let hold = mass * terms.value - terms.hold_per_s * held_s + from_held;
+        let hold = mass * share(bin) * terms.value - terms.hold_per_s * held_s + from_held;
         let hold_anew = hold - survival[bin] * terms.load;
         stay[bin] = hold >= from_empty;
         start[bin] = hold_anew > from_empty;
@@ -70,7 +82,7 @@ pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Ve
         if hold {
             let window = open.get_or_insert(PlanWindow { start_s: bins.start_s(bin), end_s: 0.0, probability: 0.0 });
             window.end_s = bins.end_s(bin);
-            window.probability += survival[bin] * hazards[bin];
+            window.probability += survival[bin] * hazards[bin] * share(bin);
         } else if let Some(window) = open.take() {
             windows.push(window);
             if windows.len() == WINDOWS_MAX {

@@ -162,6 +162,11 @@ impl History {
             && self.burst < 3
     }
 
+    /// Whether the function keeps a rhythm of its own: most of at least three idle times were the same.
+    pub fn has_rhythm(&self) -> bool {
+        self.idle_count >= 3 && self.peakedness() >= 2
+    }
+
     /// Whether the last two idle times were the same.
     pub fn repeats(&self) -> bool {
         self.recent[0] != NO_BIN && self.recent[0] == self.recent[1]

@@ -244,6 +244,11 @@ fn errors(hazards: &Block, width: usize, hit: Option<usize>) -> Block {
 }
 
 impl TimingModel {
+    /// Whether the model was made with these settings.
+    pub(crate) fn matches(&self, settings: &crate::settings::EngineSettings) -> bool {
+        self.resolution == settings.resolution && self.families == settings.families
+    }
+
     /// Makes restored state usable, or says that it is not sound.
     pub(crate) fn after_restore(&mut self) -> bool {
         self.bins = TimeBins::new(self.resolution);

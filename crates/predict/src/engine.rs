@@ -1,0 +1,319 @@
+//! The engine of layer 1: takes calls, and after each says what may be called next, and when.
+//!
+//! ```text
+//! call ── own timing ────────► hazard of this function's next call ─────┐
+//!    └─── timing of its scope ► hazard of the scope's next call ─┐       ├─► Outlook
+//!    └─── sequence ───────────► probability of each candidate ───┴ joint ┘
+//! ```
+//!
+//! For a candidate `g` of a scope whose next call has hazard `h_a(j)`, the joint statement is that this call is `g`
+//! with probability `P(g | sequence)`: `P(g in bin j) = P(g | sequence) h_a(j) S_a(j)`, stated anew after each call of
+//! the scope. A function with a rhythm of its own (a timer) is expected at its own time as well, whatever the scope
+//! does in between; that statement stands until its next call. The two are kept apart and their plans united: merging
+//! the hazards of every function by noisy-or counts the same calls twice and was measured to waste a fifth more memory
+//! at equal cold starts. The engine plans nothing: see [`crate::plan`] and [`crate::decision`].
+
+use crate::event::{Call, Target};
+use crate::hash::{self, KeyMap};
+use crate::sequence::model::{Evaluation, SequenceModel, Surroundings};
+use crate::sequence::session::Session;
+use crate::sessions::SessionTable;
+use crate::settings::EngineSettings;
+use crate::shed::LoadShed;
+use crate::timing::TimingModel;
+use crate::timing::bins::TimeBins;
+use crate::timing::forecast::Forecast;
+use crate::timing::history::History;
+use serde::{Deserialize, Serialize};
+
+/// Functions and scopes the engine knows at most. A new one beyond it is served but not predicted.
+pub const FUNCTIONS_MAX: usize = 2_000_000;
+/// Contexts of call sequences held at most, about 80 bytes each.
+const CONTEXTS_MAX: usize = 1 << 20;
+/// Candidates less probable than this are not worth a plan: even a cold start worth a day of holding would not pay for
+/// a function that is called once in a hundred times at an unknown moment.
+pub const CANDIDATE_PROBABILITY_MIN: f32 = 0.01;
+
+const TAG_SESSION: u64 = 1;
+const TAG_SCOPE: u64 = 2;
+const SEED_CALLER: u64 = 0xca11e4;
+const SEED_CLASS: u64 = 0xc1a55;
+
+/// The engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Engine {
+    settings: EngineSettings,
+    now_us: u64,
+    #[serde(with = "crate::sorted")]
+    functions: KeyMap<Target, u32>,
+    targets: Vec<Target>,
+    timing: TimingModel,
+    #[serde(with = "crate::sorted")]
+    scopes: KeyMap<u32, u32>,
+    scope_timing: TimingModel,
+    sequence: SequenceModel,
+    sessions: SessionTable,
+    shed: LoadShed,
+    counters: Counters,
+    #[serde(skip)]
+    scratch: Evaluation,
+}
+
+/// What the engine has met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Calls taken in.
+    pub calls: u64,
+    /// Calls whose time was before an earlier one and was moved up to it.
+    pub times_moved: u64,
+    /// Calls of functions beyond [`FUNCTIONS_MAX`].
+    pub functions_refused: u64,
+}
+
+/// A function that may be called next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Which.
+    pub target: Target,
+    /// Probability that the next event is a call of this one; 1 where there is no scope.
+    pub probability: f32,
+    /// Half the width of the 95 % interval of that probability.
+    pub error: f32,
+}
+
+/// What may come after a call.
+#[derive(Debug, Clone, Default)]
+pub struct Outlook {
+    /// The moment the grids start.
+    pub from_us: u64,
+    /// Hazards of the next event: of the scope's next call, or of the function's own where there is no scope.
+    pub event: Forecast,
+    /// Functions the next event may be a call of. A plan for one of them stands until the next event.
+    pub candidates: Vec<Candidate>,
+    /// Hazards of the called function's own rhythm, if it has a scope and a rhythm; empty otherwise. A plan for it
+    /// stands until its own next call.
+    pub rhythm: Forecast,
+}
+
+impl Outlook {
+    fn clear(&mut self, from_us: u64) {
+        self.from_us = from_us;
+        self.event.clear();
+        self.candidates.clear();
+        self.rhythm.clear();
+    }
+
+    /// The largest worth of holding anything for the next event: what one second of holding gains at best, as a share of
+    /// the value of an avoided cold start. A candidate whose probability times value times this is below the price of a
+    /// second needs no plan.
+    pub fn best_gain_per_s(&self, bins: &TimeBins) -> f32 {
+        let gain = |(bin, hazard): (usize, &f32)| {
+            hazard / ((bins.end_s(bin) - bins.start_s(bin)) * (1.0 - 0.5 * hazard)).max(f32::MIN_POSITIVE)
+        };
+        self.event.hazards.iter().enumerate().map(gain).fold(0.0, f32::max)
+    }
+}
+
+impl Engine {
+    /// An engine that has seen nothing.
+    pub fn new(settings: EngineSettings) -> Self {
+        Self {
+            settings,
+            now_us: 0,
+            functions: KeyMap::default(),
+            targets: Vec::new(),
+            timing: TimingModel::new(settings.resolution, settings.families),
+            scopes: KeyMap::default(),
+            scope_timing: TimingModel::new(settings.resolution, settings.families),
+            sequence: SequenceModel::new(&settings, CONTEXTS_MAX),
+            sessions: SessionTable::default(),
+            shed: LoadShed::default(),
+            counters: Counters::default(),
+            scratch: Evaluation::default(),
+        }
+    }
+
+    /// Settings it was made with.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The latest time seen.
+    pub fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// The time grid of all forecasts.
+    pub fn bins(&self) -> &TimeBins {
+        self.timing.bins()
+    }
+
+    /// Timing of single functions.
+    pub fn timing(&self) -> &TimingModel {
+        &self.timing
+    }
+
+    /// Number of a function's timing history, if it has been called.
+    pub fn index_of(&self, target: Target) -> Option<u32> {
+        self.functions.get(&target).copied()
+    }
+
+    /// Lets time pass without a call, so that silence teaches too.
+    pub fn advance(&mut self, now_us: u64) {
+        self.now_us = self.now_us.max(now_us);
+        self.timing.advance(self.now_us);
+        self.scope_timing.advance(self.now_us);
+    }
+
+    /// Tells the engine how loaded the node is; see [`LoadShed`].
+    pub fn set_pressure(&mut self, backlog: f32) {
+        self.shed.update(backlog);
+        self.sequence.train_every = self.shed.train_every();
+        self.sequence.infer = self.shed.infer();
+    }
+
+    /// Takes a call in.
+    pub fn observe(&mut self, call: &Call) {
+        self.counters.calls += 1;
+        if call.at_us < self.now_us {
+            self.counters.times_moved += 1;
+        }
+        self.advance(call.at_us);
+        let at_us = self.now_us;
+        match self.functions.get(&call.target) {
+            Some(index) => self.timing.record(*index, at_us, call.count),
+            None if self.targets.len() < FUNCTIONS_MAX => {
+                self.functions.insert(call.target, self.timing.add(at_us, call.count));
+                self.targets.push(call.target);
+            }
+            None => self.counters.functions_refused += 1,
+        }
+        if let Some(scope) = call.target.scope {
+            self.observe_scope(scope, at_us, call.count);
+        }
+        self.observe_sequence(call);
+    }
+
+    /// Says what may come after the latest call of `target`.
+    pub fn outlook(&mut self, target: Target, session: Option<u64>, outlook: &mut Outlook) {
+        outlook.clear(self.now_us);
+        let Some(scope) = target.scope else {
+            self.outlook_alone(target, outlook);
+            return;
+        };
+        let Some(scope_index) = self.scopes.get(&scope).copied() else { return };
+        self.scope_timing.forecast(scope_index, &mut outlook.event);
+        let key = sequence_key(Some(scope), session);
+        let fresh = Session::default();
+        let state = key.and_then(|key| self.sessions.get(key)).unwrap_or(&fresh);
+        let around = surroundings(Some(scope), None, 0);
+        self.sequence.evaluate(state, &around, &mut self.scratch);
+        let top = self.scratch.top();
+        for (kind, probability) in self.scratch.candidates() {
+            if probability < CANDIDATE_PROBABILITY_MIN {
+                continue;
+            }
+            let error = top.filter(|(symbol, _)| *symbol == kind).map(|(_, calibrated)| calibrated.error);
+            let target = Target { scope: Some(scope), kind };
+            // What is not the top has no calibration of its own; half of it is a cautious error bar.
+            outlook.candidates.push(Candidate { target, probability, error: error.unwrap_or(probability * 0.5) });
+        }
+        self.add_rhythm(target, outlook);
+    }
+
+    /// A session has ended: what is left of it can teach the network.
+    pub fn end_session(&mut self, scope: Option<u32>, session: u64) {
+        if let Some(key) = sequence_key(scope, Some(session)) {
+            self.sequence.end(key);
+            self.sessions.remove(key);
+        }
+    }
+
+    /// The sequence model, for explanations.
+    pub fn sequence(&self) -> &SequenceModel {
+        &self.sequence
+    }
+
+    /// The last evaluation made by [`Engine::outlook`], for explanations.
+    pub fn last_evaluation(&self) -> &Evaluation {
+        &self.scratch
+    }
+
+    fn outlook_alone(&mut self, target: Target, outlook: &mut Outlook) {
+        let Some(index) = self.functions.get(&target) else { return };
+        self.timing.forecast(*index, &mut outlook.event);
+        let last_us = self.timing.history(*index).map_or(self.now_us, |history| history.last_us);
+        outlook.from_us = last_us;
+        outlook.candidates.push(Candidate { target, probability: 1.0, error: 0.0 });
+    }
+
+    fn add_rhythm(&self, target: Target, outlook: &mut Outlook) {
+        let Some(index) = self.functions.get(&target) else { return };
+        if self.timing.history(*index).is_some_and(History::has_rhythm) {
+            self.timing.forecast(*index, &mut outlook.rhythm);
+        }
+    }
+
+    fn observe_scope(&mut self, scope: u32, at_us: u64, count: u32) {
+        match self.scopes.get(&scope) {
+            Some(index) => self.scope_timing.record(*index, at_us, count),
+            None if self.scopes.len() < FUNCTIONS_MAX => {
+                self.scopes.insert(scope, self.scope_timing.add(at_us, count));
+            }
+            None => {}
+        }
+    }
+
+    fn observe_sequence(&mut self, call: &Call) {
+        let Some(key) = sequence_key(call.target.scope, call.session) else { return };
+        let mut state = self.sessions.take(key);
+        let around = surroundings(call.target.scope, call.caller, call.class);
+        self.sequence.evaluate(&state, &around, &mut self.scratch);
+        self.sequence.observe(key, &mut state, &around, &self.scratch, call.target.kind);
+        self.sessions.put(key, state);
+    }
+
+    pub(crate) fn after_restore(&mut self) -> bool {
+        let dense = |numbers: &mut dyn Iterator<Item = u32>, len: usize| {
+            let mut seen: Vec<u32> = numbers.collect();
+            seen.sort_unstable();
+            seen.len() == len && seen.iter().enumerate().all(|(index, number)| index as u32 == *number)
+        };
+        self.timing.after_restore()
+            && self.scope_timing.after_restore()
+            && self.timing.matches(&self.settings)
+            && self.scope_timing.matches(&self.settings)
+            && self.sequence.is_sound()
+            && self.sessions.is_sound()
+            && self.targets.len() <= FUNCTIONS_MAX
+            && self
+                .targets
+                .iter()
+                .enumerate()
+                .all(|(index, target)| self.functions.get(target) == Some(&(index as u32)))
+            && dense(&mut self.functions.values().copied(), self.timing.len())
+            && dense(&mut self.scopes.values().copied(), self.scope_timing.len())
+    }
+}
+
+/// The sequence a call belongs to.
+fn sequence_key(scope: Option<u32>, session: Option<u64>) -> Option<u64> {
+    match (session, scope) {
+        (Some(session), _) => Some(hash::combine(TAG_SESSION, session)),
+        (None, Some(scope)) => Some(hash::combine(TAG_SCOPE, u64::from(scope))),
+        (None, None) => None,
+    }
+}
+
+fn surroundings(scope: Option<u32>, caller: Option<u32>, class: u32) -> Surroundings {
+    let class = (class != 0).then(|| hash::combine(SEED_CLASS, u64::from(class)));
+    Surroundings {
+        scope: scope.map(u64::from),
+        sides: [class, caller.map(|caller| hash::combine(SEED_CALLER, u64::from(caller))), None],
+    }
+}
