@@ -22,10 +22,12 @@ use crate::spanned::{At, Span, TextOr};
 /// The version of the format that is read here.
 const VERSION: u64 = 2;
 const VERSION_KEY: &str = "spin_manifest_version";
+/// What version 1 called it at first.
+const VERSION_KEY_BEFORE: &str = "spin_version";
 
 /// Whether the document says that it is Spin's.
 pub(crate) fn is_spin(document: &Document<'_>) -> bool {
-    document.has(VERSION_KEY)
+    document.has(VERSION_KEY) || document.has(VERSION_KEY_BEFORE)
 }
 
 /// The functions of a `spin.toml`; errors and warnings go to `findings`.
@@ -36,9 +38,8 @@ pub(crate) fn content(
     findings: &mut Findings,
 ) -> Option<Content> {
     // Before the shape: version 1 has other keys, and "unknown key" would mislead. It wrote the number as a text.
-    if let Some((number, span)) = document.version(VERSION_KEY)
-        && number != Some(VERSION)
-    {
+    let later = document.version(VERSION_KEY).filter(|(number, _)| *number != Some(VERSION));
+    if let Some((_, span)) = document.version(VERSION_KEY_BEFORE).or(later) {
         let finding = findings.error(span, "only version 2 of spin.toml is supported");
         finding.label("refused").help("`spin doctor` brings a manifest to version 2");
         return None;
@@ -46,7 +47,7 @@ pub(crate) fn content(
     let Typed { value: spin, positions } = document.typed::<SpinToml>(findings)?;
     let SpinToml { application, variables, trigger, component, .. } = spin;
     check_app_name(&application.name, findings);
-    unsupported::of_application(&application, &trigger, findings);
+    unsupported::of_application(&application, &trigger.others, findings);
     if trigger.http.is_empty() {
         let finding = findings.error(None, "the application has no HTTP trigger");
         finding.help("functions are called by HTTP: add a [[trigger.http]] with `route` and `component`");

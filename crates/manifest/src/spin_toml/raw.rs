@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -24,7 +25,7 @@ pub(crate) struct SpinToml {
     #[serde(default)]
     pub(crate) variables: BTreeMap<At<String>, Variable>,
     #[serde(default)]
-    pub(crate) trigger: Triggers,
+    pub(crate) trigger: Triggers<Vec<At<HttpTrigger>>>,
     #[serde(default)]
     pub(crate) component: BTreeMap<At<String>, Component>,
 }
@@ -40,7 +41,8 @@ pub(crate) struct Application {
     authors: Option<Unread>,
     targets: Option<Unread>,
     tool: Option<Unread>,
-    pub(crate) trigger: Option<At<Unread>>,
+    #[serde(default)]
+    pub(crate) trigger: Triggers<HttpSettings>,
 }
 
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -124,10 +126,18 @@ pub(crate) struct RemoteSource {
     version: Option<Unread>,
 }
 
-/// The triggers: HTTP, and the names of all others, which may be any (plug-ins add theirs).
+/// Settings of all HTTP triggers.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpSettings {
+    /// Path before all routes; Spin 3 has taken it out.
+    pub(crate) base: Option<At<String>>,
+}
+
+/// A table by kind of trigger: HTTP, and the names of all others, which may be any (plug-ins add theirs).
 #[derive(Debug, Default)]
-pub(crate) struct Triggers {
-    pub(crate) http: Vec<At<HttpTrigger>>,
+pub(crate) struct Triggers<H> {
+    pub(crate) http: H,
     pub(crate) others: Vec<At<String>>,
 }
 
@@ -138,17 +148,17 @@ pub(crate) enum Unread {
     Something,
 }
 
-impl<'de> Deserialize<'de> for Triggers {
+impl<'de, H: Deserialize<'de> + Default> Deserialize<'de> for Triggers<H> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ByKind;
-        impl<'de> Visitor<'de> for ByKind {
-            type Value = Triggers;
+        struct ByKind<H>(PhantomData<H>);
+        impl<'de, H: Deserialize<'de> + Default> Visitor<'de> for ByKind<H> {
+            type Value = Triggers<H>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a table of triggers")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Triggers, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Triggers<H>, A::Error> {
                 let mut triggers = Triggers::default();
                 while let Some(kind) = map.next_key::<At<String>>()? {
                     if kind.value == "http" {
@@ -161,21 +171,21 @@ impl<'de> Deserialize<'de> for Triggers {
                 Ok(triggers)
             }
         }
-        deserializer.deserialize_map(ByKind)
+        deserializer.deserialize_map(ByKind(PhantomData))
     }
 }
 
-impl JsonSchema for Triggers {
+impl<H: JsonSchema> JsonSchema for Triggers<H> {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "Triggers".into()
+        format!("Triggers_of_{}", H::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let http = generator.subschema_for::<Vec<HttpTrigger>>();
+        let http = generator.subschema_for::<H>();
         schemars::json_schema!({ "type": "object", "properties": { "http": http } })
     }
 }

@@ -9,14 +9,19 @@ use super::raw::{Application, Component, HttpTrigger, Triggers, Unread};
 use crate::diagnostic::Findings;
 use crate::spanned::{At, Span};
 
-/// Names what is not supported outside triggers and components.
-pub(crate) fn of_application(application: &Application, triggers: &Triggers, findings: &mut Findings) {
-    if let Some(span) = something(application.trigger.as_ref()) {
-        ignored(span, "`application.trigger`", "it sets up triggers other than HTTP", findings);
+/// Names what is not supported outside triggers and components. `other_triggers` are the kinds beside HTTP.
+pub(crate) fn of_application(application: &Application, other_triggers: &[At<String>], findings: &mut Findings) {
+    let Triggers { http, others } = &application.trigger;
+    if let Some(base) = http.base.as_ref().filter(|base| !matches!(base.value.as_str(), "" | "/")) {
+        refused(&base.span, "the key `base`", "write the whole path into each route, as Spin 3 wants it", findings);
     }
-    for kind in &triggers.others {
-        let key = format_args!("`trigger.{}`", kind.value);
-        ignored(&kind.span, key, "only HTTP calls functions here, so this never calls its component", findings);
+    for kind in others {
+        let what = format_args!("`application.trigger.{}`", kind.value);
+        ignored(&kind.span, what, "only HTTP calls functions here", findings);
+    }
+    for kind in other_triggers {
+        let what = format_args!("`trigger.{}`", kind.value);
+        ignored(&kind.span, what, "only HTTP calls functions here, so this never calls its component", findings);
     }
 }
 
