@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use forerun_store::{HistorySettings, Store, StoreSettings};
 use forerun_telemetry::{EventSink, InvocationEvent, Phases, RequestClass};
@@ -18,9 +18,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(std::env::args().nth(1).ok_or("usage: history_rate <empty directory>")?);
     let store = Store::open(&directory, StoreSettings::default())?;
     let (mut writer, history) = store.history(HistorySettings::default())?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let start_us = u64::try_from(now.as_micros())?;
     let begin = Instant::now();
     for batch in 0..EVENTS / BATCH_EVENTS {
-        let events: Vec<_> = (0..BATCH_EVENTS).map(|number| event(batch * BATCH_EVENTS + number)).collect();
+        let events: Vec<_> = (0..BATCH_EVENTS).map(|number| event(start_us, batch * BATCH_EVENTS + number)).collect();
         writer.take(&events);
     }
     writer.flush();
@@ -36,12 +38,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Events of five functions, 10,000 a second, with ids and figures that differ.
-fn event(number: u64) -> InvocationEvent {
+fn event(start_us: u64, number: u64) -> InvocationEvent {
     let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let id = u128::from(random) << 64 | u128::from(number);
     InvocationEvent {
         id: InvocationId::from_random(id),
-        started_unix_us: 1_700_000_000_000_000 + number * 100,
+        started_unix_us: start_us + number * 100,
         function: format!("function-{}", number % 5).parse().expect("a name"),
         app: "shop".into(),
         revision: RevisionNumber(1),

@@ -28,7 +28,13 @@ impl DataDirectory {
     /// Makes the directory if needed and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let unusable = |error: io::Error| OpenError::Unusable { path: path.to_owned(), detail: error.to_string() };
+        let absent: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
         make_directory(path).map_err(unusable)?;
+        // Else a loss of power could take the new directory with everything synced in it. A parent that may not be
+        // opened belongs to somebody else and was there before.
+        for ancestor in absent {
+            let _ = sync_parent(ancestor);
+        }
         let path = fs::canonicalize(path).map_err(unusable)?;
         let lock = lock(&path)?;
         Ok(Self { path, _lock: lock })
@@ -73,6 +79,7 @@ fn write_unfinished(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes names in the directory of `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }

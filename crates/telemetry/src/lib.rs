@@ -23,8 +23,10 @@ pub mod writer;
 
 pub use detached::{Detached, DetachedCounts};
 pub use event::{InvocationEvent, Phases, RequestClass};
-pub use guest_logs::{GuestLogSettings, GuestLogs};
+pub use guest_logs::{Followed, GuestLogSettings, GuestLogs, LogFollower};
+pub use logging::{LogFormat, LoggingError, set_up_logging};
 pub use metrics::{Live, Metrics, metric_names};
+pub use otlp::{Otlp, OtlpCounts, OtlpError, OtlpSettings};
 pub use pipe::{EVENT_PIPE_CAPACITY, EventReceiver, EventSender, event_pipe};
 pub use recent::RecentInvocations;
 pub use writer::{EventSink, EventWriter};

@@ -37,7 +37,7 @@ pub struct HistorySettings {
     pub minutes_age_ms: u64,
     /// Sums per hour. Default 400 days, to compare with last year.
     pub hours_age_ms: u64,
-    /// All of it on disk; beyond, the oldest goes, single invocations first. Default 1 GiB, about 6 million of them.
+    /// All of it on disk; beyond, the oldest goes, single invocations first. Default 1 GiB, about 7 million of them.
     pub bytes_max: u64,
 }
 

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use forerun_telemetry::{EventSink, InvocationEvent, Phases, RequestClass};
+use forerun_telemetry::{
+    Detached, EventSink, EventWriter, InvocationEvent, Phases, RecentInvocations, RequestClass, event_pipe,
+};
 use forerun_types::{GenericReason, InvocationId, Outcome, RevisionNumber, ServePath, SpanId, TraceContext, TraceId};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -183,6 +185,32 @@ fn a_batch_that_cannot_be_written_is_counted_and_the_next_one_is_written() {
     writer.flush();
     assert_eq!(objects(&history, ExportTable::Invocations).len(), 2);
     assert_eq!(history.lost_events_total(), 2);
+}
+
+#[test]
+fn a_stalled_disk_loses_events_and_says_so_and_nothing_else_notices() {
+    const EVENTS: u64 = 5000;
+    let (_directory, writer, history) = open(HistorySettings::default());
+    // As good as a disk that does not answer: somebody else holds the file.
+    let outside = Connection::open(&history.file).unwrap();
+    outside.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (sender, receiver) = event_pipe(10_000);
+    let detached = Detached::start("history", 1000, Box::new(writer)).unwrap();
+    let counts = detached.counts();
+    let recent = RecentInvocations::new(10_000);
+    let sinks: Vec<Box<dyn EventSink>> = vec![Box::new(detached), Box::new(Arc::clone(&recent))];
+    let thread = EventWriter::start(receiver, sinks).unwrap();
+    (0..EVENTS).for_each(|number| sender.record(event(number, 0)));
+    while recent.get(InvocationId::from_random((EVENTS - 1).into())).is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(sender.dropped_total(), 0);
+    assert!(counts.dropped_total() > 0);
+    outside.execute_batch("COMMIT").unwrap();
+    thread.stop();
+    let written = objects(&history, ExportTable::Invocations).len() as u64;
+    assert!(written > 0);
+    assert_eq!(written + counts.dropped_total() + history.lost_events_total(), EVENTS);
 }
 
 #[test]
