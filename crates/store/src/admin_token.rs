@@ -14,7 +14,7 @@ const FILE: &str = "admin.token";
 const RANDOM_BYTES: usize = 32;
 const DIGITS: usize = RANDOM_BYTES * 2;
 
-/// 64 hexadecimal digits. Not shown by `Debug`, so that it reaches no log.
+/// 64 hexadecimal digits, or what an operator brought. Not shown by `Debug`, so that it reaches no log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken(String);
 
@@ -44,6 +44,9 @@ pub enum AdminTokenError {
         /// Its permission bits.
         mode: u32,
     },
+    /// One that an operator brought and that could be guessed.
+    #[error("the given admin token has fewer than {GIVEN_LENGTH_MIN} characters; make it longer")]
+    TooShort,
     /// The system gave no random numbers, or the file cannot be read or written.
     #[error("{}: {detail}", file.display())]
     Io {
@@ -54,7 +57,18 @@ pub enum AdminTokenError {
     },
 }
 
+/// Shortest token an operator may bring: what a password generator makes by default.
+const GIVEN_LENGTH_MIN: usize = 16;
+
 impl AdminToken {
+    /// A token that an operator brought instead of the one kept in the data directory.
+    ///
+    /// # Errors
+    /// See [`AdminTokenError::TooShort`].
+    pub fn given(text: &str) -> Result<Self, AdminTokenError> {
+        if text.len() < GIVEN_LENGTH_MIN { Err(AdminTokenError::TooShort) } else { Ok(Self(text.to_owned())) }
+    }
+
     /// The token as it is sent.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,3 +1,5 @@
+//! The history across restarts, at its limits, with a disk that stalls, and against sums made by hand.
+
 use std::collections::BTreeMap;
 
 use forerun_telemetry::{

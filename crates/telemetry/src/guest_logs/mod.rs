@@ -10,11 +10,12 @@
 
 mod files;
 mod lines;
+mod room;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,6 +28,7 @@ use tokio::sync::broadcast;
 use crate::writer::{Pause, StopFlag, join};
 use files::LogFiles;
 use lines::LineSplitter;
+use room::Room;
 
 /// How much of the guests' output is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +37,8 @@ pub struct GuestLogSettings {
     pub file_bytes_max: u64,
     /// Files set aside per function, besides the current one. Default 2.
     pub files_kept: u32,
-    /// Output that may wait for the disk, of all functions. Default 8 MiB; more is dropped and counted.
+    /// Output that may wait for the disk, of all functions; one function may use a quarter of it. Default 8 MiB;
+    /// more is dropped and counted.
     pub queue_bytes_max: usize,
 }
 
@@ -45,7 +48,7 @@ impl Default for GuestLogSettings {
     }
 }
 
-/// Pieces that may wait, whatever their size: many tiny ones must not take more than the bytes allow.
+/// Pieces that may wait: what fits into the default number of bytes if each is tiny.
 const QUEUE_PIECES_MAX: usize = 16_384;
 /// Pieces worked on at once, so that files are opened once for many lines.
 const BATCH_PIECES_MAX: usize = 1024;
@@ -63,8 +66,7 @@ pub struct GuestLogs {
 
 struct Shared {
     queue: ArrayQueue<Piece>,
-    queued_bytes: AtomicUsize,
-    queue_bytes_max: usize,
+    room: Room,
     dropped_bytes: AtomicU64,
     /// Held while lines are written and sent: whoever holds it sees files and followers agree.
     output: Mutex<Output>,
@@ -120,8 +122,7 @@ impl GuestLogs {
         let files = LogFiles::open(directory, settings.file_bytes_max, settings.files_kept)?;
         let shared = Arc::new(Shared {
             queue: ArrayQueue::new(QUEUE_PIECES_MAX),
-            queued_bytes: AtomicUsize::new(0),
-            queue_bytes_max: settings.queue_bytes_max,
+            room: Room::new(settings.queue_bytes_max),
             dropped_bytes: AtomicU64::new(0),
             output: Mutex::new(Output { files, followers: HashMap::new(), failing: false }),
         });
@@ -182,17 +183,21 @@ impl GuestLog for GuestLogs {
         if bytes.is_empty() {
             return;
         }
-        let length = bytes.len();
-        let queued_before = self.shared.queued_bytes.fetch_add(length, Ordering::Relaxed);
-        let fits = queued_before.saturating_add(length) <= self.shared.queue_bytes_max;
-        let pushed = fits && {
-            let (function, written) = (function.clone(), SystemTime::now());
-            self.shared.queue.push(Piece { function, invocation, stream, written, bytes: bytes.into() }).is_ok()
-        };
-        if !pushed {
-            self.shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-            self.shared.dropped_bytes.fetch_add(length as u64, Ordering::Relaxed);
+        if !self.shared.room.take(function, bytes.len()) || !self.push(function, invocation, stream, bytes) {
+            self.shared.dropped_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
+    }
+}
+
+impl GuestLogs {
+    fn push(&self, function: &FunctionName, invocation: InvocationId, stream: GuestStream, bytes: &[u8]) -> bool {
+        let (name, written) = (function.clone(), SystemTime::now());
+        let piece = Piece { function: name, invocation, stream, written, bytes: bytes.into() };
+        let pushed = self.shared.queue.push(piece).is_ok();
+        if !pushed {
+            self.shared.room.give_back(function, bytes.len());
+        }
+        pushed
     }
 }
 
@@ -208,7 +213,7 @@ impl Shared {
             let mut count = 0;
             for piece in pieces {
                 count += 1;
-                self.queued_bytes.fetch_sub(piece.bytes.len(), Ordering::Relaxed);
+                self.room.give_back(&piece.function, piece.bytes.len());
                 splitter.take(&piece, now, &mut lines);
             }
             if stopping && count == 0 {
@@ -258,6 +263,7 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use super::room::PIECE_BYTES;
     use super::*;
 
     fn name(text: &str) -> FunctionName {
@@ -325,17 +331,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
         let directory = tempfile::tempdir().unwrap();
-        let settings = GuestLogSettings { queue_bytes_max: 10, ..Default::default() };
+        let settings = GuestLogSettings { queue_bytes_max: 20 * PIECE_BYTES, ..Default::default() };
         let logs = GuestLogs::open(directory.path(), &settings).unwrap();
-        logs.write(&name("cart"), id(1), GuestStream::Stdout, &[b'x'; 11]);
-        assert_eq!(logs.dropped_bytes_total(), 11);
+        let long = [b'x'; 5 * PIECE_BYTES];
+        logs.write(&name("cart"), id(1), GuestStream::Stdout, &long);
+        assert_eq!(logs.dropped_bytes_total(), long.len() as u64);
         // With the thread held up, only so much waits; how much it has taken before is up to the scheduler.
         let output = logs.shared.output.lock();
         for _ in 0..100 {
             logs.write(&name("cart"), id(1), GuestStream::Stdout, b"12345\n");
         }
         drop(output);
-        let dropped = logs.dropped_bytes_total() - 11;
+        let dropped = logs.dropped_bytes_total() - long.len() as u64;
         drop(logs);
         let logs = GuestLogs::open(directory.path(), &settings).unwrap();
         let lines = logs.tail(&name("cart"), 1000).unwrap().len() as u64;
