@@ -120,7 +120,10 @@ pub(crate) fn read_or_create(directory: &Path) -> Result<AdminToken, AdminTokenE
         Err(AdminTokenError::Absent { file }) => create(file),
         Ok(token) => Ok(token),
         Err(
-            error @ (AdminTokenError::Malformed { .. } | AdminTokenError::Exposed { .. } | AdminTokenError::Io { .. }),
+            error @ (AdminTokenError::Malformed { .. }
+            | AdminTokenError::Exposed { .. }
+            | AdminTokenError::TooShort
+            | AdminTokenError::Io { .. }),
         ) => Err(error),
     }
 }
@@ -151,6 +154,12 @@ mod tests {
         assert!(!format!("{token:?}").contains(token.as_str()));
         let other = tempfile::tempdir().unwrap();
         assert_ne!(read_or_create(other.path()).unwrap(), token);
+    }
+
+    #[test]
+    fn one_that_is_brought_must_not_be_short() {
+        assert_eq!(AdminToken::given("fifteen letters"), Err(AdminTokenError::TooShort));
+        assert!(AdminToken::given("sixteen letters!").unwrap().matches(b"sixteen letters!"));
     }
 
     #[test]
