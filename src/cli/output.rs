@@ -53,6 +53,11 @@ impl Output {
         }
     }
 
+    /// As the environment of this process says, for a command line whose options make no sense.
+    pub(crate) fn of_process() -> Self {
+        Self::new(false, ColorChoice::Auto, &Environment::of_process())
+    }
+
     /// Prints a list: a table for people, `empty` on stderr if there is nothing in it, one JSON document for programs.
     ///
     /// # Errors

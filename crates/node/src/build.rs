@@ -1,0 +1,203 @@
+//! Everything a node is made of, made in the order in which a request meets it. All wiring is here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use forerun_driver::{Driver, Host};
+use forerun_gateway::{BindError, BoundAddress, Gateway, OutboundSetupError};
+use forerun_runtime::{WasmDriver, WasmDriverError};
+use forerun_store::{AdminToken, AdminTokenError, OpenError, StorageError, Store};
+use forerun_telemetry::otlp::{Otlp, OtlpError};
+use forerun_telemetry::{
+    EVENT_PIPE_CAPACITY, EventReceiver, EventSender, EventSink, EventWriter, GuestLogs, Live, Metrics, RecentInvocations, event_pipe,
+};
+use tokio::net::TcpListener;
+
+use crate::functions::{Functions, Restoring};
+use crate::settings::NodeSettings;
+
+/// Folder of the guests' logs in the data directory.
+const LOGS_FOLDER: &str = "logs";
+
+/// A node, bound to its addresses and ready to run.
+pub struct Node {
+    pub(crate) settings: NodeSettings,
+    pub(crate) started: Instant,
+    pub(crate) gateway: Gateway,
+    pub(crate) gateway_addresses: Vec<BoundAddress>,
+    pub(crate) admin: TcpListener,
+    pub(crate) admin_address: SocketAddr,
+    pub(crate) token: AdminToken,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) restoring: Vec<Restoring>,
+    pub(crate) logs: Arc<GuestLogs>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recent: Arc<RecentInvocations>,
+    pub(crate) events: EventWriter,
+}
+
+/// Why there is no node.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// What is in it.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] AdminTokenError),
+    /// The guests' logs.
+    #[error("the folder of the function logs cannot be used: {0}")]
+    Logs(std::io::Error),
+    /// The export of traces and metrics.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
+    /// A thread.
+    #[error("no thread for telemetry: {0}")]
+    Telemetry(std::io::Error),
+    /// The wasm engine.
+    #[error(transparent)]
+    Driver(#[from] WasmDriverError),
+    /// Calls to other hosts.
+    #[error(transparent)]
+    Outbound(#[from] OutboundSetupError),
+    /// An address of the gateway.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The address of the admin API.
+    #[error("the admin API cannot listen on {address}: {reason}")]
+    BindAdmin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+}
+
+impl Node {
+    /// Wires a node and binds its addresses. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The first part that cannot be had; nothing is left running then.
+    pub async fn build(settings: NodeSettings) -> Result<Self, NodeError> {
+        let started = Instant::now();
+        let store = Arc::new(Store::open(&settings.data, settings.store.clone())?);
+        let token = match &settings.admin_token {
+            Some(given) => AdminToken::given(given)?,
+            None => store.admin_token()?,
+        };
+        let key_values = Arc::new(store.key_values(settings.key_values.clone())?);
+
+        let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
+        let gateway = Gateway::new(settings.gateway.clone(), sender.clone())?;
+        let gateway_addresses = gateway.bind()?;
+        let (admin, admin_address) = bind_admin(settings.admin_listen).await?;
+
+        let logs = GuestLogs::open(&store.directory().join(LOGS_FOLDER), &settings.guest_logs);
+        let logs = Arc::new(logs.map_err(NodeError::Logs)?);
+        let metrics = Metrics::new(settings.version);
+        let recent = RecentInvocations::new(settings.recent_invocations);
+        let events = start_events((sender, receiver), &settings, &metrics, &recent)?;
+
+        let driver: Arc<dyn Driver> = Arc::new(WasmDriver::new(&settings.wasm)?);
+        let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
+        let functions = Arc::new(Functions::new(
+            store,
+            driver,
+            host,
+            gateway.clone(),
+            Arc::clone(&logs),
+            Arc::clone(&metrics),
+        ));
+        let restoring = functions.restore()?;
+        watch_live(&metrics, &functions, &gateway, &logs);
+
+        Ok(Self {
+            settings,
+            started,
+            gateway,
+            gateway_addresses,
+            admin,
+            admin_address,
+            token,
+            functions,
+            restoring,
+            logs,
+            metrics,
+            recent,
+            events,
+        })
+    }
+
+    /// What is deployed, for those who change it from within the process.
+    pub fn functions(&self) -> Arc<Functions> {
+        Arc::clone(&self.functions)
+    }
+
+    /// Where the gateway listens.
+    pub fn gateway_addresses(&self) -> &[BoundAddress] {
+        &self.gateway_addresses
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The bearer token of the admin API.
+    pub fn token(&self) -> &AdminToken {
+        &self.token
+    }
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let refused = |reason| NodeError::BindAdmin { address, reason };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
+}
+
+/// Starts the thread that takes events from the request path, with everything that wants them.
+fn start_events(
+    (sender, receiver): (EventSender, EventReceiver),
+    settings: &NodeSettings,
+    metrics: &Arc<Metrics>,
+    recent: &Arc<RecentInvocations>,
+) -> Result<EventWriter, NodeError> {
+    metrics.provide_one(Live::EventsDropped, "pipe", move || as_figure(sender.dropped_total()));
+    let mut sinks: Vec<Box<dyn EventSink>> = vec![Box::new(Arc::clone(metrics)), Box::new(Arc::clone(recent))];
+    match Otlp::start(&settings.otlp)? {
+        Otlp::Off => {}
+        Otlp::On { sink, counts } => {
+            let lost = counts.clone();
+            metrics.provide_one(Live::EventsDropped, "otlp", move || as_figure(lost.dropped_total()));
+            let failures = counts.clone();
+            metrics.provide_one(Live::ExportFailures, "traces", move || as_figure(failures.trace_failures_total()));
+            metrics.provide_one(Live::ExportFailures, "metrics", move || as_figure(counts.metric_failures_total()));
+            sinks.push(Box::new(sink));
+        }
+    }
+    EventWriter::start(receiver, sinks).map_err(NodeError::Telemetry)
+}
+
+/// Lets the metrics ask for what is counted elsewhere.
+fn watch_live(metrics: &Metrics, functions: &Arc<Functions>, gateway: &Gateway, logs: &Arc<GuestLogs>) {
+    let own = Arc::downgrade(functions);
+    let pressure = move || own.upgrade().map(|functions| functions.pressure()).unwrap_or_default();
+    let (in_flight, queued, served) = (pressure.clone(), pressure.clone(), pressure);
+    metrics.provide(Live::InFlight, move || in_flight().into_iter().map(|(name, n, _)| (name, n as f64)).collect());
+    metrics.provide(Live::Queued, move || queued().into_iter().map(|(name, _, n)| (name, n as f64)).collect());
+    metrics.provide_one(Live::Functions, "", move || served().len() as f64);
+    let gateway = gateway.clone();
+    metrics.provide_one(Live::Connections, "", move || gateway.counters().connections as f64);
+    let logs = Arc::clone(logs);
+    metrics.provide_one(Live::LogBytesDropped, "", move || as_figure(logs.dropped_bytes_total()));
+}
+
+/// Counters are shown as floating point by the exposition format; they are exact up to 2^53.
+fn as_figure(count: u64) -> f64 {
+    count as f64
+}

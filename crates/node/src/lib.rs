@@ -1,0 +1,16 @@
+//! The composition root: everything a node is made of, wired in the order in which a request meets it.
+//!
+//! [`Node::build`] wires, [`Node::run`] serves until it is told to stop. `functions` is the one place
+//! where what is deployed changes: store, driver and gateway are kept in step there. `admin` is the
+//! HTTP API over it. Nothing here is on the path of a request.
+
+mod admin;
+mod build;
+mod functions;
+mod pending;
+mod run;
+mod settings;
+
+pub use build::{Node, NodeError};
+pub use functions::{Change, DeployFailure, FunctionState, FunctionView, Functions, Source, Wanted};
+pub use settings::NodeSettings;

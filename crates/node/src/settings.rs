@@ -1,0 +1,60 @@
+//! What an operator may set about a node: plain data, each with its default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forerun_gateway::GatewaySettings;
+use forerun_runtime::WasmSettings;
+use forerun_store::{KeyValueLimits, StoreSettings};
+use forerun_telemetry::GuestLogSettings;
+use forerun_telemetry::otlp::OtlpSettings;
+
+/// Settings of one node.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The data directory; one node at a time holds it.
+    pub data: PathBuf,
+    /// The request path.
+    pub gateway: GatewaySettings,
+    /// Where the admin API listens. Default `127.0.0.1:8081`: it is not meant for other machines.
+    pub admin_listen: SocketAddr,
+    /// Token of the admin API; without one, the one in the data directory, made at the first start.
+    pub admin_token: Option<String>,
+    /// The wasm engine.
+    pub wasm: WasmSettings,
+    /// Revisions kept.
+    pub store: StoreSettings,
+    /// `wasi:keyvalue`.
+    pub key_values: KeyValueLimits,
+    /// Output of guests.
+    pub guest_logs: GuestLogSettings,
+    /// Export of traces and metrics.
+    pub otlp: OtlpSettings,
+    /// Invocations kept in memory to be asked about. Default 10,000, about 5 MB.
+    pub recent_invocations: usize,
+    /// How long requests under way may go on when the node stops. Default 30 s, the default time-out of a function.
+    pub drain_timeout: Duration,
+    /// Version shown, of the binary.
+    pub version: &'static str,
+}
+
+impl NodeSettings {
+    /// The defaults with a data directory.
+    pub fn new(data: PathBuf, version: &'static str) -> Self {
+        Self {
+            data,
+            gateway: GatewaySettings::default(),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            admin_token: None,
+            wasm: WasmSettings::default(),
+            store: StoreSettings::default(),
+            key_values: KeyValueLimits::default(),
+            guest_logs: GuestLogSettings::default(),
+            otlp: OtlpSettings::default(),
+            recent_invocations: 10_000,
+            drain_timeout: Duration::from_secs(30),
+            version,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The one binary: a node (`up`, `serve`), or a command that talks to one.
+//!
+//! What was typed becomes a [`cli::meaning::Command`]; each is carried out by one module. Nothing is decided here.
+
+mod cli;
+mod client;
+mod node;
+mod running;
+
+use std::process::ExitCode;
+
+use cli::meaning::{Command, Invocation};
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Ok(invocation) => carry_out(invocation),
+        Err(error) => {
+            cli::output::Output::of_process().usage_error(&error);
+            ExitCode::from(cli::EXIT_USAGE)
+        }
+    }
+}
+
+fn carry_out(Invocation { output, log, command }: Invocation) -> ExitCode {
+    match command {
+        Command::Up(up) => node::up(&output, &log, up),
+        Command::Serve(settings) => node::serve(&output, &log, settings),
+        Command::Completions(shell) => match cli::write_completions(shell, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_closed) => ExitCode::FAILURE,
+        },
+        command => client::run(&output, command),
+    }
+}

@@ -1,0 +1,206 @@
+//! Starting and stopping a node: settings from the command line, signals, and what is said at both ends.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use forerun_gateway::{CertificateFiles, GatewaySettings};
+use forerun_node::{Functions, Node, NodeError, NodeSettings};
+use forerun_telemetry::logging;
+use forerun_telemetry::otlp::OtlpSettings;
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::environment::Environment;
+use crate::cli::meaning::{self, Log, LogFormat};
+use crate::cli::output::Output;
+use crate::cli::paths::{self, DataFolder};
+use crate::running::{Announcement, RunningNode};
+
+/// Exit code of a process that was stopped by a second interrupt, as shells have it.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Runs a node with what its data folder holds.
+pub(crate) fn serve(output: &Output, log: &Log, settings: meaning::Node) -> ExitCode {
+    run(output, log, settings, |started| async move {
+        started.say_ready(output, "no manifest: deploy with `forerun deploy`");
+        started.stopped().await;
+        ExitCode::SUCCESS
+    })
+}
+
+/// A node that runs in the background of a command.
+pub(crate) struct Started {
+    /// What is deployed on it.
+    pub(crate) functions: Arc<Functions>,
+    addresses: Vec<String>,
+    admin: String,
+    stop: watch::Receiver<bool>,
+}
+
+impl Started {
+    /// Says where the node is.
+    pub(crate) fn say_ready(&self, output: &Output, what: &str) {
+        for address in &self.addresses {
+            output.note(&format!("serving on {address}  ({what})"));
+        }
+        output.note(&format!("admin API on {}", self.admin));
+        tracing::info!(addresses = ?self.addresses, admin = self.admin, functions = self.functions.list().len(), "ready");
+    }
+
+    /// Done when the node is told to stop.
+    pub(crate) async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        // An error means that whoever would say so is gone, which is the same.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// The first address for requests, as a URL.
+    pub(crate) fn address(&self) -> &str {
+        self.addresses.first().map_or("", String::as_str)
+    }
+}
+
+/// Starts a node, runs `work` beside it, and stops the node when `work` is done or a signal comes.
+pub(crate) fn run<W: Future<Output = ExitCode>>(
+    output: &Output,
+    log: &Log,
+    node: meaning::Node,
+    work: impl FnOnce(Started) -> W,
+) -> ExitCode {
+    let format = match log.format {
+        LogFormat::Human => logging::LogFormat::Human,
+        LogFormat::Json => logging::LogFormat::Json,
+    };
+    if let Err(error) = logging::set_up_logging(Some(&log.filter), format) {
+        output.error(&error.to_string(), "see `--log` in `forerun up --help`");
+        return ExitCode::from(crate::cli::EXIT_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.error(&format!("no threads for the node: {error}"), "raise the limit of processes (`ulimit -u`)");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run_async(output, node, work));
+    // Blocking work that still runs, such as a compiler, must not hold the process up.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run_async<W: Future<Output = ExitCode>>(
+    output: &Output,
+    node: meaning::Node,
+    work: impl FnOnce(Started) -> W,
+) -> ExitCode {
+    let (settings, _temporary) = match settings(node) {
+        Ok(settings) => settings,
+        Err(error) => {
+            output.error(&format!("no temporary folder: {error}"), "name a folder with --data DIR");
+            return ExitCode::FAILURE;
+        }
+    };
+    let data = settings.data.clone();
+    let node = match Node::build(settings).await {
+        Ok(node) => node,
+        Err(error) => {
+            output.error(&error.to_string(), hint(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let _announcement = announce(&node, data);
+    let (stop_sender, stop) = watch::channel(false);
+    let started = Started {
+        functions: node.functions(),
+        addresses: addresses(&node),
+        admin: format!("http://{}", node.admin_address()),
+        stop: stop.clone(),
+    };
+    tokio::spawn(stop_on_signals(stop_sender.clone()));
+    let mut told = stop;
+    let running = tokio::spawn(node.run(async move {
+        let _ = told.wait_for(|stop| *stop).await;
+    }));
+    let code = work(started).await;
+    stop_sender.send_replace(true);
+    match running.await {
+        Ok(report) if report.requests_cut > 0 => {
+            output.warning(&format!("{} requests were cut off: they took longer than the drain", report.requests_cut));
+        }
+        Ok(_) => output.note("stopped"),
+        Err(error) => output.error(&format!("the node ended in disorder: {error}"), "please report this"),
+    }
+    code
+}
+
+fn addresses(node: &Node) -> Vec<String> {
+    let scheme = |tls| if tls { "https" } else { "http" };
+    node.gateway_addresses().iter().map(|bound| format!("{}://{}", scheme(bound.tls), bound.address)).collect()
+}
+
+fn announce(node: &Node, data: PathBuf) -> Announcement {
+    let data = std::path::absolute(&data).unwrap_or(data);
+    let running = RunningNode { admin: node.admin_address(), token_file: data.join("admin.token") };
+    let user_folder = paths::of_user(&Environment::of_process()).ok();
+    running.announce(&data, user_folder.as_deref())
+}
+
+fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDir>)> {
+    let (data, temporary) = match node.data {
+        DataFolder::At(folder) => (folder, None),
+        DataFolder::Temporary => {
+            let folder = TempDir::with_prefix("forerun-")?;
+            (folder.path().to_owned(), Some(folder))
+        }
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut settings = NodeSettings::new(data, version);
+    settings.gateway = match node.tls {
+        Some(tls) => GatewaySettings {
+            listen: Vec::new(),
+            listen_tls: vec![node.listen],
+            certificate: Some(CertificateFiles { chain: tls.certificate, key: tls.key }),
+            ..GatewaySettings::default()
+        },
+        None => GatewaySettings { listen: vec![node.listen], ..GatewaySettings::default() },
+    };
+    settings.admin_listen = node.admin;
+    settings.admin_token = node.token.map(|token| token.0);
+    settings.otlp = OtlpSettings {
+        endpoint: node.otlp_endpoint.unwrap_or_default(),
+        version: version.to_owned(),
+        ..OtlpSettings::default()
+    };
+    Ok((settings, temporary))
+}
+
+/// What to do about a node that does not start.
+fn hint(error: &NodeError) -> &'static str {
+    match error {
+        NodeError::Bind(_) => "is another server running there? choose another with --listen ADDRESS:PORT",
+        NodeError::BindAdmin { .. } => "is another node running? choose another with --admin ADDRESS:PORT",
+        NodeError::Store(_) | NodeError::Storage(_) | NodeError::Logs(_) => "see `forerun doctor`, or name another folder with --data DIR",
+        NodeError::Token(_) => "the admin API needs a token that others cannot know",
+        NodeError::Driver(_) => "see `forerun doctor`: the pool of VMs needs address space (`ulimit -v unlimited`)",
+        NodeError::Otlp(_) => "check --otlp-endpoint and the OTEL_EXPORTER_OTLP_ variables",
+        NodeError::Telemetry(_) => "raise the limit of processes (`ulimit -u`)",
+        NodeError::Outbound(_) => "check the additional certificate authorities",
+    }
+}
+
+/// The first interrupt or termination begins the drain, a second one ends the process at once.
+async fn stop_on_signals(stop: watch::Sender<bool>) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::error!("signals cannot be handled: stop this process with SIGKILL");
+        return;
+    };
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    stop.send_replace(true);
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    tracing::warn!("stopped at once by a second signal");
+    std::process::exit(EXIT_INTERRUPTED);
+}

@@ -1,0 +1,179 @@
+//! `forerun up`: a node whose functions are those of a manifest, from the first start and after each change.
+
+use std::path::Path;
+use std::process::{Command as Process, ExitCode};
+use std::time::{Duration, Instant};
+
+use forerun_manifest::{Build, LoadOptions, Manifest, ManifestError, SourceCheck, SourceError};
+use forerun_node::{Change, DeployFailure, FunctionState, Source, Wanted};
+
+use super::start::{self, Started};
+use super::watch::{Watch, WatchError};
+use crate::cli::meaning::{Log, Up};
+use crate::cli::output::Output;
+
+/// Time between two looks at functions that are still being compiled.
+const LOADING_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a manifest is not what is running.
+enum UpError {
+    Manifest(ManifestError),
+    Source(SourceError),
+    Build { command: String, detail: String },
+    Deploy(DeployFailure),
+}
+
+/// Runs a node with the functions of a manifest.
+pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
+    let Up { path, watch, build, node } = up;
+    // Before anything is started, so that a mistake in the manifest is said at once.
+    let manifest = match load(&path, build) {
+        Ok(manifest) => manifest,
+        Err(error) => return failed(output, &error),
+    };
+    output.report(&manifest.warnings);
+    start::run(output, log, node, |started| async move {
+        if let Err(error) = deploy(output, &started, &manifest).await {
+            return failed(output, &error);
+        }
+        started.say_ready(output, &format!("app {}", manifest.app));
+        say_routes(output, &started);
+        if watch {
+            tokio::select! {
+                () = follow(output, &started, &path, manifest, build) => {}
+                () = started.stopped() => {}
+            }
+        } else {
+            started.stopped().await;
+        }
+        ExitCode::SUCCESS
+    })
+}
+
+fn load(path: &Path, build: bool) -> Result<Manifest, UpError> {
+    let sources = if build { SourceCheck::MayBeBuilt } else { SourceCheck::MustExist };
+    let options = LoadOptions { sources, ..LoadOptions::default() }.with_spin_variables(std::env::vars());
+    let manifest = Manifest::load_with(path, &options).map_err(UpError::Manifest)?;
+    if !build {
+        return Ok(manifest);
+    }
+    for step in manifest.functions.iter().filter_map(|function| function.build.as_ref()) {
+        run_build(step)?;
+    }
+    let built = LoadOptions { sources: SourceCheck::MustExist, ..options };
+    Manifest::load_with(path, &built).map_err(UpError::Manifest)
+}
+
+fn run_build(build: &Build) -> Result<(), UpError> {
+    for command in &build.commands {
+        let failed = |detail: String| UpError::Build { command: command.clone(), detail };
+        let status = Process::new("sh").arg("-c").arg(command).current_dir(&build.workdir).status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(failed(format!("it ended with {status}"))),
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// Deploys what differs, removes what the manifest no longer has, and waits until everything can serve.
+async fn deploy(output: &Output, started: &Started, manifest: &Manifest) -> Result<(), UpError> {
+    let mut wanted = Vec::with_capacity(manifest.functions.len());
+    for function in &manifest.functions {
+        let bytes = function.read_component().map_err(UpError::Source)?;
+        wanted.push(Wanted { spec: function.spec.clone(), source: Source::Bytes(bytes.into()) });
+    }
+    let began = Instant::now();
+    let changes =
+        started.functions.deploy(wanted, Some(manifest.app.clone())).await.map_err(UpError::Deploy)?;
+    while started.functions.list().iter().any(|function| function.state == FunctionState::Loading) {
+        tokio::time::sleep(LOADING_PAUSE).await;
+    }
+    changes.iter().filter(|change| change.changed).for_each(|change| say_change(output, change));
+    tracing::debug!(took_ms = began.elapsed().as_millis(), "deployed");
+    Ok(())
+}
+
+fn say_change(output: &Output, change: &Change) {
+    let Change { name, revision, world, compile_ms, .. } = change;
+    output.note(&format!("{name}: revision {revision}, {world}, compiled in {compile_ms} ms"));
+}
+
+fn say_routes(output: &Output, started: &Started) {
+    for function in started.functions.list() {
+        match &function.state {
+            FunctionState::Ready | FunctionState::Loading => {
+                let routes: Vec<_> = function.spec.routes.iter().map(ToString::to_string).collect();
+                let routes = if routes.is_empty() { "(internal)".to_owned() } else { routes.join("  ") };
+                output.note(&format!("  {:<14} {routes}", function.spec.name));
+            }
+            FunctionState::Failed(reason) => output.warning(&format!("{}: {reason}", function.spec.name)),
+        }
+    }
+    output.note(&format!("try: curl -i {}/", started.address()));
+}
+
+/// Deploys again whenever the manifest or a component changes. Never ends; a mistake leaves everything as it was.
+async fn follow(output: &Output, started: &Started, path: &Path, mut manifest: Manifest, build: bool) {
+    loop {
+        let changed = match Watch::start(&watched(&manifest, build)) {
+            Ok(watch) => watch.changed().await,
+            Err(error) => Err(error),
+        };
+        if let Err(WatchError { detail }) = changed {
+            output.warning(&format!("changes are not watched any more: {detail}"));
+            return std::future::pending().await;
+        }
+        let path = path.to_owned();
+        let loaded = tokio::task::spawn_blocking(move || load(&path, build)).await;
+        let Ok(loaded) = loaded else { continue };
+        let result = match loaded {
+            Ok(new) => {
+                manifest = new;
+                deploy(output, started, &manifest).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            say(output, &error);
+            output.note("what was running goes on");
+        }
+    }
+}
+
+fn watched(manifest: &Manifest, build: bool) -> Vec<std::path::PathBuf> {
+    let mut paths = manifest.watch_paths();
+    if build {
+        let builds = manifest.functions.iter().filter_map(|function| function.build.as_ref());
+        paths.extend(builds.flat_map(Build::watch_paths));
+    }
+    paths
+}
+
+fn failed(output: &Output, error: &UpError) -> ExitCode {
+    say(output, error);
+    ExitCode::FAILURE
+}
+
+fn say(output: &Output, error: &UpError) {
+    match error {
+        UpError::Manifest(error) => output.manifest_error(error),
+        UpError::Source(error) => output.error(&error.to_string(), "build the component, or correct `source`"),
+        UpError::Build { command, detail } => {
+            output.error(&format!("`{command}` failed: {detail}"), "correct the build command, or leave --build out");
+        }
+        UpError::Deploy(failure) => output.error(&failure.to_string(), deploy_hint(failure)),
+    }
+}
+
+fn deploy_hint(failure: &DeployFailure) -> &'static str {
+    match failure {
+        DeployFailure::Load { .. } => "the file must be a component with a wasi:http handler; `forerun doctor` tells more about this machine",
+        DeployFailure::Spec { .. } => "correct the manifest",
+        DeployFailure::CompilerPanic { .. } => "please report this, with the component if you can",
+        DeployFailure::Store(_) => "correct the manifest, or remove the function that is in the way",
+        DeployFailure::Component(_) | DeployFailure::Storage(_) => "is the disk full? nothing was changed",
+        DeployFailure::Rollback(_) | DeployFailure::Remove(_) => "see `forerun functions`",
+    }
+}
