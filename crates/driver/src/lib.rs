@@ -10,6 +10,7 @@
 
 mod body;
 mod host;
+mod image;
 mod invocation;
 mod program;
 
@@ -17,5 +18,6 @@ pub use body::{Body, BodyError, empty_body, full_body};
 pub use host::{
     Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError, OutboundTimeouts,
 };
+pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
 pub use program::{BoxFuture, Driver, LoadError, LoadRequest, Program, ProgramFacts};

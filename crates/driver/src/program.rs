@@ -7,7 +7,7 @@ use std::sync::Arc;
 use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
 use http::Request;
 
-use crate::{Body, Host, Invocation, InvokeError, Reply};
+use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply};
 
 /// A future behind a pointer, so that contracts can be trait objects.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -47,6 +47,8 @@ pub struct LoadRequest<'a> {
     pub source: &'a [u8],
     /// What the program may use of the node.
     pub host: Host,
+    /// Machine code of `source`, if there is some; without it, `load` compiles.
+    pub image: Option<AuthenticImage>,
 }
 
 /// What is known of a program from loading it, for display.
@@ -54,7 +56,7 @@ pub struct LoadRequest<'a> {
 pub struct ProgramFacts {
     /// The world it implements: `wasi:http/proxy@0.2` or `wasi:http/service@0.3`.
     pub world: String,
-    /// Time the compiler needed, in milliseconds.
+    /// Time the compiler needed, in milliseconds; 0 if the machine code came from an image.
     pub compile_ms: u64,
     /// Size of the machine code and its data, in bytes.
     pub code_bytes: u64,
@@ -111,6 +113,12 @@ pub enum LoadError {
     #[error("the component does not start: {detail}")]
     DoesNotStart {
         /// What happened.
+        detail: String,
+    },
+    /// The machine code is for another engine or machine, or not for this component.
+    #[error("the image cannot be used: {detail}")]
+    ForeignImage {
+        /// What the engine said.
         detail: String,
     },
     /// The compiler gave up.

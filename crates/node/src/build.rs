@@ -10,7 +10,8 @@ use forerun_runtime::{WasmDriver, WasmDriverError};
 use forerun_store::{AdminToken, AdminTokenError, OpenError, StorageError, Store};
 use forerun_telemetry::otlp::{Otlp, OtlpError};
 use forerun_telemetry::{
-    EVENT_PIPE_CAPACITY, EventReceiver, EventSender, EventSink, EventWriter, GuestLogs, Live, Metrics, RecentInvocations, event_pipe,
+    Detached, EVENT_PIPE_CAPACITY, EventReceiver, EventSender, EventSink, EventWriter, GuestLogs, Live, Metrics,
+    RecentInvocations, event_pipe,
 };
 use tokio::net::TcpListener;
 
@@ -19,6 +20,8 @@ use crate::settings::NodeSettings;
 
 /// Folder of the guests' logs in the data directory.
 const LOGS_FOLDER: &str = "logs";
+/// Events that may wait for the disk; as many as the pipe before it holds.
+const HISTORY_QUEUE_EVENTS: usize = EVENT_PIPE_CAPACITY;
 
 /// A node, bound to its addresses and ready to run.
 pub struct Node {
@@ -100,18 +103,15 @@ impl Node {
         let logs = Arc::new(logs.map_err(NodeError::Logs)?);
         let metrics = Metrics::new(settings.version);
         let recent = RecentInvocations::new(settings.recent_invocations);
-        let events = start_events((sender, receiver), &settings, &metrics, &recent)?;
+        let mut sinks: Vec<Box<dyn EventSink>> = vec![Box::new(Arc::clone(&metrics)), Box::new(Arc::clone(&recent))];
+        sinks.extend(otlp(&settings, &metrics)?);
+        sinks.extend(history(&store, &settings, &metrics)?);
+        let events = start_events((sender, receiver), sinks, &metrics)?;
 
         let driver: Arc<dyn Driver> = Arc::new(WasmDriver::new(&settings.wasm)?);
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
-        let functions = Arc::new(Functions::new(
-            store,
-            driver,
-            host,
-            gateway.clone(),
-            Arc::clone(&logs),
-            Arc::clone(&metrics),
-        ));
+        let functions =
+            Arc::new(Functions::new(store, driver, host, gateway.clone(), Arc::clone(&logs), Arc::clone(&metrics)));
         let restoring = functions.restore()?;
         watch_live(&metrics, &functions, &gateway, &logs);
 
@@ -160,27 +160,48 @@ async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), No
     Ok((listener, bound))
 }
 
-/// Starts the thread that takes events from the request path, with everything that wants them.
+/// Starts the thread that takes events from the request path and gives them to `sinks`.
 fn start_events(
     (sender, receiver): (EventSender, EventReceiver),
-    settings: &NodeSettings,
-    metrics: &Arc<Metrics>,
-    recent: &Arc<RecentInvocations>,
+    sinks: Vec<Box<dyn EventSink>>,
+    metrics: &Metrics,
 ) -> Result<EventWriter, NodeError> {
     metrics.provide_one(Live::EventsDropped, "pipe", move || as_figure(sender.dropped_total()));
-    let mut sinks: Vec<Box<dyn EventSink>> = vec![Box::new(Arc::clone(metrics)), Box::new(Arc::clone(recent))];
+    EventWriter::start(receiver, sinks).map_err(NodeError::Telemetry)
+}
+
+/// The export to a collector, if one is set.
+fn otlp(settings: &NodeSettings, metrics: &Metrics) -> Result<Option<Box<dyn EventSink>>, NodeError> {
     match Otlp::start(&settings.otlp)? {
-        Otlp::Off => {}
+        Otlp::Off => Ok(None),
         Otlp::On { sink, counts } => {
             let lost = counts.clone();
             metrics.provide_one(Live::EventsDropped, "otlp", move || as_figure(lost.dropped_total()));
             let failures = counts.clone();
             metrics.provide_one(Live::ExportFailures, "traces", move || as_figure(failures.trace_failures_total()));
             metrics.provide_one(Live::ExportFailures, "metrics", move || as_figure(counts.metric_failures_total()));
-            sinks.push(Box::new(sink));
+            Ok(Some(Box::new(sink)))
         }
     }
-    EventWriter::start(receiver, sinks).map_err(NodeError::Telemetry)
+}
+
+/// The history on disk. A node serves without one if its file cannot be used, and says so.
+fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<Option<Box<dyn EventSink>>, NodeError> {
+    let (writer, reader) = match store.history(settings.history.clone()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(%error, "no history is kept");
+            return Ok(None);
+        }
+    };
+    let sink =
+        Detached::start("forerun-history", HISTORY_QUEUE_EVENTS, Box::new(writer)).map_err(NodeError::Telemetry)?;
+    let (counts, reader) = (sink.counts(), Arc::new(reader));
+    let lost = Arc::clone(&reader);
+    let dropped = move || as_figure(counts.dropped_total() + lost.lost_events_total());
+    metrics.provide_one(Live::EventsDropped, "history", dropped);
+    metrics.provide_one(Live::HistoryBytes, "", move || as_figure(reader.size_bytes().unwrap_or_default()));
+    Ok(Some(Box::new(sink)))
 }
 
 /// Lets the metrics ask for what is counted elsewhere.

@@ -13,7 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use forerun_driver::{Driver, Host, LoadError, LoadRequest, Program};
 use forerun_gateway::{Admission, FunctionEntry, Gateway, RouteTable};
-use forerun_store::{ComponentError, DeployError, Deployment, RemoveError, Revision, RollbackError, StorageError, Store};
+use forerun_store::{
+    ComponentError, DeployError, Deployment, RemoveError, Revision, RollbackError, StorageError, Store,
+};
 use forerun_telemetry::{GuestLogs, Metrics};
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber, SpecError};
 use parking_lot::Mutex;
@@ -324,7 +326,9 @@ impl Functions {
             Source::Stored(digest) => *digest,
         };
         let same = self.running.lock().get(&spec.name).is_some_and(|running| {
-            running.digest == digest && *running.entry.spec == spec && !matches!(running.state, FunctionState::Failed(_))
+            running.digest == digest
+                && *running.entry.spec == spec
+                && !matches!(running.state, FunctionState::Failed(_))
         });
         if same {
             return Ok(Loaded { spec, digest, program: None });
@@ -349,10 +353,9 @@ impl Functions {
                 Source::Bytes(bytes) => (ComponentDigest::of(&bytes), bytes),
                 Source::Stored(digest) => (digest, store.component(digest)?.into()),
             };
-            let request = LoadRequest { spec: &spec, revision, digest, source: &bytes, host };
-            let program = driver
-                .load(request)
-                .map_err(|reason| DeployFailure::Load { function: spec.name.clone(), reason })?;
+            let request = LoadRequest { spec: &spec, revision, digest, source: &bytes, host, image: None };
+            let program =
+                driver.load(request).map_err(|reason| DeployFailure::Load { function: spec.name.clone(), reason })?;
             store.put_component(&bytes)?;
             Ok((digest, program))
         };

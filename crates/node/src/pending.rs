@@ -6,9 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forerun_driver::{
-    Body, BoxFuture, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply,
-};
+use forerun_driver::{Body, BoxFuture, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply};
 use forerun_types::{GenericReason, Outcome, ServePath};
 use http::Request;
 use tokio::sync::watch;
@@ -53,7 +51,11 @@ impl PendingProgram {
 }
 
 impl Program for PendingProgram {
-    fn invoke(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> BoxFuture<Result<Reply, InvokeError>> {
+    fn invoke(
+        self: Arc<Self>,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> BoxFuture<Result<Reply, InvokeError>> {
         Box::pin(async move {
             let began = Instant::now();
             match self.program(invocation.deadline).await {

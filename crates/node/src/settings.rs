@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forerun_gateway::GatewaySettings;
 use forerun_runtime::WasmSettings;
-use forerun_store::{KeyValueLimits, StoreSettings};
+use forerun_store::{HistorySettings, KeyValueLimits, StoreSettings};
 use forerun_telemetry::GuestLogSettings;
 use forerun_telemetry::otlp::OtlpSettings;
 
@@ -25,6 +25,8 @@ pub struct NodeSettings {
     pub wasm: WasmSettings,
     /// Revisions kept.
     pub store: StoreSettings,
+    /// How long invocations are remembered.
+    pub history: HistorySettings,
     /// `wasi:keyvalue`.
     pub key_values: KeyValueLimits,
     /// Output of guests.
@@ -49,6 +51,7 @@ impl NodeSettings {
             admin_token: None,
             wasm: WasmSettings::default(),
             store: StoreSettings::default(),
+            history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),
             otlp: OtlpSettings::default(),

@@ -3,6 +3,7 @@
 //! One driver so far: [`WasmDriver`] runs `wasi:http` components. Routing, admission and timing of
 //! whole requests are not here, nor is anything that learns.
 
+mod sys;
 mod wasm;
 
-pub use wasm::{WasmDriver, WasmDriverError, WasmSettings};
+pub use wasm::{Tier, WasmDriver, WasmDriverError, WasmSettings, compile};

@@ -7,8 +7,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{end_of, get, load, misbehave, repository, spec};
+use common::{end_of, get, load, load_image, misbehave, repository, spec};
 use forerun_driver::{BodyError, GuestStream, LoadError};
+use forerun_runtime::{Tier, compile};
 use forerun_types::{Outcome, ReusePolicy};
 use http::Request;
 use http_body_util::BodyExt;
@@ -237,4 +238,33 @@ async fn outbound_calls_carry_the_callers_trace() {
     }
     let (_, body, _) = guest.call(get("/outbound?url=http://denied.test/")).await;
     assert!(String::from_utf8_lossy(&body.unwrap()).contains("HttpRequestDenied"));
+}
+
+#[tokio::test]
+async fn machine_code_made_elsewhere_answers_the_same() {
+    let source = std::fs::read(repository("tests/guests/components/misbehave.wasm")).unwrap();
+    let whole = misbehave(&spec());
+    for tier in [Tier::Quick, Tier::Full] {
+        let code = compile(&source, tier, false).unwrap();
+        assert_eq!(code, compile(&source, tier, true).unwrap(), "the same bytes, on one core or several");
+        let guest = load_image(&source, &code, &spec()).unwrap();
+        assert_eq!(guest.program.facts().compile_ms, 0);
+        for path in ["/count", "/headers", "/env", "/big?bytes=100000"] {
+            assert_eq!(guest.text(path).await, whole.text(path).await, "{path}");
+        }
+        let (_, _, end) = guest.call(get("/trap")).await;
+        assert_eq!(end.outcome, Outcome::Trap);
+    }
+}
+
+#[tokio::test]
+async fn machine_code_that_is_not_ours_is_refused() {
+    let source = std::fs::read(repository("examples/hello/components/hello.wasm")).unwrap();
+    let refused = |code: &[u8]| load_image(&source, code, &spec()).err().expect("refused");
+    assert!(matches!(refused(b""), LoadError::ForeignImage { .. }));
+    assert!(matches!(refused(b"\x7fELF and nothing else"), LoadError::ForeignImage { .. }));
+    // Machine code of a core module is none of a component.
+    let core = wat::parse_str("(module)").unwrap();
+    assert_eq!(compile(&core, Tier::Full, false), Err(LoadError::CoreModule));
+    assert!(matches!(compile(&source[..5000], Tier::Full, false), Err(LoadError::Malformed { .. })));
 }

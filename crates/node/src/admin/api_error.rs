@@ -68,9 +68,7 @@ impl From<DeployFailure> for ApiError {
             DeployFailure::CompilerPanic { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "compiler_panic"),
             DeployFailure::Store(DeployError::RouteTaken { .. })
             | DeployFailure::Rollback(RollbackError::RouteTaken { .. }) => (StatusCode::CONFLICT, "route_taken"),
-            DeployFailure::Store(DeployError::ComponentMissing { .. }) => {
-                (StatusCode::CONFLICT, "component_missing")
-            }
+            DeployFailure::Store(DeployError::ComponentMissing { .. }) => (StatusCode::CONFLICT, "component_missing"),
             DeployFailure::Store(DeployError::Storage(_))
             | DeployFailure::Storage(_)
             | DeployFailure::Component(_)

@@ -21,10 +21,7 @@ pub(super) async fn list(State(state): State<Shared>) -> Json<Vec<FunctionView>>
     Json(state.functions.list())
 }
 
-pub(super) async fn one(
-    State(state): State<Shared>,
-    Path(text): Path<String>,
-) -> Result<Json<FunctionView>, ApiError> {
+pub(super) async fn one(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<FunctionView>, ApiError> {
     let name = name(&text)?;
     state.functions.get(&name).map(Json).ok_or_else(|| ApiError::unknown_function(&text))
 }
@@ -40,8 +37,7 @@ pub(super) async fn revisions(
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let name = name(&text)?;
     let active = state.functions.get(&name).ok_or_else(|| ApiError::unknown_function(&text))?.revision;
-    let revisions =
-        state.functions.revisions(&name).await.map_err(|error| ApiError::storage(error.to_string()))?;
+    let revisions = state.functions.revisions(&name).await.map_err(|error| ApiError::storage(error.to_string()))?;
     let one = |revision: &forerun_store::Revision| {
         json!({
             "revision": revision.number,

@@ -10,6 +10,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::compile;
 use super::engine::{self, EpochTicker};
 use super::inspect::{self, World};
 use super::linker;
@@ -17,6 +18,7 @@ use super::program::WasmProgram;
 use super::reuse::IdleVms;
 use super::settings::WasmSettings;
 use super::vm::{Linked, Template, VmState};
+use crate::sys;
 
 /// Time a component's start functions may take when it is loaded.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -69,6 +71,11 @@ impl WasmDriver {
         Ok(Self { engine, linker, programs, _ticker: ticker })
     }
 
+    /// What machine code must match to be loaded here: version and settings of the engine, and CPU features.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        compile::fingerprint(&self.engine)
+    }
+
     fn link(&self, component: &Component) -> Result<(Linked, World), LoadError> {
         let pre = self.linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
         let world = inspect::world(&self.engine, component)?;
@@ -93,8 +100,14 @@ impl Driver for WasmDriver {
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError> {
         inspect::check_header(request.source)?;
         let started = Instant::now();
-        let component = Component::from_binary(&self.engine, request.source).map_err(|error| not_compiled(&error))?;
-        let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (component, compile_ms) = match &request.image {
+            Some(image) => (sys::load_image(&self.engine, image).map_err(|error| foreign_image(&error))?, 0),
+            None => {
+                let component = Component::from_binary(&self.engine, request.source);
+                let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                (component.map_err(|error| not_compiled(&error))?, compile_ms)
+            }
+        };
         let (linked, world) = self.link(&component)?;
         let template = Template::new(self.engine.clone(), request.spec, request.host);
         try_to_start(&template, &linked)?;
@@ -103,6 +116,7 @@ impl Driver for WasmDriver {
             template,
             linked,
             idle: IdleVms::new(request.spec.reuse),
+            _image: request.image,
             facts: ProgramFacts {
                 world: world.label().to_owned(),
                 compile_ms,
@@ -138,13 +152,17 @@ fn try_to_start(template: &Template, linked: &Linked) -> Result<(), LoadError> {
     Err(if over_limits { LoadError::OverLimits { detail } } else { LoadError::DoesNotStart { detail } })
 }
 
-fn not_compiled(error: &wasmtime::Error) -> LoadError {
+pub(super) fn not_compiled(error: &wasmtime::Error) -> LoadError {
     let text = format!("{error:#}");
     // Most defects are found by the validator; what a section or module claims beyond the file's end, by the translator.
     if error.is::<wasmparser::BinaryReaderError>() || text.starts_with("failed to parse WebAssembly module") {
         return LoadError::Malformed { detail: error.root_cause().to_string() };
     }
     LoadError::Compile { detail: text }
+}
+
+fn foreign_image(error: &wasmtime::Error) -> LoadError {
+    LoadError::ForeignImage { detail: format!("{error:#}") }
 }
 
 fn unknown_import(error: &wasmtime::Error) -> LoadError {

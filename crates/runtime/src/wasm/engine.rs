@@ -21,23 +21,33 @@ const TABLES_PER_VM: u32 = 4;
 const STACK_BYTES: usize = 1 << 20;
 /// Part of it that wasm frames may use.
 const WASM_STACK_BYTES: usize = 512 << 10;
+/// Largest initial memory that is mapped copy-on-write even if it is sparse; a language runtime's heap
+/// is 13 MB, a snapshot may be larger. Part of the machine code's file, so no setting.
+const DENSE_IMAGE_BYTES_MAX: u64 = 256 << 20;
 /// Metadata of one instance; large runtimes with thousands of globals and escaping functions need megabytes.
 const INSTANCE_METADATA_BYTES: usize = 4 << 20;
 
-/// Makes the engine. Fails where the address space cannot be reserved.
-pub(super) fn engine(settings: &WasmSettings) -> wasmtime::Result<Engine> {
+/// Everything that decides which machine code is made: the same for the engine that runs it and for
+/// compilers in other processes, or the engine would refuse what they make.
+pub(super) fn code_config() -> Config {
     let mut config = Config::new();
     config.strategy(Strategy::Cranelift);
     config.cranelift_opt_level(OptLevel::Speed);
     config.wasm_component_model(true);
     config.wasm_component_model_async(true);
     config.epoch_interruption(true);
-    config.memory_init_cow(true);
-    config.memory_guaranteed_dense_image_size(settings.dense_image_bytes_max);
-    config.max_wasm_stack(WASM_STACK_BYTES);
-    config.async_stack_size(STACK_BYTES);
+    config.memory_guaranteed_dense_image_size(DENSE_IMAGE_BYTES_MAX);
     // Nobody unwinds guests natively, and registering frames is slow with many modules.
     config.native_unwind_info(false);
+    config
+}
+
+/// Makes the engine. Fails where the address space cannot be reserved.
+pub(super) fn engine(settings: &WasmSettings) -> wasmtime::Result<Engine> {
+    let mut config = code_config();
+    config.memory_init_cow(true);
+    config.max_wasm_stack(WASM_STACK_BYTES);
+    config.async_stack_size(STACK_BYTES);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
     Engine::new(&config)
 }

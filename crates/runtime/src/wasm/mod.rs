@@ -1,12 +1,13 @@
 //! WebAssembly components on wasmtime.
 //!
 //! In the order of a function's life: `settings` and `engine` make the one engine of the process;
-//! `inspect` and `linker` turn bytes into something that can be instantiated (`driver`); for each
+//! `compile`, `inspect` and `linker` turn bytes into something that can be instantiated (`driver`); for each
 //! request `vm` makes a VM with its limits (`limiter`) and its view of the node (`outbound`,
 //! `output`, `key_values`), `guest` enters it, and `answer` turns what it does into a response
 //! whose body drives it on. `failure` names what went wrong; `reuse` keeps VMs for functions that ask for it.
 
 mod answer;
+mod compile;
 mod driver;
 mod engine;
 mod errors;
@@ -23,5 +24,6 @@ mod reuse;
 mod settings;
 mod vm;
 
+pub use compile::{Tier, compile};
 pub use driver::{WasmDriver, WasmDriverError};
 pub use settings::WasmSettings;

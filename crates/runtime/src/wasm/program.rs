@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply};
+use forerun_driver::{
+    AuthenticImage, Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply,
+};
 use forerun_types::{GenericReason, ServePath};
 use http::{HeaderValue, Request, header};
 
@@ -19,6 +21,8 @@ pub(super) struct WasmProgram {
     pub(super) linked: Linked,
     pub(super) idle: IdleVms,
     pub(super) facts: ProgramFacts,
+    /// Holds the image's place in the cache for as long as its code is mapped.
+    pub(super) _image: Option<AuthenticImage>,
 }
 
 impl Program for WasmProgram {

@@ -21,9 +21,6 @@ pub struct WasmSettings {
     pub decommit_batch: usize,
     /// Time between two points at which a running guest yields its thread and its deadline is checked.
     pub epoch_tick_ms: u64,
-    /// Largest initial memory that is mapped copy-on-write even if it is sparse; a language
-    /// runtime's heap is 13 MB, a snapshot may be larger.
-    pub dense_image_bytes_max: u64,
 }
 
 impl Default for WasmSettings {
@@ -37,7 +34,6 @@ impl Default for WasmSettings {
             stack_keep_resident_bytes: 16 << 10,
             decommit_batch: 1,
             epoch_tick_ms: 5,
-            dense_image_bytes_max: 256 << 20,
         }
     }
 }

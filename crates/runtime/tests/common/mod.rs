@@ -3,15 +3,16 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may panic, and this module is included by several")]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forerun_driver::{
-    Body, BodyError, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, InvocationEnd,
-    InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
-    Reply, empty_body,
+    AuthenticImage, Body, BodyError, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation,
+    InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
+    OutboundTimeouts, Program, Reply, empty_body,
 };
 use forerun_runtime::{WasmDriver, WasmSettings};
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
@@ -99,6 +100,17 @@ pub fn spec() -> FunctionSpec {
 
 /// Loads bytes as `spec`.
 pub fn load(source: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
+    load_with(source, None, spec)
+}
+
+/// Loads bytes with machine code made before.
+pub fn load_image(source: &[u8], code: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(code).unwrap();
+    load_with(source, Some(AuthenticImage::vouch_for(file, ())), spec)
+}
+
+fn load_with(source: &[u8], image: Option<AuthenticImage>, spec: &FunctionSpec) -> Result<Guest, LoadError> {
     let recorded = Arc::new(Recorded::default());
     let host = Host {
         outbound: Arc::clone(&recorded) as _,
@@ -106,7 +118,7 @@ pub fn load(source: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
         key_values: Arc::clone(&recorded) as _,
     };
     let digest = ComponentDigest::of(source);
-    let program = DRIVER.load(LoadRequest { spec, revision: RevisionNumber(1), digest, source, host })?;
+    let program = DRIVER.load(LoadRequest { spec, revision: RevisionNumber(1), digest, source, host, image })?;
     Ok(Guest { program, recorded, timeout: Duration::from_secs(20) })
 }
 

@@ -1,0 +1,66 @@
+//! From a component to machine code that any engine of this build on this machine can load.
+//!
+//! It needs no engine to run anything, so that it can be called in a process of its own. What it makes
+//! is the same, byte for byte, for the same input.
+
+use std::hash::{Hash, Hasher};
+
+use forerun_driver::LoadError;
+use wasmtime::{Engine, OptLevel, RegallocAlgorithm};
+
+use super::driver::not_compiled;
+use super::{engine, inspect};
+
+/// How much work the compiler puts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Half the compile time for code that is about two thirds slower: so that a fresh deployment serves soon.
+    Quick,
+    /// The fastest code.
+    Full,
+}
+
+/// Compiles `source` on all cores (`parallel`) or on one.
+///
+/// # Errors
+/// Why `source` is no component, or what the compiler said.
+pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, LoadError> {
+    inspect::check_header(source)?;
+    let mut config = engine::code_config();
+    config.parallel_compilation(parallel);
+    match tier {
+        Tier::Full => {}
+        // Neither changes what engines accept.
+        Tier::Quick => {
+            config.cranelift_opt_level(OptLevel::None);
+            config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        }
+    }
+    let failed = |error: wasmtime::Error| LoadError::Compile { detail: format!("{error:#}") };
+    let engine = Engine::new(&config).map_err(failed)?;
+    engine.precompile_component(source).map_err(|error| not_compiled(&error))
+}
+
+/// What machine code must match to be loaded by `engine`: version, settings and CPU features.
+pub(super) fn fingerprint(engine: &Engine) -> [u8; 32] {
+    let mut hasher = Collector(blake3::Hasher::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    // Code of another build of ours may have been made with other settings that the engine does not check.
+    hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+    *hasher.0.finalize().as_bytes()
+}
+
+/// Collects what a `Hash` implementation writes into a hash wide enough to be a name.
+struct Collector(blake3::Hasher);
+
+impl Hasher for Collector {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let bytes = *self.0.finalize().as_bytes();
+        bytes[..8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+    }
+}
