@@ -1,0 +1,209 @@
+//! The command line: what to measure, for how long, and with which binaries.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+
+use crate::contenders::Contender;
+
+/// Help text.
+pub(crate) const USAGE: &str = "\
+Benchmarks of Forerun beside other servers. Needs wrk.
+
+Usage: cargo run --release -p forerun-bench -- <CASE> [OPTIONS]
+
+Cases:
+  serve    Throughput and latency of one small component, a fresh VM for each request
+  idle     Memory and latency while many keep-alive connections are open and silent
+
+Options:
+  --seconds N          Length of one measurement [default: 10]
+  --warm-up N          Seconds of load before each measurement, not counted [default: 2]
+  --rounds N           How often everything is repeated, in alternating order [default: 5; idle: 1]
+  --connections LIST   serve: busy connections, as in 1,16 [default: 1,16]
+  --idle N             idle: silent connections [default: 10000]
+  --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
+  --pin                Server on core 0, load on core 1. By default the system places both,
+                       so that a server may use every core the load leaves it
+  --peer PATH          wasmtime, for `wasmtime serve`; left out if absent
+                       (cargo install wasmtime-cli@48.0.8 --locked)
+  --server PATH        forerun [default: built from this repository]
+  --limit PATH         The answer without any VM [default: built from this repository]
+  -h, --help           Print this";
+
+/// Longest measurement; a typing error should not cost a night.
+const SECONDS_MAX: u64 = 3_600;
+const ROUNDS_MAX: u32 = 1_000;
+/// One client address has fewer ports than this to connect from.
+const CONNECTIONS_MAX: usize = 60_000;
+
+/// What to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    Serve,
+    Idle,
+}
+
+/// What was asked for, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Arguments {
+    pub(crate) case: Case,
+    pub(crate) measure: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) rounds: u32,
+    /// Busy connections of each measurement, in the order in which they are measured.
+    pub(crate) connections: Vec<usize>,
+    pub(crate) idle_connections: usize,
+    /// Those to be measured, if they are there.
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) pin: bool,
+    pub(crate) peer: Option<PathBuf>,
+    pub(crate) server: Option<PathBuf>,
+    pub(crate) limit: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// `None` if help was asked for.
+    pub(crate) fn from_command_line() -> Result<Option<Self>> {
+        Self::parse(lexopt::Parser::from_env())
+    }
+
+    fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>> {
+        let mut case = None;
+        let mut rounds = None;
+        let mut arguments = Self::with_defaults();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(None),
+                Long("seconds") => arguments.measure = seconds(&mut parser, 1)?,
+                Long("warm-up") => arguments.warm_up = seconds(&mut parser, 0)?,
+                Long("rounds") => rounds = Some(number(&mut parser, "--rounds", 1, u64::from(ROUNDS_MAX))? as u32),
+                Long("connections") => arguments.connections = connections(&parser.value()?.string()?)?,
+                Long("idle") => {
+                    arguments.idle_connections = number(&mut parser, "--idle", 1, CONNECTIONS_MAX as u64)? as usize;
+                }
+                Long("only") => arguments.contenders = contenders(&parser.value()?.string()?)?,
+                Long("pin") => arguments.pin = true,
+                Long("peer") => arguments.peer = Some(parser.value()?.into()),
+                Long("server") => arguments.server = Some(parser.value()?.into()),
+                Long("limit") => arguments.limit = Some(parser.value()?.into()),
+                Value(name) if case.is_none() => case = Some(case_of(&name.string()?)?),
+                Short(_) | Long(_) | Value(_) => return Err(argument.unexpected().into()),
+            }
+        }
+        arguments.case = case.context("no case given: serve or idle")?;
+        arguments.rounds = rounds.unwrap_or(match arguments.case {
+            Case::Serve => 5,
+            Case::Idle => 1,
+        });
+        Ok(Some(arguments))
+    }
+
+    /// Connections that a server has to hold at once.
+    pub(crate) fn connections_at_once(&self) -> usize {
+        match self.case {
+            Case::Serve => self.connections.iter().copied().max().unwrap_or(1),
+            // Some more for the load meanwhile and for looking.
+            Case::Idle => self.idle_connections + 100,
+        }
+    }
+
+    /// Arguments as typed, for tests of the cases.
+    #[cfg(test)]
+    pub(crate) fn for_tests(line: &str) -> Self {
+        Self::parse(lexopt::Parser::from_args(line.split_whitespace())).expect("a correct line").expect("not help")
+    }
+
+    fn with_defaults() -> Self {
+        Self {
+            case: Case::Serve,
+            measure: Duration::from_secs(10),
+            warm_up: Duration::from_secs(2),
+            rounds: 5,
+            connections: vec![1, 16],
+            idle_connections: 10_000,
+            contenders: Contender::ALL.to_vec(),
+            pin: false,
+            peer: None,
+            server: None,
+            limit: None,
+        }
+    }
+}
+
+fn case_of(name: &str) -> Result<Case> {
+    match name {
+        "serve" => Ok(Case::Serve),
+        "idle" => Ok(Case::Idle),
+        other => bail!("no case {other:?}: serve or idle"),
+    }
+}
+
+fn seconds(parser: &mut lexopt::Parser, min: u64) -> Result<Duration> {
+    number(parser, "seconds", min, SECONDS_MAX).map(Duration::from_secs)
+}
+
+fn number(parser: &mut lexopt::Parser, what: &str, min: u64, max: u64) -> Result<u64> {
+    let number: u64 = parser.value()?.parse()?;
+    if !(min..=max).contains(&number) {
+        bail!("{what}: {number} is not between {min} and {max}");
+    }
+    Ok(number)
+}
+
+fn connections(list: &str) -> Result<Vec<usize>> {
+    let parse = |text: &str| text.trim().parse().with_context(|| format!("--connections: {text:?} is no number"));
+    let list: Vec<usize> = list.split(',').map(parse).collect::<Result<_>>()?;
+    if list.iter().any(|count| !(1..=CONNECTIONS_MAX).contains(count)) {
+        bail!("--connections: between 1 and {CONNECTIONS_MAX}");
+    }
+    Ok(list)
+}
+
+fn contenders(list: &str) -> Result<Vec<Contender>> {
+    let find = |name: &str| {
+        let found = Contender::ALL.into_iter().find(|contender| contender.label() == name.trim());
+        found.with_context(|| format!("--only: {name:?} is none of forerun, peer, peer-tuned, limit"))
+    };
+    list.split(',').map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Arguments>> {
+        Arguments::parse(lexopt::Parser::from_args(line.split_whitespace()))
+    }
+
+    #[test]
+    fn defaults_follow_the_case() {
+        let serve = parse("serve").unwrap().unwrap();
+        assert_eq!((serve.rounds, serve.connections.as_slice()), (5, [1, 16].as_slice()));
+        let idle = parse("idle").unwrap().unwrap();
+        assert_eq!((idle.rounds, idle.idle_connections), (1, 10_000));
+        assert_eq!((serve.connections_at_once(), idle.connections_at_once()), (16, 10_100));
+        assert!(parse("serve --help").unwrap().is_none());
+    }
+
+    #[test]
+    fn options_are_taken_in_any_order() {
+        let given = parse("--seconds 3 serve --rounds=2 --only limit,peer --connections 1,64 --pin --peer w").unwrap();
+        let given = given.unwrap();
+        assert_eq!(given.measure, Duration::from_secs(3));
+        assert_eq!(given.contenders, [Contender::Limit, Contender::Peer]);
+        assert_eq!((given.rounds, given.connections, given.pin), (2, vec![1, 64], true));
+        assert_eq!(given.peer, Some(PathBuf::from("w")));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let wrong =
+            ["", "sing", "serve serve", "serve --seconds 0", "serve --only me", "serve --connections 0", "serve --x"];
+        for line in wrong {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+    }
+}

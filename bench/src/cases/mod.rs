@@ -1,0 +1,75 @@
+//! The cases, one file each: a function from arguments to a report.
+
+pub(crate) mod idle;
+pub(crate) mod serve;
+
+use anyhow::{Result, ensure};
+
+use crate::arguments::Arguments;
+use crate::binaries::{Binaries, version};
+use crate::contenders::Contender;
+use crate::server::Server;
+
+/// Those asked for that are there; who is absent is named on stderr.
+fn present(binaries: &Binaries, arguments: &Arguments) -> Result<Vec<Contender>> {
+    let (present, absent): (Vec<Contender>, Vec<Contender>) =
+        arguments.contenders.iter().partition(|contender| contender.program(binaries).is_some());
+    for contender in absent {
+        crate::say(&format!("left out, not installed: {}", contender.label()));
+    }
+    ensure!(!present.is_empty(), "nobody to measure");
+    Ok(present)
+}
+
+/// The order of a round: every other one goes backwards, so that what drifts on the machine hits all alike.
+fn order(contenders: &[Contender], round: u32) -> Vec<Contender> {
+    let mut order = contenders.to_vec();
+    if !round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
+}
+
+/// Everyone must give the same answer, or their speeds mean nothing beside each other.
+async fn check_answer(server: &Server, expected: &mut Option<Vec<u8>>) -> Result<()> {
+    let answer = server.ask().await?;
+    let label = server.contender.label();
+    ensure!(answer.status == 200, "{label} answers {}", answer.status);
+    let expected = expected.get_or_insert_with(|| answer.body.clone());
+    ensure!(
+        *expected == answer.body,
+        "{label} answers {:?}, others {:?}",
+        String::from_utf8_lossy(&answer.body),
+        String::from_utf8_lossy(expected)
+    );
+    Ok(())
+}
+
+/// A line for each contender: name, what it is, and its version.
+async fn legend(contenders: &[Contender], binaries: &Binaries) -> Vec<String> {
+    let mut lines = Vec::new();
+    for contender in contenders {
+        let version = match (contender, contender.program(binaries)) {
+            (Contender::Forerun | Contender::Peer | Contender::PeerTuned, Some(program)) => {
+                format!(" ({})", version(program, "--version").await)
+            }
+            (Contender::Limit, _) | (_, None) => String::new(),
+        };
+        lines.push(format!("**{}**: {}{version}", contender.label(), contender.description()));
+    }
+    lines.push(format!("load: {}", version(&binaries.wrk, "--version").await));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_alternate() {
+        let contenders = [Contender::Forerun, Contender::Peer];
+        assert_eq!(order(&contenders, 0), [Contender::Forerun, Contender::Peer]);
+        assert_eq!(order(&contenders, 1), [Contender::Peer, Contender::Forerun]);
+        assert_eq!(order(&contenders, 2), order(&contenders, 0));
+    }
+}

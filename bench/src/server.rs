@@ -1,0 +1,172 @@
+//! A server as a process: started, waited for, watched, and never left behind.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::arguments::Arguments;
+use crate::binaries::Binaries;
+use crate::contenders::{Contender, Place};
+use crate::probe::{Answer, Connection};
+
+/// A server may compile its component first. The slowest seen needs under a second for the small one.
+const START_MAX: Duration = Duration::from_secs(60);
+const START_POLL: Duration = Duration::from_millis(50);
+/// Lines of a server's own output that are shown when it fails.
+const LOG_LINES_SHOWN: usize = 15;
+
+/// A running server. Dropping it kills the process and removes its data.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    process_id: u32,
+    log: PathBuf,
+    pub(crate) contender: Contender,
+    pub(crate) address: SocketAddr,
+    pub(crate) path: &'static str,
+    /// What it was started with, for the report.
+    pub(crate) command_line: String,
+    _data: TempDir,
+}
+
+/// What the process has used since it was started.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Usage {
+    /// User and system time of all its threads.
+    pub(crate) cpu_us: u64,
+    /// Resident memory now, shared pages included.
+    pub(crate) resident_bytes: u64,
+    pub(crate) threads: u64,
+}
+
+impl Server {
+    /// Starts a server and returns when it answers the benchmark's request with 200.
+    pub(crate) async fn start(contender: Contender, binaries: &Binaries, arguments: &Arguments) -> Result<Self> {
+        let program = contender.program(binaries).with_context(|| format!("{} is absent", contender.label()))?;
+        let data = tempfile::tempdir().context("no temporary folder can be made")?;
+        let [port, second_port] = free_ports()?;
+        let connections = arguments.connections_at_once();
+        let state = data.path().join("state");
+        let launch = contender.launch(program, Place { port, second_port, data: &state, connections });
+        let log = data.path().join("log");
+        let mut command = on_core(arguments.pin.then_some(0), &launch.program);
+        command.args(&launch.arguments).kill_on_drop(true);
+        let command_line = format!("{:?}", command.as_std());
+        command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        let child = command.spawn().with_context(|| format!("{command_line} cannot be started"))?;
+        let process_id = child.id().context("the server is gone already")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut server =
+            Self { child, process_id, log, contender, address, path: launch.path, command_line, _data: data };
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Asks once, on a new connection.
+    pub(crate) async fn ask(&self) -> Result<Answer> {
+        Connection::open(self.address).await?.get(self.path).await
+    }
+
+    /// The address of the benchmark's request.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}{}", self.address, self.path)
+    }
+
+    /// What the process has used so far.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.process_id));
+        let (stat, status) = (read("stat"), read("status"));
+        let usage = stat.ok().zip(status.ok()).and_then(|(stat, status)| usage_of(&stat, &status));
+        usage.with_context(|| format!("{} has ended:\n{}", self.contender.label(), self.log_tail()))
+    }
+
+    /// Ends the process and waits until it is gone, so that it disturbs nothing that comes after.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.child.kill().await.with_context(|| format!("{} cannot be ended", self.contender.label()))
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended at once ({status}):\n{}", self.command_line, self.log_tail());
+            }
+            let reason = match self.ask().await {
+                Ok(answer) if answer.status == 200 => return Ok(()),
+                Ok(answer) => format!("it answers {}", answer.status),
+                Err(error) => format!("{error:#}"),
+            };
+            ensure!(
+                started.elapsed() < START_MAX,
+                "{} is not ready after {START_MAX:?}: {reason}\n{}",
+                self.command_line,
+                self.log_tail()
+            );
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+}
+
+/// A command bound to one core, or to none.
+pub(crate) fn on_core(core: Option<u32>, program: &Path) -> Command {
+    match core {
+        // taskset becomes the program, so its process id is the program's.
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", &core.to_string()]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// Two different ports that are free now. Another process could take one before the server does; it would say so.
+fn free_ports() -> Result<[u16; 2]> {
+    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok([first.local_addr()?.port(), second.local_addr()?.port()])
+}
+
+/// From `/proc/<pid>/stat` (times, proc(5) fields 14 and 15) and `/proc/<pid>/status`.
+fn usage_of(stat: &str, status: &str) -> Option<Usage> {
+    // The name, field 2, is in parentheses and may hold anything; field 3 is the first after the last of them.
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some(Usage {
+        cpu_us: ticks * 1_000_000 / rustix::param::clock_ticks_per_second(),
+        resident_bytes: value("VmRSS")? * 1024,
+        threads: value("Threads")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_whatever_the_name() {
+        let stat = "42 (a ) (b) S 1 42 42 0 -1 4194560 100 0 0 0 30 20 0 0 20 0 3 0 1 2 3";
+        let usage = usage_of(stat, "Name:\tx\nVmRSS:\t   2048 kB\nThreads:\t3\n").unwrap();
+        assert_eq!(usage.cpu_us, 50 * 1_000_000 / rustix::param::clock_ticks_per_second());
+        assert_eq!((usage.resident_bytes, usage.threads), (2 << 20, 3));
+        assert!(usage_of("", "").is_none());
+    }
+}
