@@ -52,36 +52,6 @@ impl Forecast {
         survival
     }
 
-    /// The same statement on a grid that starts `age_s` after the last call, for its first `horizon` bins.
-    pub fn shifted(&self, bins: &TimeBins, age_s: f32, horizon: usize, hazards: &mut Vec<f32>) {
-        hazards.clear();
-        if age_s <= 0.0 {
-            hazards.extend(self.hazards.iter().take(horizon));
-            return;
-        }
-        // Within a bin of the old grid the hazard is taken to be the same per second.
-        let mut bin = bins.bin_of(age_s);
-        for target in 0..horizon {
-            let until_s = age_s + bins.end_s(target);
-            let mut at_s = age_s + bins.start_s(target);
-            let mut survival = 1.0;
-            while at_s < until_s && bin < self.hazards.len() {
-                let (start_s, end_s) = (bins.start_s(bin), bins.end_s(bin));
-                let part_s = (end_s.min(until_s) - at_s).max(0.0);
-                survival *= 1.0 - self.hazards[bin] * (part_s / (end_s - start_s)).min(1.0);
-                if end_s > until_s {
-                    break;
-                }
-                at_s = end_s;
-                bin += 1;
-            }
-            hazards.push(1.0 - survival);
-            if bin >= self.hazards.len() {
-                return;
-            }
-        }
-    }
-
     /// The bin with the largest probability of the next call, of those at or after `first`, and that probability.
     pub fn mode(&self, first: usize) -> Option<(usize, f32)> {
         let mut survival = 1.0;
@@ -101,20 +71,6 @@ impl Forecast {
 mod tests {
     use super::*;
     use crate::timing::bins::Resolution;
-
-    #[test]
-    fn a_shifted_statement_expects_the_same_moment() {
-        let bins = TimeBins::new(Resolution::Minute);
-        let mut forecast = Forecast { hazards: vec![0.0; 60] };
-        forecast.hazards[30] = 0.8;
-        let mut shifted = Vec::new();
-        forecast.shifted(&bins, 20.5 * 60.0, 60, &mut shifted);
-        let before: f32 = shifted[..9].iter().sum();
-        let around = 1.0 - shifted[9..12].iter().fold(1.0, |survival, hazard| survival * (1.0 - hazard));
-        assert!(before < 1e-6 && (around - 0.8).abs() < 0.01, "{before} then {around}");
-        forecast.shifted(&bins, 0.0, 10, &mut shifted);
-        assert_eq!(shifted, vec![0.0; 10]);
-    }
 
     #[test]
     fn windows_are_conditional_on_the_time_already_waited() {
