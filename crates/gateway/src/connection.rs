@@ -59,7 +59,11 @@ where
 {
     let builder = builder(&core, &state);
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&state)));
-    let service = service_fn(|request| answer(Arc::clone(&core), Arc::clone(&state), request));
+    let service = service_fn(|request: Request<Incoming>| {
+        // Begun here and not in the future, which an HTTP/2 stream polls later, in a task of its own.
+        let in_flight = state.begin(request.version());
+        answer(Arc::clone(&core), Origin::Client { in_flight, https: state.https() }, request)
+    });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut watchdog = Watchdog::new(&core);
     let mut closing = false;
@@ -89,11 +93,9 @@ where
 
 async fn answer(
     core: Arc<Core>,
-    state: Arc<ConnectionState>,
+    origin: Origin,
     request: Request<Incoming>,
 ) -> Result<http::Response<crate::serve::ResponseBody>, Infallible> {
-    let https = state.https();
-    let origin = Origin::Client { in_flight: state.begin(request.version()), https };
     Ok(serve(&core, origin, Address::Route, request).await)
 }
 

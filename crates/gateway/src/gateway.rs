@@ -96,7 +96,7 @@ impl Gateway {
         let bound = bind_all(&self.core)?;
         let addresses: Vec<_> =
             bound.iter().map(|bound| BoundAddress { address: bound.address(), tls: bound.is_tls() }).collect();
-        self.outbound.set_own_addresses(&addresses);
+        self.outbound.set_own_addresses(&self.core, &addresses);
         *self.bound.lock() = bound;
         Ok(addresses)
     }

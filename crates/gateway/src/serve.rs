@@ -19,6 +19,8 @@ use forerun_types::{InvocationId, Outcome};
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
+pub(crate) use headers::for_network as outbound_headers;
+pub(crate) use request_body::RequestBodyError;
 pub(crate) use response_body::ResponseBody;
 
 use crate::admission::Permit;
@@ -89,8 +91,6 @@ where
         }
     }
 }
-
-pub(crate) use request_body::RequestBodyError;
 
 type Refused = (Refusal, Outcome);
 

@@ -1,5 +1,7 @@
 //! One request at a time through a real listener: heads, bodies, identity, errors.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::time::Duration;

@@ -89,6 +89,15 @@ pub(super) fn for_guest(parts: &mut Parts, trace: TraceContext) {
     }
 }
 
+/// Makes a guest's request fit for another host: `trace` is the guest's span. A header that already
+/// names a span of the same trace is one the guest made below its own, and stays.
+pub(crate) fn for_network(headers: &mut HeaderMap, trace: TraceContext) {
+    strip_hop_by_hop(headers);
+    if trace_parent(headers).is_none_or(|own| own.trace_id != trace.trace_id) {
+        headers.insert(TRACEPARENT, trace_header(trace));
+    }
+}
+
 /// Takes out what concerns one connection only, with whatever else `Connection` names.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if !headers.keys().any(is_hop_by_hop) {
