@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod function;
+pub mod image;
 pub mod limits;
 pub mod name;
 pub mod outbound;
@@ -14,6 +15,7 @@ pub mod trace;
 
 pub use digest::{ComponentDigest, DigestError};
 pub use function::{FunctionSpec, ReusePolicy, RevisionNumber, SpecError, WarmUpRequest};
+pub use image::{EngineFingerprint, ImageKey, ImageState, ProfileDigest};
 pub use limits::FunctionLimits;
 pub use name::{FunctionName, NameError};
 pub use outbound::{OutboundHost, OutboundHostError};
