@@ -11,6 +11,10 @@ use std::process::ExitCode;
 
 use cli::meaning::{Command, Invocation};
 
+/// Each request makes and frees a VM's worth of small objects on one of a few threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::parse() {
         Ok(invocation) => carry_out(invocation),

@@ -9,6 +9,7 @@ use forerun_gateway::{CertificateFiles, GatewaySettings};
 use forerun_node::{Functions, Node, NodeError, NodeSettings};
 use forerun_telemetry::logging;
 use forerun_telemetry::otlp::OtlpSettings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -78,6 +79,7 @@ pub(crate) fn run<W: Future<Output = ExitCode>>(
         output.error(&error.to_string(), "see `--log` in `forerun up --help`");
         return ExitCode::from(crate::cli::EXIT_USAGE);
     }
+    raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -134,6 +136,15 @@ async fn run_async<W: Future<Output = ExitCode>>(
         Err(error) => output.error(&format!("the node ended in disorder: {error}"), "please report this"),
     }
     code
+}
+
+/// Each connection is an open file, and the usual soft limit of 1,024 is meant for programs that use `select`.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, soft_limit = limit.current, "the limit of open files stays as it is");
+    }
 }
 
 fn addresses(node: &Node) -> Vec<String> {

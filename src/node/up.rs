@@ -111,7 +111,15 @@ fn say_routes(output: &Output, started: &Started) {
             FunctionState::Failed(reason) => output.warning(&format!("{}: {reason}", function.spec.name)),
         }
     }
-    output.note(&format!("try: curl -i {}/", started.address()));
+    let first = started.functions.list().into_iter().find_map(|function| function.spec.routes.into_iter().next());
+    if let Some(route) = first {
+        let host = route.host.as_ref().map(|host| format!(" -H 'host: {host}'")).unwrap_or_default();
+        let path = match route.path.as_str() {
+            "" => "/",
+            path => path,
+        };
+        output.note(&format!("try: curl -i{host} {}{path}", started.address()));
+    }
 }
 
 /// Deploys again whenever the manifest or a component changes. Never ends; a mistake leaves everything as it was.
