@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(candidates(Some(Path::new("/x")), &environment), [Path::new("/x")]);
         assert_eq!(candidates(None, &environment), [Path::new("/data")]);
         let home = with(&[("HOME", "/home/a")]);
-        let expected = ["/work/.forerun", "/home/a/.local/share/forerun"].map(PathBuf::from);
+        let expected = ["/srv/.forerun", "/home/a/.local/share/forerun"].map(PathBuf::from);
         assert_eq!(candidates(None, &home), expected);
     }
 
