@@ -1,0 +1,101 @@
+//! What a node answers, as far as it is shown to people.
+//!
+//! Only the fields that are shown, and unknown ones are passed over, so that a newer node can still be talked to.
+//! Programs get the node's own JSON with `--json`.
+
+use serde::Deserialize;
+
+/// A problem document.
+#[derive(Debug, Deserialize)]
+pub(super) struct Problem {
+    /// For people.
+    pub(super) detail: String,
+    /// For programs.
+    pub(super) reason: String,
+}
+
+/// The node itself.
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    /// Of the binary.
+    pub(super) version: String,
+    /// Since its start.
+    pub(super) uptime_ms: u64,
+    /// For requests, as URLs.
+    pub(super) addresses: Vec<String>,
+}
+
+/// A function.
+#[derive(Debug, Deserialize)]
+pub(super) struct Function {
+    /// What was asked for.
+    pub(super) spec: Spec,
+    /// The active revision.
+    pub(super) revision: u32,
+    /// `loading`, `ready` or `failed`.
+    pub(super) state: String,
+    /// Why it failed.
+    #[serde(default)]
+    pub(super) reason: String,
+    /// What it implements.
+    #[serde(default)]
+    pub(super) world: String,
+    /// Machine code and data.
+    #[serde(default)]
+    pub(super) code_bytes: u64,
+    /// Invocations under way.
+    #[serde(default)]
+    pub(super) in_flight: u64,
+}
+
+/// What was asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Spec {
+    /// The function's name.
+    pub(super) name: String,
+    /// Its application; may be empty.
+    #[serde(default)]
+    pub(super) app: String,
+    /// Where it answers.
+    #[serde(default)]
+    pub(super) routes: Vec<String>,
+}
+
+/// What came of a deployment or a rollback.
+#[derive(Debug, Deserialize)]
+pub(super) struct Change {
+    /// The function.
+    pub(super) name: String,
+    /// What serves now.
+    pub(super) revision: u32,
+    /// Whether it did before.
+    pub(super) changed: bool,
+    /// What it implements; empty if unchanged.
+    #[serde(default)]
+    pub(super) world: String,
+    /// Of the compiler; 0 if unchanged.
+    #[serde(default)]
+    pub(super) compile_ms: u64,
+}
+
+/// A revision.
+#[derive(Debug, Deserialize)]
+pub(super) struct Revision {
+    /// Its number.
+    pub(super) revision: u32,
+    /// Whether it serves.
+    pub(super) active: bool,
+    /// Of its component.
+    pub(super) digest: String,
+    /// When it was made.
+    pub(super) created_unix_ms: u64,
+    /// What was asked for.
+    pub(super) spec: Spec,
+}
+
+impl Spec {
+    /// Its routes for a table.
+    pub(super) fn routes(&self) -> String {
+        if self.routes.is_empty() { "(internal)".to_owned() } else { self.routes.join(" ") }
+    }
+}
