@@ -9,6 +9,7 @@ pub mod image;
 pub mod limits;
 pub mod name;
 pub mod outbound;
+pub mod profile;
 pub mod route;
 pub mod serve_path;
 pub mod trace;
@@ -19,6 +20,10 @@ pub use image::{EngineFingerprint, ImageKey, ImageState, ProfileDigest};
 pub use limits::FunctionLimits;
 pub use name::{FunctionName, NameError};
 pub use outbound::{OutboundHost, OutboundHostError};
+pub use profile::{
+    BodyHash, BuildPlan, CodePath, Coverage, Library, Optimisation, Permille, ProfileError, ProfileSource,
+    SpecializationProfile, VmParameters,
+};
 pub use route::{PathPattern, RouteError, RoutePattern};
 pub use serve_path::{GenericReason, Outcome, ServePath};
 pub use trace::{InvocationId, SpanId, TraceContext, TraceId, TraceParentError};
