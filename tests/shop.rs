@@ -1,0 +1,119 @@
+//! The shop as its visitors use it: a page, a catalog, a cart, a checkout of six functions and a streamed receipt.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Command, Node, Response, eventually, repository};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+fn shop() -> Node {
+    Command::up(&repository("examples/shop")).argument("--no-watch").start()
+}
+
+/// Every answer of a function says how and when it was served.
+fn check_told(response: &Response) {
+    let timing = response.header("server-timing");
+    for part in ["path;desc=\"generic", "route;dur=", "queue;dur=", "deploy;dur=", "handler;dur="] {
+        assert!(timing.contains(part), "{part} in {timing}");
+    }
+    let id = response.header("x-request-id");
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+}
+
+#[test]
+fn five_calls_answer_as_the_tour_says() {
+    let shop = shop();
+    let page = shop.get("/");
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.text().contains("<b>Desk lamp</b>") && page.text().contains("Your cart is empty."), "{}", page.text());
+    check_told(&page);
+
+    let catalog = shop.get("/catalog");
+    assert_eq!(catalog.json()["products"].as_array().unwrap().len(), 8);
+    check_told(&catalog);
+
+    let cart = shop.client().send("POST", "/cart/lamp?pieces=2", &[], b"");
+    assert_eq!((cart.status, &cart.json()["total_cents"]), (200, &Value::from(9980)));
+    check_told(&cart);
+    let cookie = cart.header("set-cookie").split(';').next().unwrap();
+    let with_cart = shop.client().send("GET", "/", &[("cookie", cookie)], b"");
+    assert!(with_cart.text().contains("In your cart: 2 pieces"), "{}", with_cart.text());
+
+    let order = shop.client().send("POST", "/checkout", &[("cookie", cookie)], b"");
+    assert_eq!((order.status, &order.json()["total_cents"]), (201, &Value::from(9980)), "{order:?}");
+    check_told(&order);
+
+    let receipt = order.json()["receipt"]["path"].as_str().unwrap().to_owned();
+    check_arrives_line_by_line(&shop, &receipt);
+    internal_functions_are_not_reachable(&shop);
+}
+
+/// The printer pauses 200 ms between lines; whoever collects them first would give all of them at once.
+fn check_arrives_line_by_line(shop: &Node, receipt: &str) {
+    let mut client = shop.client();
+    client.begin("GET", &format!("{receipt}?pause_ms=200"), &[], b"");
+    let head = client.head().unwrap();
+    assert_eq!(head.status, 200);
+    let mut body = head.body();
+    let first = client.piece(&mut body).unwrap().unwrap();
+    let began = Instant::now();
+    assert_eq!(first, b"THE SHOP\n");
+    let mut rest = Vec::new();
+    while let Some(piece) = client.piece(&mut body).unwrap() {
+        rest.extend(piece);
+    }
+    assert!(began.elapsed() > Duration::from_millis(600), "all of it came at once");
+    let rest = String::from_utf8(rest).unwrap();
+    assert!(rest.contains("Desk lamp") && rest.ends_with("Come again.\n"), "{rest}");
+}
+
+fn internal_functions_are_not_reachable(shop: &Node) {
+    let reserve = br#"{"lines":[]}"#;
+    for host in ["localhost", "stock.forerun.internal", "stock.spin.internal"] {
+        let refused = shop.client().send("POST", "/stock/reserve", &[("host", host)], reserve);
+        assert_eq!((refused.status, refused.reason().as_str()), (404, "no_route"), "{host}");
+    }
+    // It is there, for the operator.
+    let invoked = shop.admin("POST", "/v1/functions/stock/invoke/stock/reserve", reserve);
+    assert_eq!((invoked.status, &invoked.json()["complete"]), (200, &Value::from(true)));
+}
+
+#[test]
+fn one_trace_goes_through_all_functions_of_a_checkout() {
+    let shop = shop();
+    let headers = [("cookie", "cart=lamp.2-rug.1"), ("traceparent", &*format!("00-{TRACE}-{PARENT}-01"))];
+    let order = shop.client().send("POST", "/checkout", &headers, b"");
+    assert_eq!(order.status, 201, "{order:?}");
+    let all = eventually("six invocations of one trace", || {
+        let all = shop.admin_json("/v1/invocations?count=50").as_array().unwrap().clone();
+        let of_trace: Vec<_> = all.into_iter().filter(|one| one["trace_id"] == TRACE).collect();
+        (of_trace.len() >= 6).then_some(of_trace)
+    });
+    assert_eq!(all.len(), 6, "{all:#?}");
+    let one = |name: &str| all.iter().find(|one| one["function"] == name).unwrap_or_else(|| panic!("no {name}"));
+    let callers = [
+        ("cart", "checkout"),
+        ("catalog", "cart"),
+        ("stock", "checkout"),
+        ("payment", "checkout"),
+        ("receipt", "checkout"),
+    ];
+    for (callee, caller) in callers {
+        assert_eq!(one(callee)["caller"], caller);
+        assert_eq!(one(callee)["parent_span_id"], one(caller)["span_id"], "{callee}");
+    }
+    let checkout = one("checkout");
+    assert_eq!((&checkout["caller"], &checkout["parent_span_id"]), (&Value::Null, &Value::from(PARENT)));
+    let by_id = shop.invocation(order.header("x-request-id"));
+    assert_eq!(&by_id, checkout);
+    assert_eq!((&by_id["status"], &by_id["outcome"]), (&Value::from(201), &Value::from("ok")));
+    assert!(by_id["phases"]["total_us"].as_u64() >= by_id["phases"]["first_byte_us"].as_u64(), "{by_id}");
+    assert!(by_id["memory_bytes_peak"].as_u64() > Some(0), "{by_id}");
+}
