@@ -15,6 +15,8 @@
 
 use crate::event::{Call, Target};
 use crate::hash::{self, KeyMap};
+use crate::known::KnownCalls;
+use crate::paths::PathModel;
 use crate::sequence::model::{Evaluation, SequenceModel, Surroundings};
 use crate::sequence::session::Session;
 use crate::sessions::SessionTable;
@@ -30,6 +32,8 @@ use serde::{Deserialize, Serialize};
 pub const FUNCTIONS_MAX: usize = 2_000_000;
 /// Contexts of call sequences held at most, about 80 bytes each.
 const CONTEXTS_MAX: usize = 1 << 20;
+/// Latest time the engine believes, the year 3000: beyond it a time is a mistake, and adding to it must not overflow.
+pub const TIME_US_MAX: u64 = 32_503_680_000_000_000;
 /// Candidates less probable than this are not worth a plan: even a cold start worth a day of holding would not pay for
 /// a function that is called once in a hundred times at an unknown moment.
 pub const CANDIDATE_PROBABILITY_MIN: f32 = 0.01;
@@ -55,6 +59,10 @@ pub struct Engine {
     sessions: SessionTable,
     shed: LoadShed,
     counters: Counters,
+    /// Layer 2.
+    pub paths: PathModel,
+    /// Calls that are known to come.
+    pub known: KnownCalls,
     #[serde(skip)]
     scratch: Evaluation,
 }
@@ -64,7 +72,7 @@ pub struct Engine {
 pub struct Counters {
     /// Calls taken in.
     pub calls: u64,
-    /// Calls whose time was before an earlier one and was moved up to it.
+    /// Calls whose time was before an earlier one, or beyond all reason, and was moved to the nearest that is not.
     pub times_moved: u64,
     /// Calls of functions beyond [`FUNCTIONS_MAX`].
     pub functions_refused: u64,
@@ -129,6 +137,8 @@ impl Engine {
             sessions: SessionTable::default(),
             shed: LoadShed::default(),
             counters: Counters::default(),
+            paths: PathModel::new(&settings),
+            known: KnownCalls::default(),
             scratch: Evaluation::default(),
         }
     }
@@ -165,9 +175,10 @@ impl Engine {
 
     /// Lets time pass without a call, so that silence teaches too.
     pub fn advance(&mut self, now_us: u64) {
-        self.now_us = self.now_us.max(now_us);
+        self.now_us = self.now_us.max(now_us.min(TIME_US_MAX));
         self.timing.advance(self.now_us);
         self.scope_timing.advance(self.now_us);
+        self.known.expire(self.now_us);
     }
 
     /// Tells the engine how loaded the node is; see [`LoadShed`].
@@ -180,7 +191,7 @@ impl Engine {
     /// Takes a call in.
     pub fn observe(&mut self, call: &Call) {
         self.counters.calls += 1;
-        if call.at_us < self.now_us {
+        if call.at_us < self.now_us || call.at_us > TIME_US_MAX {
             self.counters.times_moved += 1;
         }
         self.advance(call.at_us);
@@ -288,8 +299,10 @@ impl Engine {
             && self.scope_timing.after_restore()
             && self.timing.matches(&self.settings)
             && self.scope_timing.matches(&self.settings)
+            && self.now_us <= TIME_US_MAX
             && self.sequence.is_sound()
             && self.sessions.is_sound()
+            && self.paths.is_sound()
             && self.targets.len() <= FUNCTIONS_MAX
             && self
                 .targets
@@ -315,5 +328,161 @@ fn surroundings(scope: Option<u32>, caller: Option<u32>, class: u32) -> Surround
     Surroundings {
         scope: scope.map(u64::from),
         sides: [class, caller.map(|caller| hash::combine(SEED_CALLER, u64::from(caller))), None],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::ExpertFamilies;
+    use crate::snapshot::{SNAPSHOT_VERSION, SnapshotError};
+    use proptest::prelude::*;
+
+    const SECOND_US: u64 = 1_000_000;
+
+    fn call(at_us: u64, scope: Option<u32>, kind: u32) -> Call {
+        Call { at_us, target: Target { scope, kind }, session: None, caller: None, class: 0, count: 1 }
+    }
+
+    /// A shop: sessions that look, then pay; and a timer.
+    fn shop(engine: &mut Engine, calls: std::ops::Range<u64>) {
+        for step in calls {
+            let at_us = 1_700_000_000 * SECOND_US + step * 20 * SECOND_US;
+            engine.observe(&call(at_us, Some((step % 7) as u32), [1, 2, 3][(step / 7 % 3) as usize]));
+            if step % 30 == 0 {
+                engine.observe(&call(at_us, None, 9));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_events_give_the_same_bytes() {
+        let run = || {
+            let mut engine = Engine::new(EngineSettings::default());
+            shop(&mut engine, 0..1_000);
+            engine.snapshot().unwrap()
+        };
+        let (first, second) = (run(), run());
+        assert!(first == second);
+        // And a call less gives others.
+        let mut engine = Engine::new(EngineSettings::default());
+        shop(&mut engine, 0..999);
+        assert!(engine.snapshot().unwrap() != first);
+    }
+
+    #[test]
+    fn an_engine_goes_on_from_a_snapshot_as_if_nothing_had_happened() {
+        let mut whole = Engine::new(EngineSettings::default());
+        shop(&mut whole, 0..1_000);
+        let mut restored = Engine::restore(&whole.snapshot().unwrap()).unwrap();
+        shop(&mut whole, 1_000..2_000);
+        shop(&mut restored, 1_000..2_000);
+        assert!(whole.snapshot().unwrap() == restored.snapshot().unwrap());
+    }
+
+    #[test]
+    fn damaged_snapshots_are_refused_by_name() {
+        let mut engine = Engine::new(EngineSettings::default());
+        shop(&mut engine, 0..100);
+        let bytes = engine.snapshot().unwrap();
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut damaged = bytes.clone();
+            change(&mut damaged);
+            Engine::restore(&damaged).err()
+        };
+        assert_eq!(refused(&|bytes| bytes[0] ^= 1), Some(SnapshotError::Magic));
+        let found = SNAPSHOT_VERSION + 1;
+        assert_eq!(refused(&|bytes| bytes[8] += 1), Some(SnapshotError::Version { found }));
+        assert!(matches!(
+            refused(&|bytes| {
+                bytes.pop();
+            }),
+            Some(SnapshotError::Size { .. })
+        ));
+        assert_eq!(refused(&|bytes| *bytes.last_mut().unwrap() ^= 1), Some(SnapshotError::Checksum));
+        assert_eq!(refused(&|bytes| bytes.truncate(5)), Some(SnapshotError::Magic));
+        // A body that carries a right checksum and nonsense.
+        let rehash = |bytes: &mut Vec<u8>| {
+            for byte in &mut bytes[60..400] {
+                *byte = 0xff;
+            }
+            let checksum = *blake3::hash(&bytes[52..]).as_bytes();
+            bytes[20..52].copy_from_slice(&checksum);
+        };
+        assert!(matches!(refused(&rehash), Some(SnapshotError::Decode | SnapshotError::Unsound)));
+    }
+
+    #[test]
+    fn a_session_and_a_timer_are_foreseen() {
+        let mut engine = Engine::new(EngineSettings::default());
+        shop(&mut engine, 0..3_000);
+        let now_us = engine.now_us();
+        let next = engine.answer(Target { scope: Some(3), kind: 2 }, None, now_us).unwrap();
+        let total: f32 = next.next.iter().map(|next| next.probability).sum::<f32>() + next.other;
+        assert!((total - 1.0).abs() < 0.05, "{total}");
+        assert!(!next.next[0].reasons.is_empty() && !next.timing_reasons.is_empty());
+        let timer = engine.answer(Target { scope: None, kind: 9 }, None, now_us).unwrap();
+        let (start_s, end_s, probability) = timer.most_probable.unwrap();
+        assert!(start_s <= 600.0 && 600.0 <= end_s && probability > 0.8, "{start_s} {end_s} {probability}");
+        assert!(engine.answer(Target { scope: None, kind: 77 }, None, now_us).is_none());
+    }
+
+    #[test]
+    fn time_that_runs_backwards_is_counted_and_harmless() {
+        let mut engine = Engine::new(EngineSettings::default());
+        engine.observe(&call(1_000 * SECOND_US, None, 1));
+        engine.observe(&call(5 * SECOND_US, None, 1));
+        engine.observe(&call(u64::MAX, None, 1));
+        engine.observe(&call(0, None, 1));
+        assert_eq!(engine.counters().times_moved, 3);
+        assert_eq!(engine.now_us(), TIME_US_MAX);
+        assert!(Engine::restore(&engine.snapshot().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn one_function_called_without_end_stays_bounded() {
+        let mut engine = Engine::new(EngineSettings::default());
+        let target = Target { scope: Some(1), kind: 1 };
+        let mut sizes = Vec::new();
+        for step in 0..20_000u64 {
+            // Each event stands for a burst, so that this is more than 10^9 calls.
+            engine.observe(&Call { count: 60_000, ..call(step, Some(1), 1) });
+            if step == 10_000 || step == 19_999 {
+                sizes.push(engine.snapshot().unwrap().len());
+            }
+        }
+        assert!(sizes[1] < sizes[0] + 65_536, "{sizes:?}");
+        let mut outlook = Outlook::default();
+        engine.outlook(target, None, &mut outlook);
+        assert!(outlook.candidates[0].probability > 0.98);
+        assert!(outlook.event.hazards.iter().all(|hazard| hazard.is_finite()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(6))]
+
+        #[test]
+        fn adversarial_calls_leave_a_sound_engine(
+            calls in prop::collection::vec((any::<u64>(), prop::option::of(0u32..4), 0u32..200, any::<u32>(), prop::option::of(0u64..9)), 1..150),
+            statistical: bool, markov: bool, lstm: bool, backlog in prop::collection::vec(any::<f32>(), 3),
+        ) {
+            let families = ExpertFamilies { statistical, markov, lstm };
+            let mut engine = Engine::new(EngineSettings { families, ..EngineSettings::default() });
+            let mut outlook = Outlook::default();
+            for (index, (at_us, scope, kind, count, session)) in calls.into_iter().enumerate() {
+                let target = Target { scope, kind };
+                // Mostly small steps of time, now and then anything.
+                let at_us = if index % 16 == 7 { at_us } else { engine.now_us().saturating_add(at_us % (100 * SECOND_US)) };
+                engine.observe(&Call { at_us, target, session, caller: Some(kind), class: count, count });
+                engine.set_pressure(backlog[index % 3]);
+                engine.outlook(target, session, &mut outlook);
+                prop_assert!(outlook.event.hazards.iter().chain(&outlook.rhythm.hazards).all(|h| (0.0..=1.0).contains(h)));
+                let total: f32 = outlook.candidates.iter().map(|candidate| candidate.probability).sum();
+                prop_assert!(total <= 1.001, "{total}");
+            }
+            let bytes = engine.snapshot().unwrap();
+            let restored = Engine::restore(&bytes);
+            prop_assert!(restored.is_ok());
+        }
     }
 }

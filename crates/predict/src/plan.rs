@@ -41,8 +41,10 @@ pub struct PlanWindow {
 }
 
 /// Computes the windows worth holding; `windows` is overwritten.
-pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Vec<PlanWindow>) {
-    plan_share(bins, hazards, |_| 1.0, terms, windows);
+///
+/// Returns the expected net gain over holding nothing, at least 0.
+pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Vec<PlanWindow>) -> f32 {
+    plan_share(bins, hazards, |_| 1.0, terms, windows)
 }
 
 /// As [`plan`], for a function that is called at the next event with probability `share(bin)` only: `hazards` are those
@@ -53,7 +55,7 @@ pub fn plan_share(
     share: impl Fn(usize) -> f32,
     terms: PlanTerms,
     windows: &mut Vec<PlanWindow>,
-) {
+) -> f32 {
     windows.clear();
     let count = hazards.len().min(bins.len());
     let mut survival = [0f32; BINS_MAX + 1];
@@ -75,6 +77,7 @@ pub fn plan_share(
         from_held = hold.max(from_empty);
         from_empty = hold_anew.max(from_empty);
     }
+    let gain = if terms.held { from_held } else { from_empty };
     let mut held = terms.held;
     let mut open: Option<PlanWindow> = None;
     for bin in 0..count {
@@ -86,12 +89,13 @@ pub fn plan_share(
         } else if let Some(window) = open.take() {
             windows.push(window);
             if windows.len() == WINDOWS_MAX {
-                return;
+                return gain;
             }
         }
         held = hold;
     }
     windows.extend(open);
+    gain
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::hash::Hash;
 
 /// Writes the entries in key order.
-pub fn serialize<K, V, S>(map: &KeyMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
+pub(crate) fn serialize<K, V, S>(map: &KeyMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
 where
     K: Ord + Eq + Hash + Serialize,
     V: Serialize,
@@ -18,7 +18,7 @@ where
 }
 
 /// Reads the entries back.
-pub fn deserialize<'de, K, V, D>(deserializer: D) -> Result<KeyMap<K, V>, D::Error>
+pub(crate) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<KeyMap<K, V>, D::Error>
 where
     K: Eq + Hash + DeserializeOwned,
     V: DeserializeOwned,

@@ -121,12 +121,8 @@ pub fn replay(
     progress: &mut dyn Progress,
 ) -> Result<ReplayReport, ReplayError> {
     let trace = load(options, inputs, progress)?;
-    let mut report = ReplayReport {
-        trace: trace.summary(),
-        policies: Vec::new(),
-        comparisons: Vec::new(),
-        which: Vec::new(),
-    };
+    let mut report =
+        ReplayReport { trace: trace.summary(), policies: Vec::new(), comparisons: Vec::new(), which: Vec::new() };
     if options.policies && trace.format != TraceFormat::Sequences {
         replay_policies(options, &trace, progress, &mut report)?;
     }
@@ -138,11 +134,7 @@ pub fn replay(
     Ok(report)
 }
 
-fn load(
-    options: &ReplayOptions,
-    inputs: Vec<Input>,
-    progress: &mut dyn Progress,
-) -> Result<Trace, ReplayError> {
+fn load(options: &ReplayOptions, inputs: Vec<Input>, progress: &mut dyn Progress) -> Result<Trace, ReplayError> {
     let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
     let mut directory = Directory::default();
     let mut sorter = Sorter::default();

@@ -80,10 +80,7 @@ impl Sorter {
 
 impl SortedTrace {
     /// Walks through the calls in order.
-    pub fn for_each(
-        &self,
-        mut visit: impl FnMut(&Invocation) -> Result<(), TraceError>,
-    ) -> Result<(), TraceError> {
+    pub fn for_each(&self, mut visit: impl FnMut(&Invocation) -> Result<(), TraceError>) -> Result<(), TraceError> {
         if self.spilled.is_empty() {
             return self.memory.iter().try_for_each(visit);
         }

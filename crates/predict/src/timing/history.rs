@@ -135,9 +135,9 @@ impl History {
             4
         } else if minute == 30 {
             3
-        } else if minute % 15 == 0 {
+        } else if minute.is_multiple_of(15) {
             2
-        } else if minute % 5 == 0 {
+        } else if minute.is_multiple_of(5) {
             1
         } else {
             0
@@ -160,6 +160,7 @@ impl History {
             && self.mean_sum_s >= 0.0
             && self.mean_count <= MEAN_COUNT_MAX
             && self.burst < 3
+            && self.last_us <= crate::engine::TIME_US_MAX
     }
 
     /// Whether the function keeps a rhythm of its own: most of at least three idle times were the same.

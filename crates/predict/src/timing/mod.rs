@@ -257,5 +257,6 @@ impl TimingModel {
             && self.mixer.is_sound(EXPERTS, segments * FIRST_CONTEXTS, segments * SECOND_CONTEXTS)
             && self.queue.is_sound(self.histories.len())
             && self.histories.iter().all(|history| history.is_sound(bins))
+            && self.cost.bits.is_finite()
     }
 }

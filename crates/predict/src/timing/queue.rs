@@ -30,7 +30,8 @@ impl CheckQueue {
 
     /// Whether every entry refers to one of `len` histories; for restored state.
     pub fn is_sound(&self, len: usize) -> bool {
-        self.buckets.values().flatten().all(|index| (*index as usize) < len)
+        self.buckets.values().all(|bucket| !bucket.is_empty())
+            && self.buckets.values().flatten().all(|index| (*index as usize) < len)
     }
 }
 

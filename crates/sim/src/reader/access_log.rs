@@ -63,7 +63,8 @@ fn json_entry(line: &str) -> Result<Entry, String> {
     let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     let object = value.get("request").filter(|request| request.is_object()).unwrap_or(&value);
     let pick = |names: &[&str]| names.iter().find_map(|name| value.get(name).or_else(|| object.get(name)));
-    let stamp = pick(&["time", "timestamp", "@timestamp", "ts", "time_local", "time_iso8601", "start_time", "StartUTC"]);
+    let stamp =
+        pick(&["time", "timestamp", "@timestamp", "ts", "time_local", "time_iso8601", "start_time", "StartUTC"]);
     let stamp = stamp.ok_or("no time: looked for time, timestamp, @timestamp, ts, time_local, time_iso8601")?;
     let at_us = json_time(stamp).ok_or_else(|| format!("`{}` is not a time", columns::clip(&stamp.to_string())))?;
     let string = |names: &[&str]| pick(names).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -83,7 +84,13 @@ fn json_time(value: &Value) -> Option<u64> {
     }
     let number = value.as_f64().filter(|number| *number >= 0.0)?;
     // Seconds reach 1e11 in the year 5138; milliseconds and microseconds of this century lie above.
-    let seconds = if number < 1e11 { number } else if number < 1e14 { number / 1e3 } else { number / 1e6 };
+    let seconds = if number < 1e11 {
+        number
+    } else if number < 1e14 {
+        number / 1e3
+    } else {
+        number / 1e6
+    };
     (seconds < columns::SECONDS_MAX).then_some((seconds * 1e6) as u64)
 }
 
@@ -108,8 +115,7 @@ fn generalise(path: &str) -> String {
 fn is_identifier(segment: &str) -> bool {
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
     let hexadecimal = segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    digits > 0
-        && (digits == segment.len() || segment.len() >= 8 && (hexadecimal || digits * 3 >= segment.len()))
+    digits > 0 && (digits == segment.len() || segment.len() >= 8 && (hexadecimal || digits * 3 >= segment.len()))
 }
 
 #[cfg(test)]

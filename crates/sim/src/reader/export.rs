@@ -48,10 +48,7 @@ fn json_fields(line: &str) -> Result<[Option<String>; FIELDS.len()], String> {
     }))
 }
 
-fn invocation(
-    fields: &[Option<String>; FIELDS.len()],
-    context: &mut Context<'_>,
-) -> Result<Invocation, String> {
+fn invocation(fields: &[Option<String>; FIELDS.len()], context: &mut Context<'_>) -> Result<Invocation, String> {
     let [at_us, at, function, app, session, caller, count, duration_us] =
         fields.each_ref().map(|field| field.as_deref().filter(|text| !text.is_empty()));
     let at_us = match (at_us, at) {

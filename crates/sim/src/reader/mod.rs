@@ -74,9 +74,7 @@ impl TraceFormat {
             Some(Self::Alibaba)
         } else if line.starts_with("trace,span,parent") {
             Some(Self::Spans)
-        } else if line.starts_with('{') && (line.contains("\"function\"") || line.contains("\"at_us\"")) {
-            Some(Self::Export)
-        } else if line.starts_with("at_us,") || line.starts_with("at,function") {
+        } else if is_export(line) {
             Some(Self::Export)
         } else if line.starts_with('{') || line.contains('[') && line.contains('"') {
             Some(Self::AccessLog)
@@ -91,6 +89,11 @@ impl TraceFormat {
     pub fn is_by_minute(self) -> bool {
         self == Self::Azure2019
     }
+}
+
+fn is_export(line: &str) -> bool {
+    let is_object = line.starts_with('{') && (line.contains("\"function\"") || line.contains("\"at_us\""));
+    is_object || line.starts_with("at_us,") || line.starts_with("at,function")
 }
 
 /// A file, or anything that can be read, with a name for messages.

@@ -21,8 +21,7 @@ pub fn parse_log(text: &str) -> Option<u64> {
     let mut parts = date.split('/');
     let day = number(parts.next()?, 2)?;
     let month = parts.next()?;
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = 1 + MONTHS.iter().position(|known| *known == month)? as u64;
     let year = number(parts.next()?, 4)?;
     let (clock, zone) = rest.split_at_checked(8)?;
