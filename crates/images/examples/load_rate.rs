@@ -40,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     show("get and return", || {
         black_box(cache.get(&key)).expect("the image is there");
     });
+    let counters = cache.counters();
+    println!("of that, the load      mean {:.3} ms", counters.load_us_total as f64 / 1e3 / counters.loads as f64);
     let lease = cache.get(&key)?;
     show("get while leased", || {
         black_box(cache.get(&key)).expect("the image is there");

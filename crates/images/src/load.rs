@@ -8,6 +8,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use forerun_types::ImageKey;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
@@ -19,6 +21,10 @@ use crate::meta::ImageMeta;
 
 /// Bytes read at a time: fits the second-level cache of a core, so that hashing and copying find them there.
 const BLOCK_BYTES: usize = 256 << 10;
+/// From this size on a second thread pays: below, starting it costs more than it saves.
+const SIDE_BY_SIDE_BYTES_MIN: u64 = 2 << 20;
+/// Blocks on their way between two threads: enough that neither waits for the other's single block.
+const BLOCKS_UNDER_WAY: usize = 4;
 /// Nothing can be added, removed or changed, nor any of this be taken back.
 const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
@@ -119,19 +125,78 @@ fn read_head(
 /// Copies the next `bytes` bytes of `file` into a file in memory, hashes them on the way, and seals the copy.
 fn copy_payload(file: &mut File, bytes: u64, hasher: &mut blake3::Hasher) -> Result<File, LoadError> {
     let mut copy = anonymous_file()?;
-    let mut block = vec![0; BLOCK_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let length = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-        let block = &mut block[..length];
-        read_whole(file, block)?;
-        hasher.update(block);
-        copy.write_all(block)?;
-        left -= length as u64;
+    if bytes < SIDE_BY_SIDE_BYTES_MIN {
+        let mut block = vec![0; BLOCK_BYTES];
+        for length in blocks(bytes) {
+            let block = &mut block[..length];
+            read_whole(file, block)?;
+            hasher.update(block);
+            copy.write_all(block)?;
+        }
+    } else {
+        copy_side_by_side(file, &copy, bytes, hasher)?;
     }
     fcntl_add_seals(&copy, SEALS).map_err(io::Error::from)?;
     let sealed = fcntl_get_seals(&copy).map_err(io::Error::from)?.contains(SEALS) && copy.metadata()?.len() == bytes;
     if sealed { Ok(copy) } else { Err(io::Error::other("the copy in memory could not be sealed").into()) }
+}
+
+/// Reads and hashes here while another thread writes what was hashed: most of the time goes into pages for the copy.
+/// A block has one owner at a time, so what is written is what was hashed.
+fn copy_side_by_side(
+    file: &mut File,
+    mut copy: &File,
+    bytes: u64,
+    hasher: &mut blake3::Hasher,
+) -> Result<(), LoadError> {
+    let (hashed, to_write) = mpsc::channel::<Vec<u8>>();
+    let (written, to_fill) = mpsc::channel();
+    let free = std::iter::repeat_with(|| vec![0; BLOCK_BYTES]).take(BLOCKS_UNDER_WAY);
+    // The other end is in this function.
+    free.for_each(|block| drop(written.send(block)));
+    thread::scope(|scope| {
+        let write = move || -> io::Result<()> {
+            for block in to_write {
+                copy.write_all(&block)?;
+                // Nobody waits for the last ones.
+                let _ = written.send(block);
+            }
+            Ok(())
+        };
+        let writer = thread::Builder::new().name("image-copy".into()).spawn_scoped(scope, write)?;
+        let read = read_and_hash(file, bytes, hasher, &to_fill, hashed);
+        let write = writer.join().unwrap_or_else(|_| Err(io::Error::other("copying an image panicked")));
+        write.map_err(LoadError::Io).and(read)
+    })
+}
+
+/// Ends early, without an error of its own, when the other thread has ended: that one says why.
+fn read_and_hash(
+    file: &mut File,
+    bytes: u64,
+    hasher: &mut blake3::Hasher,
+    to_fill: &mpsc::Receiver<Vec<u8>>,
+    hashed: mpsc::Sender<Vec<u8>>,
+) -> Result<(), LoadError> {
+    for length in blocks(bytes) {
+        let Ok(mut block) = to_fill.recv() else { break };
+        block.truncate(length);
+        read_whole(file, &mut block)?;
+        hasher.update(&block);
+        if hashed.send(block).is_err() {
+            break;
+        }
+    }
+    // Tells the other thread that this was all.
+    drop(hashed);
+    Ok(())
+}
+
+/// Lengths of the blocks that make up `bytes` bytes: all whole but the last.
+fn blocks(bytes: u64) -> impl Iterator<Item = usize> {
+    let whole = bytes / BLOCK_BYTES as u64;
+    let rest = (bytes % BLOCK_BYTES as u64) as usize;
+    (0..whole).map(|_| BLOCK_BYTES).chain((rest > 0).then_some(rest))
 }
 
 /// An empty file in memory. Where the kernel knows the flag (6.3), it can be mapped as code but never be a program.
@@ -164,7 +229,7 @@ mod tests {
     use crate::meta::ImageLabel;
 
     const MAC_KEY: [u8; 32] = [9; 32];
-    const BYTES_MAX: u64 = 1 << 20;
+    const BYTES_MAX: u64 = 8 << 20;
 
     fn key(component: &[u8]) -> ImageKey {
         ImageKey {
@@ -197,7 +262,13 @@ mod tests {
 
     #[test]
     fn what_is_given_out_is_the_payload_and_cannot_be_changed() {
-        let payload: Vec<u8> = (0..3 * BLOCK_BYTES + 5).map(|index| (index % 251) as u8).collect();
+        for bytes in [1, BLOCK_BYTES, 3 * BLOCK_BYTES + 5, SIDE_BY_SIDE_BYTES_MIN as usize, (4 << 20) + 5] {
+            check_given_out(bytes);
+        }
+    }
+
+    fn check_given_out(bytes: usize) {
+        let payload: Vec<u8> = (0..bytes).map(|index| (index % 251) as u8).collect();
         let (_directory, path) = written(&content(&key(b"a"), &payload));
         let loaded = load(&path, &key(b"a"), &MAC_KEY, BYTES_MAX).unwrap();
         fs::write(&path, b"something else").unwrap();
@@ -206,14 +277,33 @@ mod tests {
         assert_eq!(found[..payload.len()], payload);
         assert_eq!((loaded.payload_bytes, loaded.meta.build_ms), (payload.len() as u64, 2));
         loaded.payload.write_at(b"x", 0).unwrap_err();
-        loaded.payload.set_len(1).unwrap_err();
-        loaded.payload.set_len(1 << 20).unwrap_err();
+        loaded.payload.set_len(0).unwrap_err();
+        loaded.payload.set_len(16 << 20).unwrap_err();
         assert!(fcntl_get_seals(&loaded.payload).unwrap().contains(SEALS));
         // Opened anew through the process's own table it can still not be changed.
         let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&loaded.payload));
         if let Ok(again) = fs::OpenOptions::new().write(true).open(again) {
             again.write_at(b"x", 0).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_large_image_is_checked_to_its_last_block() {
+        let payload = vec![7; 4 << 20];
+        let good = content(&key(b"a"), &payload);
+        let (_directory, path) = written(&good);
+        for offset in [200, good.len() / 2, good.len() - CODE_BYTES - 1] {
+            let mut bad = good.clone();
+            bad[offset] ^= 1;
+            fs::write(&path, bad).unwrap();
+            assert_eq!(flaw_of(&path, &key(b"a")), Flaw::Tampered);
+        }
+        // A file that becomes shorter while it is read.
+        fs::write(&path, &good).unwrap();
+        let mut file = File::open(&path).unwrap();
+        let longer = good.len() as u64 + 1;
+        let result = copy_payload(&mut file, longer, &mut blake3::Hasher::new());
+        assert!(matches!(result, Err(LoadError::Flawed(Flaw::Torn))), "{result:?}");
     }
 
     /// Every single bit of a small file, so every region of it.
