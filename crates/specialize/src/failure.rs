@@ -120,6 +120,8 @@ pub enum WorkerFailure {
 pub enum OutOfMemoryEvidence {
     /// Its allocator said so before it gave up.
     AllocationFailed,
+    /// Its resident memory was seen above the limit, where the kernel's limit did not stop it before.
+    Resident,
     /// It was killed with SIGKILL by somebody else while the kernel counted a kill for lack of memory. A guess.
     KernelKilled,
 }

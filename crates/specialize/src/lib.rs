@@ -20,6 +20,7 @@ mod frame;
 mod guard;
 mod job;
 mod limits;
+mod proc_status;
 mod progress;
 mod sandbox;
 mod supervisor;

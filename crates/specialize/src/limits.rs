@@ -18,6 +18,9 @@ pub(crate) const LOG_BYTES_MAX: usize = 16 << 10;
 /// but unused ranges (64 MiB a thread in glibc). It costs nothing, but counts for `RLIMIT_AS`.
 pub(crate) const ADDRESS_SPACE_SLACK_BYTES: u64 = 4 << 30;
 
+/// Resident memory beyond the memory limit at which the supervisor ends a worker: the program's own pages.
+pub(crate) const RESIDENT_SLACK_BYTES: u64 = 64 << 20;
+
 /// Which share of the processors a worker gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheduling {
@@ -33,7 +36,8 @@ pub enum Scheduling {
 /// The bounds of one worker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerLimits {
-    /// Private writable memory (`RLIMIT_DATA`); the address space is bounded 4 GiB above it.
+    /// Private writable memory beyond what the process has when it starts (`RLIMIT_DATA`); the address
+    /// space is bounded 4 GiB above it. The supervisor watches the resident memory beside it.
     pub memory_bytes_max: u64,
     /// Processor time of all threads together, rounded up to whole seconds (`RLIMIT_CPU`).
     pub cpu_ms_max: u64,

@@ -14,6 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::guard::{Guard, SandboxReport};
 use crate::limits::{Scheduling, WorkerLimits};
+use crate::proc_status;
 
 /// The lowest priority there is.
 const NICE_LOWEST: i32 = 19;
@@ -23,20 +24,38 @@ const OOM_SCORE_MAX: &str = "1000";
 /// That a guard is not up. The reasons of kernels differ too much to be worth keeping.
 pub(crate) struct Missing;
 
+/// What the process has before it does anything. An allocator may have taken a gigabyte of address space
+/// already, which is not the job's.
+#[derive(Clone, Copy, Default)]
+struct AtStart {
+    data_bytes: u64,
+    address_space_bytes: u64,
+}
+
+impl AtStart {
+    /// While files can still be read. Zero where the kernel does not say: the limits are the tighter for it.
+    fn read() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bytes = |name| proc_status::number(&status, name).unwrap_or(0).saturating_mul(1024);
+        Self { data_bytes: bytes("VmData:"), address_space_bytes: bytes("VmSize:") }
+    }
+}
+
 type GuardResult = Result<(), Missing>;
 
 /// Puts up every guard that the kernel has, and tells which it has not.
 pub(crate) fn impose(limits: &WorkerLimits, supervisor_pid: u32) -> SandboxReport {
+    let at_start = AtStart::read();
     let mut missing = Vec::new();
     for guard in Guard::ALL {
-        if put_up(guard, limits, supervisor_pid).is_err() {
+        if put_up(guard, limits, at_start, supervisor_pid).is_err() {
             missing.push(guard);
         }
     }
     SandboxReport::of(missing)
 }
 
-fn put_up(guard: Guard, limits: &WorkerLimits, supervisor_pid: u32) -> GuardResult {
+fn put_up(guard: Guard, limits: &WorkerLimits, at_start: AtStart, supervisor_pid: u32) -> GuardResult {
     match guard {
         Guard::ParentDeath => die_with(supervisor_pid),
         Guard::Scheduling => lower_priority(limits.scheduling),
@@ -50,7 +69,7 @@ fn put_up(guard: Guard, limits: &WorkerLimits, supervisor_pid: u32) -> GuardResu
         }
         Guard::FileSystem => landlocked::no_file_system(),
         Guard::Isolation => landlocked::no_network_and_signals(),
-        Guard::ResourceLimits => resource_limits::impose(limits),
+        Guard::ResourceLimits => resource_limits::impose(limits, at_start),
         Guard::SystemCalls => seccomp::impose(),
     }
 }

@@ -19,6 +19,10 @@ use bytes::Bytes;
 use forerun_specialize::{Job, JobKind, Scheduling, Supervisor, WorkerSettings, worker_main};
 use rustix::process::WaitOptions;
 
+/// That of the real binary: it reserves memory in advance, which the limits must bear.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Test = (&'static str, fn());
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{GuardResult, Missing};
+use super::{AtStart, GuardResult, Missing};
 use crate::frame::RESULT_HEADER_BYTES;
 use crate::limits::{ADDRESS_SPACE_SLACK_BYTES, ERROR_DETAIL_BYTES_MAX, WorkerLimits};
 
@@ -17,15 +17,16 @@ const CPU_GRACE_S: u64 = 1;
 /// make a text six times as long.
 const ERROR_BYTES: u64 = 8 * ERROR_DETAIL_BYTES_MAX as u64;
 
-pub(super) fn impose(limits: &WorkerLimits) -> GuardResult {
-    let memory = limits.memory_bytes_max;
+pub(super) fn impose(limits: &WorkerLimits, at_start: AtStart) -> GuardResult {
+    let memory = limits.memory_bytes_max.saturating_add(at_start.data_bytes);
     let file = limits.output_bytes_max.max(ERROR_BYTES).saturating_add(RESULT_HEADER_BYTES as u64);
     let cpu_s = limits.cpu_ms_max.div_ceil(1000).max(1);
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Fsize, file, file)?;
     limit(Resource::Cpu, cpu_s, cpu_s.saturating_add(CPU_GRACE_S))?;
     limit(Resource::Data, memory, memory)?;
-    let address_space = memory.saturating_add(ADDRESS_SPACE_SLACK_BYTES);
+    let beyond_start = limits.memory_bytes_max.saturating_add(ADDRESS_SPACE_SLACK_BYTES);
+    let address_space = at_start.address_space_bytes.saturating_add(beyond_start);
     limit(Resource::As, address_space, address_space)?;
     limit(Resource::Memlock, 0, 0)?;
     limit(Resource::Nofile, DESCRIPTORS, DESCRIPTORS)

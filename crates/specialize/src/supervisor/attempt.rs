@@ -17,8 +17,11 @@ use crate::supervisor::settings::WorkerSettings;
 use crate::supervisor::verdict::{self, Death};
 use crate::supervisor::watch::{self, Watched};
 
-/// How many threads rayon makes is the only thing that a worker learns from its environment.
+/// How many threads rayon makes: one of the two things that a worker learns from its environment.
 const RAYON_THREADS: &str = "RAYON_NUM_THREADS";
+/// The other: mimalloc, the allocator of our binary, shall take memory when it is used. Otherwise it takes
+/// a gigabyte at once, which counts for the memory limit though nothing is in it.
+const COMMIT_ON_USE: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 /// A worker that runs.
 pub(super) struct Attempt {
@@ -40,6 +43,7 @@ impl Attempt {
                 .args(&settings.args)
                 .env_clear()
                 .env(RAYON_THREADS, settings.compile_threads.to_string())
+                .env(COMMIT_ON_USE.0, COMMIT_ON_USE.1)
                 .current_dir("/")
                 // A group of its own: a ctrl-c at the terminal is not for it, and what it might start dies with it.
                 .process_group(0)

@@ -31,7 +31,7 @@ pub struct WorkerSettings {
     pub output_bytes_max: u64,
     /// Threads of one worker at the same time, the main one included. Default: processors + 4.
     pub threads_max: u32,
-    /// Threads of the worker's rayon pool, told by the only variable in its environment. Default: half
+    /// Threads of the worker's rayon pool, told by its environment. Default: half
     /// of the processors, so that even a worker of normal priority leaves room to serve.
     pub compile_threads: u32,
     /// Workers at the same time. Default 1: a second one would only make both slower.

@@ -56,6 +56,9 @@ fn killed(settings: &WorkerSettings, death: &Death<'_>, signal: i32) -> WorkerFa
     match stop {
         Some(Stop::Deadline) => return WorkerFailure::Deadline { wall_ms_max: settings.wall_ms_max },
         Some(Stop::Cancelled) => return WorkerFailure::Cancelled,
+        Some(Stop::TooMuchMemory) => {
+            return WorkerFailure::OutOfMemory { evidence: OutOfMemoryEvidence::Resident };
+        }
         Some(Stop::TooManyThreads { threads }) => {
             return WorkerFailure::TooManyThreads { threads, threads_max: settings.threads_max };
         }
@@ -154,6 +157,7 @@ mod tests {
             (libc::SIGKILL, None, "", false, Killed),
             (libc::SIGKILL, None, "", true, OutOfMemory),
             (libc::SIGKILL, Some(Stop::Cancelled), "", true, Cancelled),
+            (libc::SIGKILL, Some(Stop::TooMuchMemory), "", false, OutOfMemory),
             (libc::SIGXCPU, Some(Stop::Cancelled), "", false, CpuLimit),
             (libc::SIGABRT, None, "memory allocation of 5 bytes failed", false, OutOfMemory),
             (libc::SIGABRT, None, "stack overflow", false, Killed),

@@ -12,6 +12,8 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::guard::SandboxReport;
+use crate::limits::RESIDENT_SLACK_BYTES;
+use crate::proc_status;
 use crate::progress::Progress;
 use crate::supervisor::handle::Shared;
 use crate::supervisor::log::{Dropped, LogReader};
@@ -42,6 +44,7 @@ pub struct Usage {
 pub(super) enum Stop {
     Deadline,
     Cancelled,
+    TooMuchMemory,
     TooManyThreads { threads: u32 },
 }
 
@@ -87,7 +90,7 @@ pub(super) fn until_dead(
 /// How many processes the kernel has killed so far for lack of memory; zero where it does not say.
 pub(super) fn kernel_memory_kills() -> u64 {
     let statistics = fs::read_to_string("/proc/vmstat").unwrap_or_default();
-    field(&statistics, "oom_kill ").unwrap_or(0)
+    proc_status::number(&statistics, "oom_kill ").unwrap_or(0)
 }
 
 /// Waits until something is written, the process dies, or a tick has passed. True when it is dead.
@@ -133,22 +136,19 @@ fn reason_to_stop(settings: &WorkerSettings, shared: &Shared, elapsed: Duration,
     if usage.threads_peak > settings.threads_max {
         return Some(Stop::TooManyThreads { threads: usage.threads_peak });
     }
+    if usage.memory_bytes_peak > settings.memory_bytes_max.saturating_add(RESIDENT_SLACK_BYTES) {
+        return Some(Stop::TooMuchMemory);
+    }
     (millis(elapsed) >= settings.wall_ms_max).then_some(Stop::Deadline)
 }
 
 /// What the kernel shows of a living process.
 fn look_at(process_id: u32, usage: &mut Usage) {
     let status = fs::read_to_string(format!("/proc/{process_id}/status")).unwrap_or_default();
-    let threads = field(&status, "Threads:").unwrap_or(0);
-    let peak_kib = field(&status, "VmHWM:").unwrap_or(0);
+    let threads = proc_status::number(&status, "Threads:").unwrap_or(0);
+    let peak_kib = proc_status::number(&status, "VmHWM:").unwrap_or(0);
     usage.threads_peak = usage.threads_peak.max(u32::try_from(threads).unwrap_or(u32::MAX));
     usage.memory_bytes_peak = usage.memory_bytes_peak.max(peak_kib.saturating_mul(1024));
-}
-
-/// The number behind a name at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// User and system time of a process, also of a dead one that is not yet reaped.
@@ -170,14 +170,6 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_found_behind_its_name() {
-        let status = "Name:\tx\nThreads:\t7\nVmHWM:\t   12 kB\n";
-        assert_eq!(field(status, "Threads:"), Some(7));
-        assert_eq!(field(status, "VmHWM:"), Some(12));
-        assert_eq!(field(status, "VmRSS:"), None);
-    }
 
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {

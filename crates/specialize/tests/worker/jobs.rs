@@ -1,5 +1,6 @@
 //! What the workers of these tests do, good and bad, by name.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,7 +23,10 @@ pub(crate) fn work(input: JobInput) -> Result<Vec<u8>, JobError> {
     match what.as_str() {
         "echo" => Ok([&input.kind.0.to_le_bytes()[..], &input.component].concat()),
         "empty" => Ok(Vec::new()),
-        "environment" => Ok(format!("{:?}", std::env::vars().collect::<Vec<_>>()).into_bytes()),
+        "environment" => {
+            Ok(format!("{:?}", std::env::vars().collect::<BTreeMap<_, _>>().into_iter().collect::<Vec<_>>())
+                .into_bytes())
+        }
         "rayon" => Ok(on_many_threads()),
         "progress" => {
             input.progress.report(500, "half\nof it");

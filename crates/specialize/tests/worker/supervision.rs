@@ -58,7 +58,8 @@ fn the_same_job_gives_the_same_bytes() {
 
 fn a_worker_learns_nothing_from_its_environment() {
     let artifact = supervisor().run(job("environment")).unwrap();
-    assert_eq!(String::from_utf8(artifact.bytes).unwrap(), r#"[("RAYON_NUM_THREADS", "2")]"#);
+    let expected = r#"[("MIMALLOC_ARENA_EAGER_COMMIT", "0"), ("RAYON_NUM_THREADS", "2")]"#;
+    assert_eq!(String::from_utf8(artifact.bytes).unwrap(), expected);
 }
 
 /// A worker that hangs in its work, seen from outside.
@@ -77,10 +78,14 @@ fn the_sandbox_is_up_before_the_work() {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:"), field("CapEff:")), ("1".into(), "2".into(), "0".repeat(16)));
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
-    for (name, soft) in [("Max open files", "3"), ("Max core file size", "0"), ("Max data size", "268435456")] {
+    for (name, soft) in [("Max open files", "3"), ("Max core file size", "0"), ("Max locked memory", "0")] {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(line.split_whitespace().next(), Some(soft), "{name}");
     }
+    let data_line = limits.lines().find_map(|line| line.strip_prefix("Max data size")).unwrap();
+    let data_bytes: u64 = data_line.split_whitespace().next().unwrap().parse().unwrap();
+    let beyond_limit = data_bytes.checked_sub(settings().memory_bytes_max).unwrap();
+    assert!(beyond_limit < 64 << 20, "{beyond_limit} bytes were there at the start");
     // Its three descriptors; and those that were given to this process to be passed on, which seccomp makes useless.
     let mut expected: BTreeSet<_> = ["0", "1", "2"].map(String::from).into();
     expected.extend(descriptors("self").into_iter().filter(|descriptor| is_passed_on(descriptor)));
