@@ -195,7 +195,7 @@ impl ClientError {
             Self::OtherVersion { .. } => "use the `forerun` that the node was started with, or update the node".into(),
             Self::NotANode { .. } => "--node and FORERUN_NODE name a node's admin port, which is not its port for requests".into(),
             Self::BrokeOff { .. } => "did the node stop? see its log".into(),
-            Self::NotTaken { .. } => "is the body larger than the function accepts? or did the node stop?".into(),
+            Self::NotTaken { .. } => "the function may have answered without reading all of it, or it is larger than the function accepts".into(),
             Self::Component(SourceError::Missing { .. }) => "build it first, or check the path".into(),
             Self::Component(_) => "give the path of a component (.wasm)".into(),
             Self::NotAComponent { .. } => "see the examples in examples/shop for how components are built".into(),

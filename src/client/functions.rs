@@ -55,8 +55,11 @@ pub(super) fn remove(output: &Output, api: &Api, name: &FunctionName, consent: C
     let agreed = match consent {
         Consent::Given => true,
         Consent::Ask => {
-            let routes = function.spec.routes();
-            ask(&format!("Remove `{name}` ({routes}) with all its revisions and its log from {}? [y/N] ", api.url()))
+            let routes = match function.spec.routes.as_slice() {
+                [] => String::new(),
+                routes => format!(" ({})", routes.join(" ")),
+            };
+            ask(&format!("Remove `{name}`{routes} with all its revisions and its log from {}? [y/N] ", api.url()))
         }
     };
     if !agreed {

@@ -33,7 +33,7 @@ const OWN_HEADERS: &[(&str, &str)] = &[
     ("transfer-encoding", "it follows from the body"),
     ("connection", "it is about the connection to the admin port"),
     ("upgrade", "the admin port passes no upgrades on"),
-    ("expect", "it is set where it is of use"),
+    ("expect", "the body is sent at once"),
 ];
 
 /// Sends a request and shows the answer.
@@ -86,10 +86,6 @@ fn send(
 ) -> Result<Response<ResponseBody>, ClientError> {
     let mut headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let length;
-    if matches!(body, Body::File(_) | Body::Stdin) {
-        // A function may answer without reading its body, and the connection then ends in the middle of it.
-        headers.push(("expect", "100-continue"));
-    }
     let mut reader: Box<dyn Read> = match body {
         // RFC 9110, section 8.6: these methods say that there is no content, others leave it out.
         Body::Empty if [Method::POST, Method::PUT, Method::PATCH].contains(&method) => {

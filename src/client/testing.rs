@@ -75,17 +75,12 @@ fn read_request(connection: &mut TcpStream) -> String {
     connection.set_read_timeout(Some(WAIT)).unwrap();
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
-    let mut told_to_go_on = false;
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
             let chunked = head.contains("chunked");
-            if head.contains("expect: 100-continue") && !told_to_go_on {
-                told_to_go_on = true;
-                let _ = connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            }
             if (!chunked && body.len() >= length) || (chunked && body.ends_with("0\r\n\r\n")) {
                 return text;
             }
