@@ -85,6 +85,7 @@ impl Trainer {
 
     pub(crate) fn is_sound(&self) -> bool {
         self.places.len() <= PLACES
+            && self.by_use.last_key_value().is_none_or(|(used, _)| *used <= self.clock)
             && self.by_use.len() == self.places.len()
             && self.by_use.iter().all(|(used, key)| self.places.get(key).is_some_and(|place| place.used == *used))
             && self.places.values().all(|place| place.steps.len() <= CHUNK && place.steps.iter().all(Step::is_sound))
