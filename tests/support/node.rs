@@ -93,6 +93,12 @@ impl Command {
         self
     }
 
+    /// The node makes its own token, and commands look for it.
+    pub fn without_token(mut self) -> Self {
+        self.process.env_remove("FORERUN_TOKEN");
+        self
+    }
+
     pub fn begin(mut self) -> Running {
         let mut child = self.process.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap());

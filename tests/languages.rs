@@ -1,0 +1,87 @@
+//! Components of whole language runtimes: Python and JavaScript, each with two kinds of request and a stream.
+//!
+//! They are built from their sources (`examples/python/build.sh`, `examples/js/build.sh`) and not kept in the
+//! repository. Without them this says so and checks nothing, unless `FORERUN_REQUIRE_BUILT_EXAMPLES=1`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test fails by panicking, or says why not"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::{Command, Node, repository};
+
+/// A language runtime of 13 or 20 MB is compiled in 10 s on two idle cores; these may not be.
+const COMPILATION: Duration = Duration::from_secs(240);
+
+/// A node with the example, if its component is there.
+fn example(name: &str) -> Option<Node> {
+    let component = repository(&format!("examples/{name}/dist/app.wasm"));
+    if component.is_file() {
+        return Some(
+            Command::up(&repository(&format!("examples/{name}"))).argument("--no-watch").start_within(COMPILATION),
+        );
+    }
+    let missing = format!("SKIPPED {name}: {} is missing; run examples/{name}/build.sh", component.display());
+    let required = std::env::var_os("FORERUN_REQUIRE_BUILT_EXAMPLES").is_some_and(|value| value == "1");
+    assert!(!required, "{missing}");
+    println!("{missing}");
+    None
+}
+
+/// The body comes in pieces while the guest pauses 200 ms between them, at least three times.
+fn streamed(node: &Node, path: &str) -> String {
+    let mut client = node.client();
+    client.begin("GET", path, &[], b"");
+    let head = client.head().unwrap();
+    assert_eq!(head.status, 200, "{path}");
+    let mut body = head.body();
+    let mut text = client.piece(&mut body).unwrap().unwrap();
+    let began = Instant::now();
+    while let Some(piece) = client.piece(&mut body).unwrap() {
+        text.extend(piece);
+    }
+    assert!(began.elapsed() > Duration::from_millis(500), "{path}: all of it came at once");
+    String::from_utf8(text).unwrap()
+}
+
+/// One after the other: each compilation takes all cores.
+#[test]
+fn language_runtimes_answer_and_stream() {
+    python_answers_both_kinds_of_request_and_streams();
+    javascript_answers_both_kinds_of_request_and_streams();
+}
+
+fn python_answers_both_kinds_of_request_and_streams() {
+    let Some(node) = example("python") else { return };
+    let report = node.get("/report?currency=EUR");
+    assert_eq!(report.status, 200, "{report:?}");
+    assert!(report.json().is_object());
+    let analysed = node.client().send("POST", "/analyse", &[], "Write to ada@example.org on 2026-01-31.".as_bytes());
+    assert_eq!(analysed.status, 200, "{analysed:?}");
+    assert!(analysed.text().contains("ada@example.org") && analysed.text().contains("2026-01-31"), "{analysed:?}");
+    let rows = streamed(&node, "/report/stream?since=2026-03-25&pause_ms=200");
+    assert!(rows.lines().count() > 3 && rows.lines().all(|row| row.contains(',')), "{rows}");
+    assert_eq!(node.get("/report?currency=no-such-currency").status, 400);
+}
+
+fn javascript_answers_both_kinds_of_request_and_streams() {
+    let Some(node) = example("js") else { return };
+    let found = node.get("/search?q=lmap&limit=2");
+    assert_eq!(found.status, 200, "{found:?}");
+    assert!(found.text().contains("amp"), "{found:?}");
+    let orders = json!([{ "product": "lamp", "price": 49.9, "pieces": 2, "day": "2026-01-31" }]).to_string();
+    let summed = node.client().send("POST", "/orders", &[], orders.as_bytes());
+    assert_eq!((summed.status, &summed.json()["orders"]), (200, &json!(1)), "{summed:?}");
+    assert!(summed.text().contains("99.80"), "{summed:?}");
+    let wrong = node.client().send("POST", "/orders", &[], json!({ "not": "a list" }).to_string().as_bytes());
+    assert_eq!(wrong.status, 400, "{wrong:?}");
+    let events = streamed(&node, "/events?count=5&pause_ms=200");
+    assert_eq!(events.matches("data:").count(), 5, "{events}");
+}
