@@ -15,7 +15,13 @@ use cli::meaning::{Command, Invocation};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// First argument of the process that compiles; hidden, since only a node starts it.
+const WORKER_ROLE: &str = "worker";
+
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|role| role == WORKER_ROLE) {
+        return forerun_specialize::worker_main(forerun_node::work);
+    }
     match cli::parse() {
         Ok(invocation) => carry_out(invocation),
         Err(error) => {

@@ -69,7 +69,7 @@ mod tests {
 
     fn with(variables: &[(&str, &str)]) -> Environment {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Environment { variables, folder: "/work".into(), ..Environment::default() }
+        Environment { variables, folder: "/srv".into(), ..Environment::default() }
     }
 
     #[test]

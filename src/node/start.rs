@@ -193,7 +193,9 @@ fn hint(error: &NodeError) -> &'static str {
     match error {
         NodeError::Bind(_) => "is another server running there? choose another with --listen ADDRESS:PORT",
         NodeError::BindAdmin { .. } => "is another node running? choose another with --admin ADDRESS:PORT",
-        NodeError::Store(_) | NodeError::Storage(_) | NodeError::Logs(_) => "see `forerun doctor`, or name another folder with --data DIR",
+        NodeError::Store(_) | NodeError::Storage(_) | NodeError::Logs(_) => {
+            "see `forerun doctor`, or name another folder with --data DIR"
+        }
         NodeError::Token(_) => "the admin API needs a token that others cannot know",
         NodeError::Driver(_) => "see `forerun doctor`: the pool of VMs needs address space (`ulimit -v unlimited`)",
         NodeError::Otlp(_) => "check --otlp-endpoint and the OTEL_EXPORTER_OTLP_ variables",

@@ -32,19 +32,20 @@ pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
         Err(error) => return failed(output, &error),
     };
     output.report(&manifest.warnings);
+    // Watched from before the first deployment, so that a change made during it is not lost.
+    let watching = watch.then(|| Watch::start(&watched(&manifest, build)));
     start::run(output, log, node, |started| async move {
         if let Err(error) = deploy(output, &started, &manifest).await {
             return failed(output, &error);
         }
         started.say_ready(output, &format!("app {}", manifest.app));
         say_routes(output, &started);
-        if watch {
-            tokio::select! {
-                () = follow(output, &started, &path, manifest, build) => {}
+        match watching {
+            Some(watching) => tokio::select! {
+                () = follow(output, &started, &path, manifest, watching, build) => {}
                 () = started.stopped() => {}
-            }
-        } else {
-            started.stopped().await;
+            },
+            None => started.stopped().await,
         }
         ExitCode::SUCCESS
     })
@@ -85,8 +86,7 @@ async fn deploy(output: &Output, started: &Started, manifest: &Manifest) -> Resu
         wanted.push(Wanted { spec: function.spec.clone(), source: Source::Bytes(bytes.into()) });
     }
     let began = Instant::now();
-    let changes =
-        started.functions.deploy(wanted, Some(manifest.app.clone())).await.map_err(UpError::Deploy)?;
+    let changes = started.functions.deploy(wanted, Some(manifest.app.clone())).await.map_err(UpError::Deploy)?;
     while started.functions.list().iter().any(|function| function.state == FunctionState::Loading) {
         tokio::time::sleep(LOADING_PAUSE).await;
     }
@@ -123,9 +123,16 @@ fn say_routes(output: &Output, started: &Started) {
 }
 
 /// Deploys again whenever the manifest or a component changes. Never ends; a mistake leaves everything as it was.
-async fn follow(output: &Output, started: &Started, path: &Path, mut manifest: Manifest, build: bool) {
+async fn follow(
+    output: &Output,
+    started: &Started,
+    path: &Path,
+    mut manifest: Manifest,
+    mut watching: Result<Watch, WatchError>,
+    build: bool,
+) {
     loop {
-        let changed = match Watch::start(&watched(&manifest, build)) {
+        let changed = match watching {
             Ok(watch) => watch.changed().await,
             Err(error) => Err(error),
         };
@@ -133,20 +140,35 @@ async fn follow(output: &Output, started: &Started, path: &Path, mut manifest: M
             output.warning(&format!("changes are not watched any more: {detail}"));
             return std::future::pending().await;
         }
-        let path = path.to_owned();
-        let loaded = tokio::task::spawn_blocking(move || load(&path, build)).await;
-        let Ok(loaded) = loaded else { continue };
-        let result = match loaded {
+        // Watched again before anything is read: a change from here on is another one.
+        watching = Watch::start(&watched(&manifest, build));
+        match load_again(path, build).await {
             Ok(new) => {
+                let moved = new.watch_paths() != manifest.watch_paths();
                 manifest = new;
-                deploy(output, started, &manifest).await
+                // A build writes what is watched; and other files may belong to it now.
+                if build || moved {
+                    watching = Watch::start(&watched(&manifest, build));
+                }
+                if let Err(error) = deploy(output, started, &manifest).await {
+                    say(output, &error);
+                    output.note("what was running goes on");
+                }
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
-            say(output, &error);
-            output.note("what was running goes on");
+            Err(error) => {
+                say(output, &error);
+                output.note("what was running goes on");
+            }
         }
+    }
+}
+
+/// Reads (and builds) on a thread that may wait.
+async fn load_again(path: &Path, build: bool) -> Result<Manifest, UpError> {
+    let path = path.to_owned();
+    match tokio::task::spawn_blocking(move || load(&path, build)).await {
+        Ok(loaded) => loaded,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -177,9 +199,14 @@ fn say(output: &Output, error: &UpError) {
 
 fn deploy_hint(failure: &DeployFailure) -> &'static str {
     match failure {
-        DeployFailure::Load { .. } => "the file must be a component with a wasi:http handler; `forerun doctor` tells more about this machine",
+        DeployFailure::Load { .. } => {
+            "the file must be a component with a wasi:http handler; `forerun doctor` tells more about this machine"
+        }
         DeployFailure::Spec { .. } => "correct the manifest",
-        DeployFailure::CompilerPanic { .. } => "please report this, with the component if you can",
+        DeployFailure::BadComponent { .. } => {
+            "the file must be a component with a wasi:http handler; build for wasm32-wasip2 or use the language's own tool"
+        }
+        DeployFailure::HarmfulComponent { .. } => "please report this, with the component if you can",
         DeployFailure::Store(_) => "correct the manifest, or remove the function that is in the way",
         DeployFailure::Component(_) | DeployFailure::Storage(_) => "is the disk full? nothing was changed",
         DeployFailure::Rollback(_) | DeployFailure::Remove(_) => "see `forerun functions`",

@@ -59,6 +59,10 @@ pub struct DrainReport {
     pub requests_cut: usize,
 }
 
+/// After the last invocation has ended, its last bytes may take so long to reach the client.
+const LAST_BYTES_WAIT: Duration = Duration::from_secs(2);
+/// Time between two looks at what is under way.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// Connections that are cut are gone at once; this bounds the wait for their tasks to notice.
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
@@ -114,12 +118,24 @@ impl Gateway {
         self.core.draining.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
         self.core.connections.command(Order::Finish);
-        let closed = tokio::time::timeout(deadline, self.core.connections.closed()).await;
-        let (connections_cut, requests_cut) = match closed {
-            Ok(()) => (0, 0),
-            Err(_elapsed) => self.cut().await,
+        let (connections_cut, requests_cut) = tokio::select! {
+            () = self.core.connections.closed() => (0, 0),
+            () = tokio::time::sleep(deadline) => self.cut().await,
+            () = self.nothing_under_way() => self.cut().await,
         };
         DrainReport { took: began.elapsed(), connections_cut, requests_cut }
+    }
+
+    /// Done when no invocation has been under way for a moment. A client that is gone without a word may hold
+    /// a connection open for ever; the long deadline is for requests.
+    async fn nothing_under_way(&self) {
+        let mut quiet_since = Instant::now();
+        while quiet_since.elapsed() < LAST_BYTES_WAIT {
+            tokio::time::sleep(DRAIN_LOOK).await;
+            if self.core.snapshot().in_flight > 0 {
+                quiet_since = Instant::now();
+            }
+        }
     }
 
     async fn cut(&self) -> (usize, usize) {

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::functions::{Functions, Restoring};
 use crate::settings::NodeSettings;
+use crate::workshop::Workshop;
 
 /// Folder of the guests' logs in the data directory.
 const LOGS_FOLDER: &str = "logs";
@@ -96,9 +97,6 @@ impl Node {
 
         let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
         let gateway = Gateway::new(settings.gateway.clone(), sender.clone())?;
-        let gateway_addresses = gateway.bind()?;
-        let (admin, admin_address) = bind_admin(settings.admin_listen).await?;
-
         let logs = GuestLogs::open(&store.directory().join(LOGS_FOLDER), &settings.guest_logs);
         let logs = Arc::new(logs.map_err(NodeError::Logs)?);
         let metrics = Metrics::new(settings.version);
@@ -108,12 +106,25 @@ impl Node {
         sinks.extend(history(&store, &settings, &metrics)?);
         let events = start_events((sender, receiver), sinks, &metrics)?;
 
-        let driver: Arc<dyn Driver> = Arc::new(WasmDriver::new(&settings.wasm)?);
+        let driver = WasmDriver::new(&settings.wasm)?;
+        let workshop = workshop(&store, &driver, &settings);
+        let driver: Arc<dyn Driver> = Arc::new(driver);
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
-        let functions =
-            Arc::new(Functions::new(store, driver, host, gateway.clone(), Arc::clone(&logs), Arc::clone(&metrics)));
-        let restoring = functions.restore()?;
+        let functions = Arc::new(Functions::new(
+            store,
+            driver,
+            host,
+            gateway.clone(),
+            Arc::clone(&logs),
+            Arc::clone(&metrics),
+            workshop,
+        ));
+        let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         watch_live(&metrics, &functions, &gateway, &logs);
+
+        // Last: whoever can connect is answered.
+        let gateway_addresses = gateway.bind()?;
+        let (admin, admin_address) = bind_admin(settings.admin_listen).await?;
 
         Ok(Self {
             settings,
@@ -150,6 +161,17 @@ impl Node {
     /// The bearer token of the admin API.
     pub fn token(&self) -> &AdminToken {
         &self.token
+    }
+}
+
+/// The image cache and the worker processes. A node serves without them, and says so.
+fn workshop(store: &Store, driver: &WasmDriver, settings: &NodeSettings) -> Option<Arc<Workshop>> {
+    match Workshop::open(store.directory(), driver.fingerprint(), settings.images.clone()) {
+        Ok(workshop) => Some(Arc::new(workshop)),
+        Err(reason) => {
+            tracing::error!(reason, "no image cache: every start compiles");
+            None
+        }
     }
 }
 

@@ -1,18 +1,22 @@
 //! What is deployed, and the only place where it changes.
 //!
 //! ```text
-//! deploy:   check ─► load (compile) ─► store (acknowledged once on disk) ─► publish
-//! restart:  read store ─► publish placeholders ─► load one after the other ─► publish each
+//! deploy:   check ─► load (image, or compile) ─► store (acknowledged once on disk) ─► publish
+//! restart:  read store ─► load what has an image ─► publish, with placeholders ─► load the rest ─► publish each
+//! improve:  code made in a hurry serves first; fully optimised code replaces it when it is made
 //! ```
 //! Changes happen one at a time. A change that fails leaves everything as it was: what cannot be
 //! loaded is never stored, and what is not stored is never served.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use forerun_driver::{Driver, Host, LoadError, LoadRequest, Program};
+use bytes::Bytes;
+use forerun_driver::{AuthenticImage, Driver, Host, LoadError, LoadRequest, Program};
 use forerun_gateway::{Admission, FunctionEntry, Gateway, RouteTable};
+use forerun_images::ImageCache;
+use forerun_runtime::Tier;
 use forerun_store::{
     ComponentError, DeployError, Deployment, RemoveError, Revision, RollbackError, StorageError, Store,
 };
@@ -22,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::pending::{Loading, PendingProgram};
+use crate::workshop::{Fresh, MakeFailure, Workshop};
 
 /// A function to be deployed.
 #[derive(Clone, Debug)]
@@ -77,11 +82,21 @@ pub enum DeployFailure {
         /// Why.
         reason: LoadError,
     },
-    /// The compiler itself failed.
-    #[error("function `{function}`: the compiler panicked on this component; nothing was changed")]
-    CompilerPanic {
+    /// The worker process found that the component is none.
+    #[error("function `{function}`: {detail}")]
+    BadComponent {
         /// The function.
         function: FunctionName,
+        /// Why.
+        detail: String,
+    },
+    /// The compiler did not survive the component, or was stopped.
+    #[error("function `{function}`: {detail}; nothing was changed")]
+    HarmfulComponent {
+        /// The function.
+        function: FunctionName,
+        /// What happened.
+        detail: String,
     },
     /// The store said no.
     #[error(transparent)]
@@ -144,6 +159,8 @@ pub struct Functions {
     gateway: Gateway,
     logs: Arc<GuestLogs>,
     metrics: Arc<Metrics>,
+    /// Absent where the cache cannot be opened: then this process compiles.
+    workshop: Option<Arc<Workshop>>,
     running: Mutex<BTreeMap<FunctionName, Running>>,
     /// Held by whoever changes anything.
     changing: AsyncMutex<()>,
@@ -160,7 +177,22 @@ struct Loaded {
     spec: FunctionSpec,
     digest: ComponentDigest,
     /// `None` if the active revision is this one already.
-    program: Option<Arc<dyn Program>>,
+    made: Option<Made>,
+}
+
+/// A program, and how well it is compiled.
+struct Made {
+    program: Arc<dyn Program>,
+    tier: Tier,
+    /// Time it took to compile, in milliseconds; 0 if the code was there already.
+    compile_ms: u64,
+}
+
+/// Machine code for the driver.
+struct Code {
+    image: AuthenticImage,
+    tier: Tier,
+    build_ms: u64,
 }
 
 impl Functions {
@@ -171,9 +203,10 @@ impl Functions {
         gateway: Gateway,
         logs: Arc<GuestLogs>,
         metrics: Arc<Metrics>,
+        workshop: Option<Arc<Workshop>>,
     ) -> Self {
         let running = Mutex::default();
-        Self { store, driver, host, gateway, logs, metrics, running, changing: AsyncMutex::default() }
+        Self { store, driver, host, gateway, logs, metrics, workshop, running, changing: AsyncMutex::default() }
     }
 
     /// Deploys all of `wanted`, or nothing; with `prune_app`, functions of that application that are not among them go.
@@ -190,8 +223,11 @@ impl Functions {
         for one in wanted {
             loaded.push(self.load_if_changed(one).await?);
         }
+        let hurried: Vec<_> = loaded.iter().filter(|one| one.is_hurried()).map(|one| one.spec.name.clone()).collect();
         let own = Arc::clone(self);
-        blocking(move || own.keep(loaded, prune_app.as_deref())).await
+        let changes = blocking(move || own.keep(loaded, prune_app.as_deref())).await?;
+        hurried.iter().for_each(|name| self.improve_later(name));
+        Ok(changes)
     }
 
     /// Serves an earlier revision again: the one before the active one, or `to`.
@@ -208,12 +244,15 @@ impl Functions {
         // Loaded before it is stored: what cannot run is not gone back to.
         let target = blocking(move || store.rollback_target(&function, to)).await?;
         let wanted = Wanted { spec: target.spec.clone(), source: Source::Stored(target.digest) };
-        let program = self.load(&wanted.spec, target.number, &wanted.source).await?.1;
+        let Made { program, tier, compile_ms } = self.load(&wanted.spec, target.number, &wanted.source).await?.1;
         let (store, function) = (Arc::clone(&self.store), name.clone());
         let revision = blocking(move || store.rollback(&function, Some(target.number))).await?;
-        let change = change_of(&revision, &*program, true);
+        let change = change_of(&revision, &*program, compile_ms);
         self.serve(revision, program, FunctionState::Ready);
         self.publish();
+        if tier == Tier::Quick {
+            self.improve_later(name);
+        }
         Ok(change)
     }
 
@@ -235,7 +274,7 @@ impl Functions {
     /// The disk failed.
     pub async fn keep_component(
         &self,
-        bytes: bytes::Bytes,
+        bytes: Bytes,
         digest: ComponentDigest,
     ) -> Result<Result<usize, ComponentDigest>, DeployFailure> {
         let store = Arc::clone(&self.store);
@@ -269,6 +308,11 @@ impl Functions {
         blocking(move || store.revisions(&function)).await
     }
 
+    /// The image cache; absent where it could not be opened.
+    pub(crate) fn images(&self) -> Option<&ImageCache> {
+        self.workshop.as_deref().map(Workshop::cache)
+    }
+
     /// Invocations under way and waiting, by function.
     pub(crate) fn pressure(&self) -> Vec<(Arc<str>, usize, usize)> {
         let running = self.running.lock();
@@ -279,36 +323,128 @@ impl Functions {
         running.values().map(one).collect()
     }
 
-    /// Routes everything that is in the store and begins to load it; returns what is to be loaded.
-    pub(crate) fn restore(&self) -> Result<Vec<Restoring>, StorageError> {
+    /// Routes everything that is in the store. What has an image is loaded at once, for at most `patience`; the
+    /// rest is returned, to be loaded while the node serves. Blocks on the disk.
+    pub(crate) fn restore(&self, patience: Duration) -> Result<Vec<Restoring>, StorageError> {
+        let began = Instant::now();
         let mut restoring = Vec::new();
         for revision in self.store.active()? {
-            let (sender, program) = PendingProgram::new();
-            self.serve(revision.clone(), program, FunctionState::Loading);
-            restoring.push(Restoring { revision, sender });
+            let ready = if began.elapsed() < patience { self.load_from_image(&revision) } else { None };
+            match ready {
+                Some(made) => {
+                    let hurried = made.tier == Tier::Quick;
+                    self.serve(revision.clone(), made.program, FunctionState::Ready);
+                    if hurried {
+                        restoring.push(Restoring { revision, waiting: None });
+                    }
+                }
+                None => {
+                    let (sender, program) = PendingProgram::new();
+                    self.serve(revision.clone(), program, FunctionState::Loading);
+                    restoring.push(Restoring { revision, waiting: Some(sender) });
+                }
+            }
         }
         self.publish();
         Ok(restoring)
     }
 
-    /// Loads what `restore` found, one after the other.
+    fn load_from_image(&self, revision: &Revision) -> Option<Made> {
+        let workshop = self.workshop.as_ref()?;
+        let (image, tier) = workshop.find(revision.digest)?;
+        let request = LoadRequest {
+            spec: &revision.spec,
+            revision: revision.number,
+            digest: revision.digest,
+            source: &[],
+            host: self.host.clone(),
+            image: Some(image),
+        };
+        match self.driver.load(request) {
+            Ok(program) => Some(Made { program, tier, compile_ms: 0 }),
+            Err(error) => {
+                workshop.reject(revision.digest, tier, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Loads what `restore` left, one after the other.
     pub(crate) async fn load_all(self: Arc<Self>, restoring: Vec<Restoring>) {
-        for Restoring { revision, sender } in restoring {
+        for Restoring { revision, waiting } in restoring {
+            let name = revision.spec.name.clone();
+            let Some(sender) = waiting else {
+                self.improve_later(&name);
+                continue;
+            };
             let _changing = self.changing.lock().await;
             if !self.is_active(&revision) {
                 continue;
             }
             match self.load(&revision.spec, revision.number, &Source::Stored(revision.digest)).await {
-                Ok((_, program)) => {
+                Ok((_, Made { program, tier, compile_ms: _ })) => {
                     sender.send_replace(Loading::Ready(Arc::clone(&program)));
                     self.serve(revision, program, FunctionState::Ready);
                     self.publish();
+                    if tier == Tier::Quick {
+                        self.improve_later(&name);
+                    }
                 }
                 Err(failure) => {
                     let reason = failure.to_string();
-                    tracing::error!(function = %revision.spec.name, reason, "function cannot be loaded");
+                    tracing::error!(function = %name, reason, "function cannot be loaded");
                     sender.send_replace(Loading::Failed(reason.as_str().into()));
-                    self.set_state(&revision.spec.name, FunctionState::Failed(reason));
+                    self.set_state(&name, FunctionState::Failed(reason));
+                }
+            }
+        }
+    }
+
+    /// Begins to make fully optimised code of the active revision; it takes over without a pause when it is made.
+    fn improve_later(self: &Arc<Self>, name: &FunctionName) {
+        let (Some(workshop), Some(running)) = (self.workshop.clone(), self.running.lock().get(name).cloned()) else {
+            return;
+        };
+        let (own, name) = (Arc::clone(self), name.clone());
+        tokio::spawn(async move {
+            let (store, digest) = (Arc::clone(&own.store), running.digest);
+            let made = blocking(move || -> Result<_, String> {
+                let source = store.component(digest).map_err(|error| error.to_string())?;
+                workshop.make(digest, source.into(), Tier::Full, false).map_err(|error| error.to_string())
+            });
+            match made.await {
+                Ok(fresh) => own.replace_code(&name, &running, fresh.image).await,
+                Err(reason) => tracing::warn!(function = %name, reason, "no optimised code: what serves goes on"),
+            }
+        });
+    }
+
+    /// Lets `image` serve in the place of `before`, if that still serves.
+    async fn replace_code(&self, name: &FunctionName, before: &Running, image: AuthenticImage) {
+        let _changing = self.changing.lock().await;
+        let still = self.running.lock().get(name).is_some_and(|now| Arc::ptr_eq(&now.entry, &before.entry));
+        if !still {
+            return;
+        }
+        let (driver, host, entry, digest) =
+            (Arc::clone(&self.driver), self.host.clone(), Arc::clone(&before.entry), before.digest);
+        let loaded = blocking(move || {
+            let (spec, revision) = (&*entry.spec, entry.revision);
+            driver.load(LoadRequest { spec, revision, digest, source: &[], host, image: Some(image) })
+        });
+        match loaded.await {
+            Ok(program) => {
+                let spec = Arc::clone(&before.entry.spec);
+                let admission = Arc::clone(&before.entry.admission);
+                let entry = Arc::new(FunctionEntry::new(spec, before.entry.revision, program, admission));
+                let running = Running { entry, digest, state: FunctionState::Ready };
+                self.running.lock().insert(name.clone(), running);
+                self.publish();
+                tracing::info!(function = %name, revision = %before.entry.revision, "optimised code serves now");
+            }
+            Err(error) => {
+                if let Some(workshop) = &self.workshop {
+                    workshop.reject(digest, Tier::Full, &error.to_string());
                 }
             }
         }
@@ -331,37 +467,55 @@ impl Functions {
                 && !matches!(running.state, FunctionState::Failed(_))
         });
         if same {
-            return Ok(Loaded { spec, digest, program: None });
+            return Ok(Loaded { spec, digest, made: None });
         }
         // The number is for display by the driver only; the store decides it when the revision is kept.
-        let (digest, program) = self.load(&spec, RevisionNumber(0), &source).await?;
-        Ok(Loaded { spec, digest, program: Some(program) })
+        let (digest, made) = self.load(&spec, RevisionNumber(0), &source).await?;
+        Ok(Loaded { spec, digest, made: Some(made) })
     }
 
-    /// Compiles off the runtime's threads.
+    /// Finds or makes the code of a component, off the runtime's threads, and keeps the component.
     async fn load(
         &self,
         spec: &FunctionSpec,
         revision: RevisionNumber,
         source: &Source,
-    ) -> Result<(ComponentDigest, Arc<dyn Program>), DeployFailure> {
+    ) -> Result<(ComponentDigest, Made), DeployFailure> {
         let (store, driver, host) = (Arc::clone(&self.store), Arc::clone(&self.driver), self.host.clone());
-        let (spec, source) = (spec.clone(), source.clone());
+        let (spec, source, workshop) = (spec.clone(), source.clone(), self.workshop.clone());
         let function = spec.name.clone();
         let work = move || -> Result<_, DeployFailure> {
-            let (digest, bytes) = match source {
-                Source::Bytes(bytes) => (ComponentDigest::of(&bytes), bytes),
+            let (digest, source): (_, Bytes) = match source {
+                Source::Bytes(bytes) => (ComponentDigest::of(&bytes), Bytes::from_owner(bytes)),
                 Source::Stored(digest) => (digest, store.component(digest)?.into()),
             };
-            let request = LoadRequest { spec: &spec, revision, digest, source: &bytes, host, image: None };
-            let program =
-                driver.load(request).map_err(|reason| DeployFailure::Load { function: spec.name.clone(), reason })?;
-            store.put_component(&bytes)?;
-            Ok((digest, program))
+            let request =
+                |image| LoadRequest { spec: &spec, revision, digest, source: &source, host: host.clone(), image };
+            let bad = |reason| DeployFailure::Load { function: spec.name.clone(), reason };
+            let compiled_here = |driver: &dyn Driver| -> Result<Made, DeployFailure> {
+                let program = driver.load(request(None)).map_err(bad)?;
+                let compile_ms = program.facts().compile_ms;
+                Ok(Made { program, tier: Tier::Full, compile_ms })
+            };
+            let made = match code(workshop.as_deref(), &spec.name, digest, &source)? {
+                Some(Code { image, tier, build_ms }) => match driver.load(request(Some(image))) {
+                    Ok(program) => Made { program, tier, compile_ms: build_ms },
+                    Err(LoadError::ForeignImage { detail }) => {
+                        workshop.iter().for_each(|workshop| workshop.reject(digest, tier, &detail));
+                        compiled_here(&*driver)?
+                    }
+                    Err(reason) => return Err(bad(reason)),
+                },
+                None => compiled_here(&*driver)?,
+            };
+            store.put_component(&source)?;
+            Ok((digest, made))
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(_panicked) => Err(DeployFailure::CompilerPanic { function }),
+            Err(_panicked) => {
+                Err(DeployFailure::HarmfulComponent { function, detail: "the compiler panicked".to_owned() })
+            }
         }
     }
 
@@ -376,9 +530,9 @@ impl Functions {
         for (one, deployed) in loaded.into_iter().zip(deployed) {
             let number = deployed.revision();
             let revision = Revision { number, digest: one.digest, spec: one.spec, created_unix_ms };
-            match one.program {
-                Some(program) => {
-                    changes.push(change_of(&revision, &*program, true));
+            match one.made {
+                Some(Made { program, tier: _, compile_ms }) => {
+                    changes.push(change_of(&revision, &*program, compile_ms));
                     self.serve(revision, program, FunctionState::Ready);
                 }
                 None => changes.push(Change {
@@ -453,21 +607,61 @@ impl Functions {
     }
 }
 
-/// A function that is known and not loaded yet.
+/// A function that is known and not loaded as it should be.
 pub(crate) struct Restoring {
     revision: Revision,
-    sender: tokio::sync::watch::Sender<Loading>,
+    /// Where requests wait for it; `None` if it serves already, with code made in a hurry.
+    waiting: Option<tokio::sync::watch::Sender<Loading>>,
 }
 
-fn change_of(revision: &Revision, program: &dyn Program, changed: bool) -> Change {
+impl Loaded {
+    fn is_hurried(&self) -> bool {
+        self.made.as_ref().is_some_and(|made| made.tier == Tier::Quick)
+    }
+}
+
+/// The code of a component: there already, or made now. `None` where this machine cannot make any in a
+/// worker; the driver then compiles by itself.
+fn code(
+    workshop: Option<&Workshop>,
+    function: &FunctionName,
+    digest: ComponentDigest,
+    source: &Bytes,
+) -> Result<Option<Code>, DeployFailure> {
+    let Some(workshop) = workshop else {
+        return Ok(None);
+    };
+    if let Some((image, tier)) = workshop.find(digest) {
+        return Ok(Some(Code { image, tier, build_ms: 0 }));
+    }
+    let tier = Workshop::first_tier(source);
+    match workshop.make(digest, source.clone(), tier, true) {
+        Ok(Fresh { image, build_ms }) => Ok(Some(Code { image, tier, build_ms })),
+        Err(MakeFailure::BadComponent(detail)) => {
+            Err(DeployFailure::BadComponent { function: function.clone(), detail })
+        }
+        Err(failure @ MakeFailure::HarmfulComponent(_)) => {
+            Err(DeployFailure::HarmfulComponent { function: function.clone(), detail: failure.to_string() })
+        }
+        Err(
+            failure
+            @ (MakeFailure::Worker(_) | MakeFailure::NotNow(_) | MakeFailure::Publish(_) | MakeFailure::Lost(_)),
+        ) => {
+            tracing::warn!(%function, reason = %failure, "no worker made an image: compiled by the node itself");
+            Ok(None)
+        }
+    }
+}
+
+fn change_of(revision: &Revision, program: &dyn Program, compile_ms: u64) -> Change {
     let facts = program.facts();
     Change {
         name: revision.spec.name.clone(),
         revision: revision.number,
-        changed,
+        changed: true,
         digest: revision.digest,
         world: facts.world.clone(),
-        compile_ms: facts.compile_ms,
+        compile_ms,
     }
 }
 
@@ -495,7 +689,7 @@ async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) 
 }
 
 /// Milliseconds since the Unix epoch, by the system's clock.
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

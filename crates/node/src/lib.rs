@@ -2,7 +2,7 @@
 //!
 //! [`Node::build`] wires, [`Node::run`] serves until it is told to stop. `functions` is the one place
 //! where what is deployed changes: store, driver and gateway are kept in step there. `admin` is the
-//! HTTP API over it. Nothing here is on the path of a request.
+//! HTTP API over it. `workshop` has machine code made by `worker`, in a process of its own. Nothing here is on the path of a request.
 
 mod admin;
 mod build;
@@ -10,7 +10,10 @@ mod functions;
 mod pending;
 mod run;
 mod settings;
+mod worker;
+mod workshop;
 
 pub use build::{Node, NodeError};
 pub use functions::{Change, DeployFailure, FunctionState, FunctionView, Functions, Source, Wanted};
 pub use settings::NodeSettings;
+pub use worker::work;

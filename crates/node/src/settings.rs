@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use forerun_gateway::GatewaySettings;
+use forerun_images::ImageCacheSettings;
 use forerun_runtime::WasmSettings;
 use forerun_store::{HistorySettings, KeyValueLimits, StoreSettings};
 use forerun_telemetry::GuestLogSettings;
@@ -25,6 +26,11 @@ pub struct NodeSettings {
     pub wasm: WasmSettings,
     /// Revisions kept.
     pub store: StoreSettings,
+    /// Machine code kept on disk.
+    pub images: ImageCacheSettings,
+    /// How long a start may be held up by loading functions that have an image, so that they can answer at
+    /// once. Default 2 s; the others are loaded while the node serves.
+    pub restore_patience: Duration,
     /// How long invocations are remembered.
     pub history: HistorySettings,
     /// `wasi:keyvalue`.
@@ -51,6 +57,8 @@ impl NodeSettings {
             admin_token: None,
             wasm: WasmSettings::default(),
             store: StoreSettings::default(),
+            images: ImageCacheSettings::default(),
+            restore_patience: Duration::from_secs(2),
             history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),

@@ -65,7 +65,8 @@ impl From<DeployFailure> for ApiError {
         let (status, reason) = match &failure {
             DeployFailure::Spec { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad_specification"),
             DeployFailure::Load { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad_component"),
-            DeployFailure::CompilerPanic { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "compiler_panic"),
+            DeployFailure::BadComponent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad_component"),
+            DeployFailure::HarmfulComponent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "harmful_component"),
             DeployFailure::Store(DeployError::RouteTaken { .. })
             | DeployFailure::Rollback(RollbackError::RouteTaken { .. }) => (StatusCode::CONFLICT, "route_taken"),
             DeployFailure::Store(DeployError::ComponentMissing { .. }) => (StatusCode::CONFLICT, "component_missing"),

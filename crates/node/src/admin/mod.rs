@@ -8,6 +8,7 @@ mod api_error;
 mod components;
 mod deployments;
 mod functions;
+mod images;
 mod invocations;
 mod invoke;
 mod logs;
@@ -61,6 +62,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/functions/{name}/rollback", &["post"]),
     ("/v1/functions/{name}/logs", &["get"]),
     ("/v1/functions/{name}/invoke/{path}", &["get", "post"]),
+    ("/v1/images", &["get"]),
     ("/v1/invocations", &["get"]),
     ("/v1/invocations/{id}", &["get"]),
 ];
@@ -89,6 +91,7 @@ fn router(state: Shared) -> Router {
         .route("/v1/functions/{name}/invoke", any(invoke::at_root))
         .route("/v1/functions/{name}/invoke/", any(invoke::at_root))
         .route("/v1/functions/{name}/invoke/{*path}", any(invoke::at_path))
+        .route("/v1/images", get(images::list))
         .route("/v1/invocations", get(invocations::latest))
         .route("/v1/invocations/{id}", get(invocations::one))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))

@@ -9,6 +9,7 @@ use forerun_driver::LoadError;
 use wasmtime::{Engine, OptLevel, RegallocAlgorithm};
 
 use super::driver::not_compiled;
+use super::engine::Concurrency;
 use super::{engine, inspect};
 
 /// How much work the compiler puts in.
@@ -26,7 +27,7 @@ pub enum Tier {
 /// Why `source` is no component, or what the compiler said.
 pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, LoadError> {
     inspect::check_header(source)?;
-    let mut config = engine::code_config();
+    let mut config = engine::code_config(inspect::concurrency(source));
     config.parallel_compilation(parallel);
     match tier {
         Tier::Full => {}
@@ -41,13 +42,17 @@ pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, Loa
     engine.precompile_component(source).map_err(|error| not_compiled(&error))
 }
 
-/// What machine code must match to be loaded by `engine`: version, settings and CPU features.
-pub(super) fn fingerprint(engine: &Engine) -> [u8; 32] {
+/// What machine code must match to be loaded by this build on this machine: version and settings of the
+/// engines, and CPU features.
+pub(super) fn fingerprint() -> wasmtime::Result<[u8; 32]> {
     let mut hasher = Collector(blake3::Hasher::new());
-    engine.precompile_compatibility_hash().hash(&mut hasher);
+    for concurrency in [Concurrency::None, Concurrency::Tasks] {
+        let engine = Engine::new(&engine::code_config(concurrency))?;
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+    }
     // Code of another build of ours may have been made with other settings that the engine does not check.
     hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
-    *hasher.0.finalize().as_bytes()
+    Ok(*hasher.0.finalize().as_bytes())
 }
 
 /// Collects what a `Hash` implementation writes into a hash wide enough to be a name.

@@ -1,23 +1,22 @@
-//! The driver: one engine, one linker, and the way from bytes to a program.
+//! The driver: the engines, and the way from bytes to a program.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Driver, LoadError, LoadRequest, Program, ProgramFacts};
+use forerun_driver::{AuthenticImage, Driver, LoadError, LoadRequest, Program, ProgramFacts};
 use parking_lot::Mutex;
-use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::compile;
-use super::engine::{self, EpochTicker};
+use super::engine::Concurrency;
 use super::inspect::{self, World};
-use super::linker;
 use super::program::WasmProgram;
 use super::reuse::IdleVms;
+use super::sandbox::Sandbox;
 use super::settings::WasmSettings;
-use super::vm::{Linked, Template, VmState};
+use super::vm::{Linked, Template};
 use crate::sys;
 
 /// Time a component's start functions may take when it is loaded.
@@ -28,11 +27,13 @@ const SWEEP_TICKS: u32 = 20;
 
 /// Runs `wasi:http` components, versions 0.2 and 0.3.
 pub struct WasmDriver {
-    engine: Engine,
-    linker: Linker<VmState>,
+    settings: WasmSettings,
+    fingerprint: [u8; 32],
+    /// For components of WASI 0.2.
+    sequential: Sandbox,
+    /// For components of WASI 0.3; made for the first of them.
+    concurrent: Mutex<Option<Arc<Sandbox>>>,
     programs: Programs,
-    // Last, so that epochs pass for as long as anything above can run.
-    _ticker: EpochTicker,
 }
 
 type Programs = Arc<Mutex<Vec<Weak<WasmProgram>>>>;
@@ -55,8 +56,7 @@ impl WasmDriver {
     /// When the system refuses the address space or a thread.
     pub fn new(settings: &WasmSettings) -> Result<Self, WasmDriverError> {
         let refused = |error: wasmtime::Error| WasmDriverError::Engine(format!("{error:#}"));
-        let engine = engine::engine(settings).map_err(refused)?;
-        let linker = linker::linker(&engine).map_err(refused)?;
+        let fingerprint = compile::fingerprint().map_err(refused)?;
         let programs = Programs::default();
         let swept = Arc::clone(&programs);
         let mut ticks = 0;
@@ -66,30 +66,94 @@ impl WasmDriver {
                 sweep(&swept, Instant::now());
             }
         };
-        let ticker =
-            EpochTicker::start(&engine, settings.epoch_tick_ms, every_tick).map_err(WasmDriverError::Ticker)?;
-        Ok(Self { engine, linker, programs, _ticker: ticker })
+        let sequential = Sandbox::new(settings, Concurrency::None, every_tick)?;
+        Ok(Self { settings: settings.clone(), fingerprint, sequential, concurrent: Mutex::default(), programs })
     }
 
-    /// What machine code must match to be loaded here: version and settings of the engine, and CPU features.
+    /// What machine code must match to be loaded here: version and settings of the engines, and CPU features.
     pub fn fingerprint(&self) -> [u8; 32] {
-        compile::fingerprint(&self.engine)
+        self.fingerprint
     }
 
-    fn link(&self, component: &Component) -> Result<(Linked, World), LoadError> {
-        let pre = self.linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
-        let world = inspect::world(&self.engine, component)?;
-        let wrong = |error: wasmtime::Error| LoadError::WrongWorld { exports: format!("{error:#}") };
-        let linked = match world {
-            World::Proxy02 => Linked::Proxy(ProxyPre::new(pre).map_err(wrong)?),
-            World::Service03 => Linked::Service(service(pre).map_err(wrong)?),
+    /// Runs `work` with the engine for components that need `concurrency`.
+    fn with_sandbox<R>(
+        &self,
+        concurrency: Concurrency,
+        work: impl FnOnce(&Sandbox) -> Result<R, LoadError>,
+    ) -> Result<R, LoadError> {
+        match concurrency {
+            Concurrency::None => work(&self.sequential),
+            Concurrency::Tasks => {
+                let sandbox = self.concurrent_sandbox()?;
+                work(&sandbox)
+            }
+        }
+    }
+
+    fn concurrent_sandbox(&self) -> Result<Arc<Sandbox>, LoadError> {
+        let mut concurrent = self.concurrent.lock();
+        if let Some(sandbox) = &*concurrent {
+            return Ok(Arc::clone(sandbox));
+        }
+        let made = Sandbox::new(&self.settings, Concurrency::Tasks, || {});
+        let sandbox = Arc::new(made.map_err(|error| LoadError::Compile { detail: error.to_string() })?);
+        *concurrent = Some(Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+
+    /// Machine code does not say what it needs; the engine that it was not made for refuses it by its header.
+    fn load_image(&self, image: &AuthenticImage, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
+        let with = |sandbox: &Sandbox| {
+            let component = sys::load_image(&sandbox.engine, image).map_err(|error| foreign_image(&error))?;
+            prepare(sandbox, &component, request, 0)
         };
-        Ok((linked, world))
+        match self.with_sandbox(Concurrency::None, with) {
+            Err(LoadError::ForeignImage { .. }) => self.with_sandbox(Concurrency::Tasks, with),
+            result => result,
+        }
+    }
+
+    fn load_source(&self, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
+        inspect::check_header(request.source)?;
+        self.with_sandbox(inspect::concurrency(request.source), |sandbox| {
+            let started = Instant::now();
+            let component = Component::from_binary(&sandbox.engine, request.source);
+            let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            prepare(sandbox, &component.map_err(|error| not_compiled(&error))?, request, compile_ms)
+        })
     }
 }
 
-fn service(pre: InstancePre<VmState>) -> wasmtime::Result<ServicePre<VmState>> {
-    ServicePre::new(pre)
+/// A component that has been linked and has started once.
+struct Loaded {
+    template: Template,
+    linked: Linked,
+    facts: ProgramFacts,
+}
+
+fn prepare(
+    sandbox: &Sandbox,
+    component: &Component,
+    request: &LoadRequest<'_>,
+    compile_ms: u64,
+) -> Result<Loaded, LoadError> {
+    let (linked, world) = link(sandbox, component)?;
+    let template = Template::new(sandbox.engine.clone(), request.spec, request.host.clone());
+    try_to_start(&template, &linked)?;
+    let image = component.image_range();
+    let code_bytes = (image.end as usize - image.start as usize) as u64;
+    Ok(Loaded { template, linked, facts: ProgramFacts { world: world.label().to_owned(), compile_ms, code_bytes } })
+}
+
+fn link(sandbox: &Sandbox, component: &Component) -> Result<(Linked, World), LoadError> {
+    let pre = sandbox.linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
+    let world = inspect::world(&sandbox.engine, component)?;
+    let wrong = |error: wasmtime::Error| LoadError::WrongWorld { exports: format!("{error:#}") };
+    let linked = match world {
+        World::Proxy02 => Linked::Proxy(ProxyPre::new(pre).map_err(wrong)?),
+        World::Service03 => Linked::Service(ServicePre::new(pre).map_err(wrong)?),
+    };
+    Ok((linked, world))
 }
 
 impl Driver for WasmDriver {
@@ -98,31 +162,12 @@ impl Driver for WasmDriver {
     }
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError> {
-        inspect::check_header(request.source)?;
-        let started = Instant::now();
-        let (component, compile_ms) = match &request.image {
-            Some(image) => (sys::load_image(&self.engine, image).map_err(|error| foreign_image(&error))?, 0),
-            None => {
-                let component = Component::from_binary(&self.engine, request.source);
-                let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                (component.map_err(|error| not_compiled(&error))?, compile_ms)
-            }
+        let Loaded { template, linked, facts } = match &request.image {
+            Some(image) => self.load_image(image, &request)?,
+            None => self.load_source(&request)?,
         };
-        let (linked, world) = self.link(&component)?;
-        let template = Template::new(self.engine.clone(), request.spec, request.host);
-        try_to_start(&template, &linked)?;
-        let image = component.image_range();
-        let program = Arc::new(WasmProgram {
-            template,
-            linked,
-            idle: IdleVms::new(request.spec.reuse),
-            _image: request.image,
-            facts: ProgramFacts {
-                world: world.label().to_owned(),
-                compile_ms,
-                code_bytes: (image.end as usize - image.start as usize) as u64,
-            },
-        });
+        let idle = IdleVms::new(request.spec.reuse);
+        let program = Arc::new(WasmProgram { template, linked, idle, facts, _image: request.image });
         let mut programs = self.programs.lock();
         programs.retain(|program| program.strong_count() > 0);
         programs.push(Arc::downgrade(&program));

@@ -2,8 +2,11 @@
 
 use forerun_driver::LoadError;
 use forerun_types::limits::COMPONENT_BYTES_MAX;
+use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use super::engine::Concurrency;
 
 const MAGIC: &[u8; 4] = b"\0asm";
 /// Version 1 of layer 0: a core module.
@@ -47,6 +50,40 @@ pub(super) fn check_header(source: &[u8]) -> Result<(), LoadError> {
     }
 }
 
+/// What the component needs of its engine, from the names of its imports and exports. What cannot be read
+/// here is left to the compiler to complain about.
+pub(super) fn concurrency(source: &[u8]) -> Concurrency {
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(source) {
+        let tasks = match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => {
+                depth += 1;
+                false
+            }
+            Ok(Payload::End(_)) => {
+                depth = depth.saturating_sub(1);
+                false
+            }
+            Ok(Payload::ComponentImportSection(section)) if depth == 0 => {
+                section.into_iter().flatten().any(|import| is_of_wasi_03(import.name.name))
+            }
+            Ok(Payload::ComponentExportSection(section)) if depth == 0 => {
+                section.into_iter().flatten().any(|export| is_of_wasi_03(export.name.name))
+            }
+            Ok(_) => false,
+            Err(_) => break,
+        };
+        if tasks {
+            return Concurrency::Tasks;
+        }
+    }
+    Concurrency::None
+}
+
+fn is_of_wasi_03(name: &str) -> bool {
+    name.starts_with("wasi:") && name.contains("@0.3.")
+}
+
 /// Which handler the component exports. Where both are there, the newer is used.
 pub(super) fn world(engine: &Engine, component: &Component) -> Result<World, LoadError> {
     let mut names: Vec<String> = Vec::new();
@@ -69,6 +106,15 @@ pub(super) fn world(engine: &Engine, component: &Component) -> Result<World, Loa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sees_what_a_component_needs() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello/components");
+        let of = |name: &str| concurrency(&std::fs::read(format!("{folder}/{name}.wasm")).unwrap());
+        assert_eq!(of("hello"), Concurrency::None);
+        assert_eq!(of("hello-p3"), Concurrency::Tasks);
+        assert_eq!(concurrency(b"\0asm\x0d\0\x01\0 and rubbish"), Concurrency::None);
+    }
 
     #[test]
     fn names_what_is_no_component() {

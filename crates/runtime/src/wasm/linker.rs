@@ -1,4 +1,4 @@
-//! Everything a component may import, in one linker for all functions.
+//! Everything a component may import, in one linker for all functions of an engine.
 //!
 //! Files and sockets are linked, since language runtimes import them, but there is no directory to
 //! open and no address that may be reached through them.
@@ -6,16 +6,19 @@
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use super::engine::Concurrency;
 use super::key_values;
 use super::vm::VmState;
 
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<VmState>> {
+pub(super) fn linker(engine: &Engine, concurrency: Concurrency) -> wasmtime::Result<Linker<VmState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, VmState::config)?;
     key_values::add_to_linker(&mut linker, VmState::key_values)?;
+    if concurrency == Concurrency::Tasks {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
 }

@@ -1,6 +1,6 @@
 //! WebAssembly components on wasmtime.
 //!
-//! In the order of a function's life: `settings` and `engine` make the one engine of the process;
+//! In the order of a function's life: `settings`, `engine` and `sandbox` make the engines of the process;
 //! `compile`, `inspect` and `linker` turn bytes into something that can be instantiated (`driver`); for each
 //! request `vm` makes a VM with its limits (`limiter`) and its view of the node (`outbound`,
 //! `output`, `key_values`), `guest` enters it, and `answer` turns what it does into a response
@@ -21,6 +21,7 @@ mod outbound;
 mod output;
 mod program;
 mod reuse;
+mod sandbox;
 mod settings;
 mod vm;
 

@@ -1,0 +1,34 @@
+//! An engine with everything that components need of it: what they may import, and the passing of epochs.
+
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use super::driver::WasmDriverError;
+use super::engine::{self, Concurrency, EpochTicker};
+use super::linker;
+use super::settings::WasmSettings;
+use super::vm::VmState;
+
+/// One of the two engines of the process.
+pub(super) struct Sandbox {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<VmState>,
+    // Last, so that epochs pass for as long as anything above can run.
+    _ticker: EpochTicker,
+}
+
+impl Sandbox {
+    /// Sets it up; `every_tick` is called beside each epoch.
+    pub(super) fn new(
+        settings: &WasmSettings,
+        concurrency: Concurrency,
+        every_tick: impl FnMut() + Send + 'static,
+    ) -> Result<Self, WasmDriverError> {
+        let refused = |error: wasmtime::Error| WasmDriverError::Engine(format!("{error:#}"));
+        let engine = engine::engine(settings, concurrency).map_err(refused)?;
+        let linker = linker::linker(&engine, concurrency).map_err(refused)?;
+        let ticker =
+            EpochTicker::start(&engine, settings.epoch_tick_ms, every_tick).map_err(WasmDriverError::Ticker)?;
+        Ok(Self { engine, linker, _ticker: ticker })
+    }
+}
