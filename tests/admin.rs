@@ -67,7 +67,6 @@ fn a_component_is_what_its_digest_says() {
 }
 
 #[test]
-#[ignore = "defect: answered 507, as if the disk were full"]
 fn a_component_that_was_not_uploaded_is_named() {
     let missing = node().deploy_stored(&json!({ "name": "f" }), &support::node::digest_of(b"nowhere"));
     assert_eq!((missing.status, missing.reason().as_str()), (409, "component_missing"));

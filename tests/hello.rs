@@ -37,7 +37,6 @@ fn both_versions_answer_over_http_1_and_http_2() {
 }
 
 #[test]
-#[ignore = "defect: the drain waits for an HTTP/2 client that does not answer, although no request is under way"]
 fn an_idle_http_2_client_that_is_gone_does_not_hold_up_the_end() {
     let node = Command::up(&repository("examples/hello")).start();
     // The runtime stays and runs nothing: a client that is connected and silent.

@@ -75,9 +75,8 @@ impl Workshop {
         let secret = CacheSecret::read_or_create(data).map_err(|error| error.to_string())?;
         let cache = ImageCache::open(&data.join("images"), &secret, &[engine], settings, Box::new(SystemClock))
             .map_err(|error| error.to_string())?;
-        let urgent = WorkerSettings { scheduling: Scheduling::Nice, ..WorkerSettings::default() };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let urgent = WorkerSettings { compile_threads: u32::try_from(cores).unwrap_or(1), ..urgent };
+        // Somebody waits for these; half of the processors stay free to serve.
+        let urgent = WorkerSettings { scheduling: Scheduling::Normal, ..WorkerSettings::default() };
         let idle = WorkerSettings { compile_threads: 1, ..WorkerSettings::default() };
         Ok(Self { cache, urgent: Supervisor::new(urgent), idle: Supervisor::new(idle), engine })
     }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use forerun_store::{DeployError, RollbackError};
+use forerun_store::{ComponentError, DeployError, RollbackError};
 use serde::Serialize;
 
 use crate::functions::DeployFailure;
@@ -69,7 +69,8 @@ impl From<DeployFailure> for ApiError {
             DeployFailure::HarmfulComponent { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "harmful_component"),
             DeployFailure::Store(DeployError::RouteTaken { .. })
             | DeployFailure::Rollback(RollbackError::RouteTaken { .. }) => (StatusCode::CONFLICT, "route_taken"),
-            DeployFailure::Store(DeployError::ComponentMissing { .. }) => (StatusCode::CONFLICT, "component_missing"),
+            DeployFailure::Store(DeployError::ComponentMissing { .. })
+            | DeployFailure::Component(ComponentError::Missing { .. }) => (StatusCode::CONFLICT, "component_missing"),
             DeployFailure::Store(DeployError::Storage(_))
             | DeployFailure::Storage(_)
             | DeployFailure::Component(_)
