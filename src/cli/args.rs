@@ -5,7 +5,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use forerun_sim::reader::FORMATS;
 
 use super::values::Secret;
 
@@ -15,6 +17,8 @@ pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 pub(crate) const ADMIN_DEFAULT: &str = "127.0.0.1:8081";
 /// Lines of a log shown if no number is given: a screen or two.
 const LOG_LINES_DEFAULT: &str = "100";
+/// Format of a trace that leaves it to the first line.
+pub(crate) const FORMAT_AUTO: &str = "auto";
 
 /// A functions server that has the code ready before the request comes
 #[derive(Debug, Parser)]
@@ -86,6 +90,8 @@ pub(crate) enum CommandArgs {
     Invoke(InvokeArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),
+    /// Show what prediction would have done on a trace, beside the usual keep-alive policies
+    Replay(ReplayArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
 }
@@ -224,6 +230,33 @@ pub(crate) struct InvokeArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  $ forerun doctor")]
 pub(crate) struct DoctorArgs {}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun replay access.log\n  \
+    $ forerun replay day1.csv.gz day2.csv.gz --format azure2019 --svg frontier.svg\n  \
+    $ forerun replay spans.csv.zst --which --json\n\n\
+    Files may be larger than memory; names that end in .gz or .zst are decompressed. Needs no node.")]
+pub(crate) struct ReplayArgs {
+    /// Files of the trace, in their order in time
+    #[arg(value_name = "TRACE", required = true)]
+    pub(crate) traces: Vec<PathBuf>,
+    /// Format of the trace; auto finds it out from the first line
+    #[arg(long, default_value = FORMAT_AUTO, value_parser = format_names())]
+    pub(crate) format: String,
+    /// Write a picture of cold starts against memory, one curve a policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Score predictions of the next function too, for each combination of experts
+    #[arg(long)]
+    pub(crate) which: bool,
+    /// Score whole sessions one after the other instead of calls in their order in time
+    #[arg(long, requires = "which")]
+    pub(crate) by_session: bool,
+}
+
+fn format_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(std::iter::once(FORMAT_AUTO).chain(FORMATS.map(|(_, name)| name)))
+}
 
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  $ forerun completions bash > ~/.local/share/bash-completion/completions/forerun")]

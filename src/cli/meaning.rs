@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use forerun_sim::reader::TraceFormat;
 use forerun_types::{FunctionName, RevisionNumber, RoutePattern};
 
-use super::args::{ADMIN_DEFAULT, Args, CommandArgs, DeployArgs, Globals, InvokeArgs, NodeArgs, UpArgs};
+use super::args::{ADMIN_DEFAULT, Args, CommandArgs, DeployArgs, FORMAT_AUTO, Globals, InvokeArgs, NodeArgs};
+use super::args::{ReplayArgs, UpArgs};
 use super::environment::Environment;
 use super::output::{Format, Output};
 use super::paths::{self, DataFolder};
@@ -28,7 +30,16 @@ pub(crate) struct Invocation {
     /// What is logged and how.
     pub(crate) log: Log,
     /// What to do.
-    pub(crate) command: Command,
+    pub(crate) task: Task,
+}
+
+/// What to do, by what it needs.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    /// Nothing but files.
+    Replay(Replay),
+    /// A node, or this program itself.
+    Command(Command),
 }
 
 /// What is logged on stderr and how.
@@ -76,6 +87,23 @@ pub(crate) enum Command {
     Doctor(Connection),
     /// Print a completion script; see [`super::write_completions`].
     Completions(clap_complete::Shell),
+}
+
+/// A trace to replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replay {
+    /// Its files, in their order in time; none was a folder or missing a moment ago.
+    pub(crate) traces: Vec<PathBuf>,
+    /// Its format; `None` leaves it to the first line.
+    pub(crate) format: Option<TraceFormat>,
+    /// Where a picture goes, if anywhere; never one of the traces.
+    pub(crate) svg: Option<PathBuf>,
+    /// Score predictions of the next function too.
+    pub(crate) which: bool,
+    /// Score whole sessions one after the other.
+    pub(crate) by_session: bool,
+    /// Show how far it has come: a person watches stderr.
+    pub(crate) progress: bool,
 }
 
 /// A node with an application.
@@ -213,6 +241,10 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
     let connection = || connection(&globals, environment);
     let name = |text: &str| values::function_name(text);
     let command = match command {
+        CommandArgs::Replay(args) => {
+            let progress = environment.stderr_is_terminal && output.format == Format::Human;
+            return Ok(Invocation { output, log, task: Task::Replay(replay(args, progress)?) });
+        }
         CommandArgs::Up(args) => Command::Up(up(args, &globals, environment)?),
         CommandArgs::Serve(args) => {
             let data = match paths::given(globals.data.as_deref(), environment) {
@@ -238,7 +270,7 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
         CommandArgs::Doctor(_) => Command::Doctor(connection()?),
         CommandArgs::Completions(args) => Command::Completions(args.shell),
     };
-    Ok(Invocation { output, log, command })
+    Ok(Invocation { output, log, task: Task::Command(command) })
 }
 
 fn up(args: UpArgs, globals: &Globals, environment: &Environment) -> Result<Up, UsageError> {
@@ -373,6 +405,53 @@ fn invoke(args: &InvokeArgs) -> Result<Invoke, UsageError> {
         headers: args.headers.iter().map(|text| values::header(text)).collect::<Result<_, _>>()?,
         body,
     })
+}
+
+fn replay(args: ReplayArgs, progress: bool) -> Result<Replay, UsageError> {
+    let ReplayArgs { traces, format, svg, which, by_session } = args;
+    for trace in &traces {
+        let refused = |problem: &str| {
+            let message = format!("cannot replay `{}`: {problem}", trace.display());
+            Err(UsageError::new(message, "give the path of a trace; `forerun replay --help` has examples"))
+        };
+        match std::fs::metadata(trace) {
+            Err(error) => return refused(&error.to_string()),
+            Ok(facts) if facts.is_dir() => return refused("it is a folder"),
+            Ok(_) => {}
+        }
+    }
+    let format = if format == FORMAT_AUTO { None } else { Some(trace_format(&format)?) };
+    if let Some(svg) = &svg {
+        picture_path(svg, &traces)?;
+    }
+    Ok(Replay { traces, format, svg, which, by_session, progress })
+}
+
+fn trace_format(name: &str) -> Result<TraceFormat, UsageError> {
+    TraceFormat::from_name(name).ok_or_else(|| {
+        UsageError::new(format!("--format {name}: there is no such format"), "`forerun replay --help` lists them")
+    })
+}
+
+/// Says now what would else be said after minutes of replay, and saves a trace from being overwritten.
+fn picture_path(svg: &Path, traces: &[PathBuf]) -> Result<(), UsageError> {
+    let refused = |problem: &str| {
+        let message = format!("--svg {}: {problem}", svg.display());
+        Err(UsageError::new(message, "give the path of a file to write, such as --svg frontier.svg"))
+    };
+    // The folder of a bare file name is empty text.
+    let folder = svg.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if svg.is_dir() {
+        return refused("it is a folder");
+    }
+    if !folder.is_dir() {
+        return refused("there is no such folder");
+    }
+    let real = svg.canonicalize().ok();
+    if real.is_some() && traces.iter().any(|trace| trace.canonicalize().ok() == real) {
+        return refused("it is the trace");
+    }
+    Ok(())
 }
 
 fn log(globals: &Globals, runs_node: bool, output: &Output, environment: &Environment) -> Result<Log, UsageError> {

@@ -18,8 +18,17 @@ fn meant_in(line: &str, environment: &Environment) -> Result<Invocation, UsageEr
     of(Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")), environment)
 }
 
+impl Invocation {
+    fn command(self) -> Command {
+        match self.task {
+            Task::Command(command) => command,
+            Task::Replay(replay) => panic!("{replay:?}"),
+        }
+    }
+}
+
 fn meant(line: &str) -> Command {
-    meant_in(line, &plain()).unwrap_or_else(|error| panic!("{line}: {error}")).command
+    meant_in(line, &plain()).unwrap_or_else(|error| panic!("{line}: {error}")).command()
 }
 
 fn refused(line: &str) -> String {
@@ -55,7 +64,7 @@ fn up_has_sensible_defaults() {
 
 #[test]
 fn serve_keeps_its_data_with_the_user() {
-    let data = |environment: &Environment| match meant_in("forerun serve", environment).unwrap().command {
+    let data = |environment: &Environment| match meant_in("forerun serve", environment).unwrap().command() {
         Command::Serve(node) => node.data,
         other => panic!("{other:?}"),
     };
@@ -73,7 +82,7 @@ fn node_options_are_checked() {
     assert!(refused("forerun up --tls-cert /none/a.pem --tls-key /none/b.pem").contains("/none/a.pem"));
     assert!(refused("forerun up --otlp-endpoint localhost:4317").contains("http"));
     let environment = with(&[("HOME", "/h"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")]);
-    match meant_in("forerun up", &environment).unwrap().command {
+    match meant_in("forerun up", &environment).unwrap().command() {
         Command::Up(up) => assert_eq!(up.node.otlp_endpoint.as_deref(), Some("http://c:4318")),
         other => panic!("{other:?}"),
     }
@@ -82,7 +91,7 @@ fn node_options_are_checked() {
 #[test]
 fn an_option_wins_over_the_environment() {
     let environment = with(&[("HOME", "/h"), ("FORERUN_NODE", "http://env:1"), ("FORERUN_TOKEN", "t")]);
-    let node = |line: &str| match meant_in(line, &environment).unwrap().command {
+    let node = |line: &str| match meant_in(line, &environment).unwrap().command() {
         Command::Functions(connection) => connection,
         other => panic!("{other:?}"),
     };
@@ -109,7 +118,7 @@ fn deploy_tells_components_from_manifests() {
         std::fs::write(folder.join(file), "x").unwrap();
     }
     let folder_text = folder.display();
-    let deploy = |line: String| meant_in(&line, &plain()).map(|invocation| invocation.command);
+    let deploy = |line: String| meant_in(&line, &plain()).map(|invocation| invocation.command());
     match deploy(format!("forerun deploy {folder_text}/My_Cart.wasm --route /cart/... --env A=b=c")).unwrap() {
         Command::Deploy(_, Deploy::Component { name, routes, environment, .. }) => {
             assert_eq!(name.as_str(), "my-cart");
@@ -143,7 +152,7 @@ fn function_commands() {
     assert!(refused("forerun remove cart").contains("--yes"));
     assert!(matches!(meant("forerun remove cart -y"), Command::Remove(_, _, Consent::Given)));
     let terminal = Environment { stdin_is_terminal: true, ..plain() };
-    let asked = meant_in("forerun remove cart", &terminal).unwrap().command;
+    let asked = meant_in("forerun remove cart", &terminal).unwrap().command();
     assert!(matches!(asked, Command::Remove(_, _, Consent::Ask)));
     match meant("forerun logs cart -f -n 4000000000") {
         Command::Logs(_, logs) => assert_eq!((logs.follow, logs.lines), (true, LOG_LINES_MAX)),
@@ -188,5 +197,47 @@ fn nodes_log_more_than_commands_and_machines_get_json() {
 fn arguments_that_are_not_known_are_refused_by_clap() {
     for line in ["forerun", "forerun fly", "forerun up --lisen x", "forerun rollback cart --to x", "forerun logs"] {
         assert!(malformed(line), "{line}");
+    }
+}
+
+#[test]
+fn a_replay_is_refused_before_it_takes_minutes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, name) = (folder.path().join("a.csv"), folder.path().display().to_string());
+    std::fs::write(&trace, "x").unwrap();
+    let line = format!("forerun replay {}", trace.display());
+    let replay = |options: &str| match meant_in(&format!("{line}{options}"), &plain()).unwrap().task {
+        Task::Replay(replay) => replay,
+        Task::Command(other) => panic!("{other:?}"),
+    };
+    assert_eq!(
+        replay(""),
+        Replay {
+            traces: vec![trace.clone()],
+            format: None,
+            svg: None,
+            which: false,
+            by_session: false,
+            progress: false
+        }
+    );
+    assert_eq!(replay(" --format spans").format, Some(TraceFormat::Spans));
+    assert!(replay(" --which --by-session").by_session);
+    assert!(malformed("forerun replay") && malformed(&format!("{line} --by-session")));
+    assert!(malformed(&format!("{line} --format nonsense")));
+    assert!(refused("forerun replay /none.csv").contains("/none.csv"));
+    assert!(refused(&format!("forerun replay {name}")).contains("folder"));
+    assert!(refused(&format!("{line} --svg {name}/none/a.svg")).contains("no such folder"));
+    assert!(
+        refused(&format!("{line} --svg {name}/../{}/a.csv", folder.path().file_name().unwrap().display()))
+            .contains("it is the trace")
+    );
+}
+
+#[test]
+fn every_format_of_the_library_can_be_named() {
+    for (format, name) in forerun_sim::reader::FORMATS {
+        assert!(!malformed(&format!("forerun replay a --format {name}")));
+        assert_eq!(trace_format(name).unwrap(), format);
     }
 }
