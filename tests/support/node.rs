@@ -199,7 +199,8 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- stderr of the process\n{}---", self.stderr());
+            #[allow(clippy::print_stderr, reason = "what the process said belongs to a failed test's output")]
+            let () = eprintln!("--- stderr of the process\n{}---", self.stderr());
         }
     }
 }
