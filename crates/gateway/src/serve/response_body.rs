@@ -39,6 +39,8 @@ pub(crate) struct ResponseBody {
 enum State {
     Whole(Bytes),
     Flowing(Flow),
+    /// Broken off; the error is held back for one turn.
+    Breaking(BodyError),
     Ended,
 }
 
@@ -228,23 +230,41 @@ impl http_body::Body for ResponseBody {
                 self.state = State::Ended;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
+            State::Breaking(_) => {
+                let State::Breaking(error) = std::mem::replace(&mut self.state, State::Ended) else {
+                    return Poll::Ready(None);
+                };
+                return Poll::Ready(Some(Err(error)));
+            }
             State::Flowing(flow) => match flow.poll_next(context) {
                 Poll::Ready(next) => next,
                 Poll::Pending => return Poll::Pending,
             },
         };
-        match &next {
-            None => self.end(None),
-            Some(Err(error)) => self.end(Some(error)),
-            Some(Ok(frame)) => self.pass_on(frame),
+        match next {
+            None => {
+                self.end(None);
+                Poll::Ready(None)
+            }
+            // On an error hyper drops the connection with what is in its buffer. A turn without news makes it send
+            // that first: the head, with the id that leads to the log, and the pieces before the error.
+            Some(Err(error)) => {
+                self.end(Some(&error));
+                self.state = State::Breaking(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Ok(frame)) => {
+                self.pass_on(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
         }
-        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Ended => true,
-            State::Whole(_) => false,
+            State::Whole(_) | State::Breaking(_) => false,
             State::Flowing(flow) => flow.inner_ended && flow.ahead.is_empty(),
         }
     }
@@ -253,7 +273,7 @@ impl http_body::Body for ResponseBody {
         match &self.state {
             State::Ended => SizeHint::with_exact(0),
             State::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            State::Flowing(_) => SizeHint::default(),
+            State::Flowing(_) | State::Breaking(_) => SizeHint::default(),
         }
     }
 }
