@@ -1,6 +1,6 @@
 //! The one binary: a node (`up`, `serve`), a command that talks to one, or a replay of a trace.
 //!
-//! What was typed becomes a [`cli::meaning::Task`]; each is carried out by one module. Nothing is decided here.
+//! What was typed becomes a [`cli::meaning::Command`]; each is carried out by one module. Nothing is decided here.
 
 mod cli;
 mod client;
@@ -10,7 +10,7 @@ mod running;
 
 use std::process::ExitCode;
 
-use cli::meaning::{Command, Invocation, Task};
+use cli::meaning::{Command, Invocation};
 
 /// Each request makes and frees a VM's worth of small objects on one of a few threads.
 #[global_allocator]
@@ -32,15 +32,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(Invocation { output, log, task }: Invocation) -> ExitCode {
-    match task {
-        Task::Replay(wanted) => replay::run(&output, &wanted),
-        Task::Command(Command::Up(up)) => node::up(&output, &log, up),
-        Task::Command(Command::Serve(settings)) => node::serve(&output, &log, settings),
-        Task::Command(Command::Completions(shell)) => match cli::write_completions(shell, &mut std::io::stdout()) {
+fn carry_out(Invocation { output, log, command }: Invocation) -> ExitCode {
+    match command {
+        Command::Replay(wanted) => replay::run(&output, &wanted),
+        Command::Up(up) => node::up(&output, &log, up),
+        Command::Serve(settings) => node::serve(&output, &log, settings),
+        Command::Completions(shell) => match cli::write_completions(shell, &mut std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_closed) => ExitCode::FAILURE,
         },
-        Task::Command(command) => client::run(&output, command),
+        command => client::run(&output, command),
     }
 }

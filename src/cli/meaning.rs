@@ -30,16 +30,7 @@ pub(crate) struct Invocation {
     /// What is logged and how.
     pub(crate) log: Log,
     /// What to do.
-    pub(crate) task: Task,
-}
-
-/// What to do, by what it needs.
-#[derive(Clone, Debug)]
-pub(crate) enum Task {
-    /// Nothing but files.
-    Replay(Replay),
-    /// A node, or this program itself.
-    Command(Command),
+    pub(crate) command: Command,
 }
 
 /// What is logged on stderr and how.
@@ -85,6 +76,8 @@ pub(crate) enum Command {
     Invoke(Connection, Invoke),
     /// Check this machine and the node.
     Doctor(Connection),
+    /// Feed traces through the prediction engine; needs no node.
+    Replay(Replay),
     /// Print a completion script; see [`super::write_completions`].
     Completions(clap_complete::Shell),
 }
@@ -243,7 +236,7 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
     let command = match command {
         CommandArgs::Replay(args) => {
             let progress = environment.stderr_is_terminal && output.format == Format::Human;
-            return Ok(Invocation { output, log, task: Task::Replay(replay(args, progress)?) });
+            Command::Replay(replay(args, progress)?)
         }
         CommandArgs::Up(args) => Command::Up(up(args, &globals, environment)?),
         CommandArgs::Serve(args) => {
@@ -270,7 +263,7 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
         CommandArgs::Doctor(_) => Command::Doctor(connection()?),
         CommandArgs::Completions(args) => Command::Completions(args.shell),
     };
-    Ok(Invocation { output, log, task: Task::Command(command) })
+    Ok(Invocation { output, log, command })
 }
 
 fn up(args: UpArgs, globals: &Globals, environment: &Environment) -> Result<Up, UsageError> {

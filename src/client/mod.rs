@@ -72,7 +72,7 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
         Command::Logs(connection, wanted) => logs::logs(output, &connect(&connection)?, &wanted).map(well),
         Command::Invoke(connection, request) => invoke::invoke(output, &connect(&connection)?, request),
         Command::Doctor(connection) => doctor::doctor(output, &connection, &Environment::of_process()),
-        Command::Up(_) | Command::Serve(_) | Command::Completions(_) => Err(ClientError::NotOurs),
+        Command::Up(_) | Command::Serve(_) | Command::Replay(_) | Command::Completions(_) => Err(ClientError::NotOurs),
     }
 }
 

@@ -18,17 +18,8 @@ fn meant_in(line: &str, environment: &Environment) -> Result<Invocation, UsageEr
     of(Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")), environment)
 }
 
-impl Invocation {
-    fn command(self) -> Command {
-        match self.task {
-            Task::Command(command) => command,
-            Task::Replay(replay) => panic!("{replay:?}"),
-        }
-    }
-}
-
 fn meant(line: &str) -> Command {
-    meant_in(line, &plain()).unwrap_or_else(|error| panic!("{line}: {error}")).command()
+    meant_in(line, &plain()).unwrap_or_else(|error| panic!("{line}: {error}")).command
 }
 
 fn refused(line: &str) -> String {
@@ -64,7 +55,7 @@ fn up_has_sensible_defaults() {
 
 #[test]
 fn serve_keeps_its_data_with_the_user() {
-    let data = |environment: &Environment| match meant_in("forerun serve", environment).unwrap().command() {
+    let data = |environment: &Environment| match meant_in("forerun serve", environment).unwrap().command {
         Command::Serve(node) => node.data,
         other => panic!("{other:?}"),
     };
@@ -82,7 +73,7 @@ fn node_options_are_checked() {
     assert!(refused("forerun up --tls-cert /none/a.pem --tls-key /none/b.pem").contains("/none/a.pem"));
     assert!(refused("forerun up --otlp-endpoint localhost:4317").contains("http"));
     let environment = with(&[("HOME", "/h"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")]);
-    match meant_in("forerun up", &environment).unwrap().command() {
+    match meant_in("forerun up", &environment).unwrap().command {
         Command::Up(up) => assert_eq!(up.node.otlp_endpoint.as_deref(), Some("http://c:4318")),
         other => panic!("{other:?}"),
     }
@@ -91,7 +82,7 @@ fn node_options_are_checked() {
 #[test]
 fn an_option_wins_over_the_environment() {
     let environment = with(&[("HOME", "/h"), ("FORERUN_NODE", "http://env:1"), ("FORERUN_TOKEN", "t")]);
-    let node = |line: &str| match meant_in(line, &environment).unwrap().command() {
+    let node = |line: &str| match meant_in(line, &environment).unwrap().command {
         Command::Functions(connection) => connection,
         other => panic!("{other:?}"),
     };
@@ -118,7 +109,7 @@ fn deploy_tells_components_from_manifests() {
         std::fs::write(folder.join(file), "x").unwrap();
     }
     let folder_text = folder.display();
-    let deploy = |line: String| meant_in(&line, &plain()).map(|invocation| invocation.command());
+    let deploy = |line: String| meant_in(&line, &plain()).map(|invocation| invocation.command);
     match deploy(format!("forerun deploy {folder_text}/My_Cart.wasm --route /cart/... --env A=b=c")).unwrap() {
         Command::Deploy(_, Deploy::Component { name, routes, environment, .. }) => {
             assert_eq!(name.as_str(), "my-cart");
@@ -152,7 +143,7 @@ fn function_commands() {
     assert!(refused("forerun remove cart").contains("--yes"));
     assert!(matches!(meant("forerun remove cart -y"), Command::Remove(_, _, Consent::Given)));
     let terminal = Environment { stdin_is_terminal: true, ..plain() };
-    let asked = meant_in("forerun remove cart", &terminal).unwrap().command();
+    let asked = meant_in("forerun remove cart", &terminal).unwrap().command;
     assert!(matches!(asked, Command::Remove(_, _, Consent::Ask)));
     match meant("forerun logs cart -f -n 4000000000") {
         Command::Logs(_, logs) => assert_eq!((logs.follow, logs.lines), (true, LOG_LINES_MAX)),
@@ -206,9 +197,9 @@ fn a_replay_is_refused_before_it_takes_minutes() {
     let (trace, name) = (folder.path().join("a.csv"), folder.path().display().to_string());
     std::fs::write(&trace, "x").unwrap();
     let line = format!("forerun replay {}", trace.display());
-    let replay = |options: &str| match meant_in(&format!("{line}{options}"), &plain()).unwrap().task {
-        Task::Replay(replay) => replay,
-        Task::Command(other) => panic!("{other:?}"),
+    let replay = |options: &str| match meant_in(&format!("{line}{options}"), &plain()).unwrap().command {
+        Command::Replay(replay) => replay,
+        other => panic!("{other:?}"),
     };
     assert_eq!(
         replay(""),
