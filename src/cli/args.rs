@@ -88,6 +88,10 @@ pub(crate) enum CommandArgs {
     Logs(LogsArgs),
     /// Call a function through the admin port, whether it has a route or not
     Invoke(InvokeArgs),
+    /// Say why a request was served as it was, and whether it had been expected
+    Explain(ExplainArgs),
+    /// Say what is expected after the latest call of a function
+    Predict(PredictArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),
     /// Show what prediction would have done on a trace, beside the usual keep-alive policies
@@ -112,6 +116,9 @@ pub(crate) struct NodeArgs {
     /// Private key of the certificate in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Do not learn from requests, and make nothing ready ahead of them
+    #[arg(long)]
+    pub(crate) no_learning: bool,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -225,6 +232,20 @@ pub(crate) struct InvokeArgs {
     /// Body of the request: text, @FILE, or @- for stdin
     #[arg(long = "body", short = 'd', value_name = "BODY")]
     pub(crate) body: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun explain 0d41e7c7deb328bc8ad5806115070690")]
+pub(crate) struct ExplainArgs {
+    /// The request's id, as its x-request-id header has it
+    pub(crate) request_id: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun predict cart\n  $ forerun predict cart --json")]
+pub(crate) struct PredictArgs {
+    /// Name of the function
+    pub(crate) function: String,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use forerun_sim::reader::TraceFormat;
-use forerun_types::{FunctionName, RevisionNumber, RoutePattern};
+use forerun_types::{FunctionName, InvocationId, RevisionNumber, RoutePattern};
 
 use super::args::{ADMIN_DEFAULT, Args, CommandArgs, DeployArgs, FORMAT_AUTO, Globals, InvokeArgs, NodeArgs};
 use super::args::{ReplayArgs, UpArgs};
@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Logs(Connection, Logs),
     /// Call a function.
     Invoke(Connection, Invoke),
+    /// Say why a request was served as it was.
+    Explain(Connection, InvocationId),
+    /// Say what is expected after a function.
+    Predict(Connection, FunctionName),
     /// Check this machine and the node.
     Doctor(Connection),
     /// Feed traces through the prediction engine; needs no node.
@@ -123,6 +127,8 @@ pub(crate) struct Node {
     pub(crate) data: DataFolder,
     /// TLS for requests, if any.
     pub(crate) tls: Option<Tls>,
+    /// Learn from requests and make ready ahead of them.
+    pub(crate) learning: bool,
     /// Where traces go, if anywhere.
     pub(crate) otlp_endpoint: Option<String>,
     /// The admin port's token, if given; else the node makes one and keeps it with its data.
@@ -260,6 +266,8 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
             Command::Logs(connection()?, Logs { function: name(&args.function)?, follow: args.follow, lines })
         }
         CommandArgs::Invoke(args) => Command::Invoke(connection()?, invoke(&args)?),
+        CommandArgs::Explain(args) => Command::Explain(connection()?, request_id(&args.request_id)?),
+        CommandArgs::Predict(args) => Command::Predict(connection()?, name(&args.function)?),
         CommandArgs::Doctor(_) => Command::Doctor(connection()?),
         CommandArgs::Completions(args) => Command::Completions(args.shell),
     };
@@ -292,7 +300,8 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     };
     let endpoint = args.otlp_endpoint.as_deref().or_else(|| environment.variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let otlp_endpoint = endpoint.map(|text| values::http_url("otlp-endpoint", text)).transpose()?;
-    Ok(Node { listen, admin, data, tls, otlp_endpoint, token: token(globals, environment)? })
+    let learning = !args.no_learning;
+    Ok(Node { listen, admin, data, tls, learning, otlp_endpoint, token: token(globals, environment)? })
 }
 
 fn file(option: &str, path: PathBuf) -> Result<PathBuf, UsageError> {
@@ -362,6 +371,17 @@ fn name_from_file(path: &Path) -> Result<FunctionName, UsageError> {
         let message = format!("`{}` does not give the function a name", path.display());
         UsageError::new(message, "name it with --name: lower-case letters, digits and inner hyphens")
     })
+}
+
+fn request_id(text: &str) -> Result<InvocationId, UsageError> {
+    let wrong = || {
+        let message = format!("`{text}` is no request id");
+        UsageError::new(message, "it is what an answer's x-request-id header holds: 32 hexadecimal digits")
+    };
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    u128::from_str_radix(text, 16).map(InvocationId::from_random).map_err(|_| wrong())
 }
 
 fn revision(number: u32) -> Result<RevisionNumber, UsageError> {

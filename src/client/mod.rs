@@ -9,6 +9,7 @@ mod api;
 mod deploy;
 mod doctor;
 mod error;
+mod explain;
 mod find;
 mod functions;
 mod invoke;
@@ -71,6 +72,8 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
         }
         Command::Logs(connection, wanted) => logs::logs(output, &connect(&connection)?, &wanted).map(well),
         Command::Invoke(connection, request) => invoke::invoke(output, &connect(&connection)?, request),
+        Command::Explain(connection, id) => explain::explain(output, &connect(&connection)?, id).map(well),
+        Command::Predict(connection, name) => explain::predict(output, &connect(&connection)?, &name).map(well),
         Command::Doctor(connection) => doctor::doctor(output, &connection, &Environment::of_process()),
         Command::Up(_) | Command::Serve(_) | Command::Replay(_) | Command::Completions(_) => Err(ClientError::NotOurs),
     }

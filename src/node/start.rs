@@ -179,6 +179,7 @@ fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDi
         None => GatewaySettings { listen: vec![node.listen], ..GatewaySettings::default() },
     };
     settings.admin_listen = node.admin;
+    settings.learning = node.learning;
     settings.admin_token = node.token.map(|token| token.0);
     settings.otlp = OtlpSettings {
         endpoint: node.otlp_endpoint.unwrap_or_default(),

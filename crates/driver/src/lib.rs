@@ -20,4 +20,4 @@ pub use host::{
 };
 pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
-pub use program::{BoxFuture, Driver, LoadError, LoadRequest, Program, ProgramFacts};
+pub use program::{BoxFuture, Driver, HeldReady, LoadError, LoadRequest, Program, ProgramFacts};

@@ -33,6 +33,28 @@ pub trait Program: Send + Sync + 'static {
 
     /// What is known of the program from loading it.
     fn facts(&self) -> &ProgramFacts;
+
+    /// Holds VMs ready for requests that are expected: makes what is missing, frees what is too much, and returns
+    /// when that is done. Never called on the request path. A program that has nothing to hold ready does nothing.
+    fn hold_ready(self: Arc<Self>, _vms: u32) -> BoxFuture<Result<(), InvokeError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// What is held ready at the moment.
+    fn held_ready(&self) -> HeldReady {
+        HeldReady::default()
+    }
+}
+
+/// VMs that wait for requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldReady {
+    /// How many there are.
+    pub vms: u32,
+    /// Linear memory they hold, in bytes.
+    pub memory_bytes: u64,
+    /// Time it took to make the last of them, in microseconds; 0 if none was made.
+    pub make_us: u64,
 }
 
 /// A revision to be loaded.

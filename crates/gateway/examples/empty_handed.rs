@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let gateway =
-        Gateway::new(GatewaySettings { listen: vec![address.parse()?], ..GatewaySettings::default() }, sender)?;
+        Gateway::new(GatewaySettings { listen: vec![address.parse()?], ..GatewaySettings::default() }, sender, None)?;
     let mut spec = FunctionSpec::named("hello".parse()?);
     spec.routes = vec!["/...".parse()?];
     let admission = Arc::new(Admission::new(&spec.limits));

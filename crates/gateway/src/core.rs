@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use forerun_telemetry::EventSender;
+use forerun_telemetry::{Arrival, EventSender};
 
 use crate::admission::Gate;
 use crate::connection::Connections;
@@ -23,19 +23,22 @@ pub(crate) struct Core {
     pub(crate) connections: Connections,
     pub(crate) counters: Counters,
     pub(crate) events: EventSender,
+    /// Where those who predict hear of requests as they come; nobody may want to.
+    pub(crate) arrivals: Option<EventSender<Arrival>>,
     pub(crate) draining: AtomicBool,
     /// Deadlines that are compared on every poll are milliseconds since this moment.
     start: Instant,
 }
 
 impl Core {
-    pub(crate) fn new(settings: GatewaySettings, events: EventSender) -> Self {
+    pub(crate) fn new(settings: GatewaySettings, events: EventSender, arrivals: Option<EventSender<Arrival>>) -> Self {
         Self {
             node_gate: Gate::new(settings.concurrency_max, settings.queue_max),
             connections: Connections::new(settings.connections_max),
             routes: ArcSwap::from_pointee(RouteTable::default()),
             counters: Counters::default(),
             events,
+            arrivals,
             draining: AtomicBool::new(false),
             start: Instant::now(),
             settings,

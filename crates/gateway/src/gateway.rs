@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{Body, Outbound};
-use forerun_telemetry::EventSender;
+use forerun_telemetry::{Arrival, EventSender};
 use forerun_types::FunctionName;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -67,12 +67,17 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 const CUT_WAIT: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// A gateway without routes that listens on nothing yet.
+    /// A gateway without routes that listens on nothing yet. `events` takes invocations at their end, `arrivals`
+    /// requests as they come.
     ///
     /// # Errors
     /// The additional certificate authorities of the outbound settings cannot be read.
-    pub fn new(settings: GatewaySettings, events: EventSender) -> Result<Self, OutboundSetupError> {
-        let core = Arc::new(Core::new(settings, events));
+    pub fn new(
+        settings: GatewaySettings,
+        events: EventSender,
+        arrivals: Option<EventSender<Arrival>>,
+    ) -> Result<Self, OutboundSetupError> {
+        let core = Arc::new(Core::new(settings, events, arrivals));
         let outbound = Arc::new(Router::new(&core)?);
         Ok(Self { core, outbound, bound: Arc::default(), stop: watch::Sender::new(false) })
     }

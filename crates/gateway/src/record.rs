@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use forerun_driver::InvocationEnd;
-use forerun_telemetry::{InvocationEvent, Phases, RequestClass};
+use forerun_telemetry::{Arrival, InvocationEvent, Phases, RequestClass};
 use forerun_types::{FunctionName, GenericReason, InvocationId, Outcome, ServePath, SpanId, TraceContext};
 use http::{Method, StatusCode};
 
@@ -81,6 +81,19 @@ impl Record {
             verdict: OnceLock::new(),
             end: OnceLock::new(),
         }
+    }
+
+    /// Tells those who predict that the request has come.
+    pub(crate) fn announce(&self) {
+        let Some(arrivals) = &self.core.arrivals else { return };
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        arrivals.record(Arrival {
+            id: self.id,
+            at_unix_us: micros(since_epoch.saturating_sub(self.started.elapsed())),
+            function: self.function.spec.name.clone(),
+            app: Arc::clone(self.function.app()),
+            caller: self.facts.caller.clone(),
+        });
     }
 
     pub(crate) fn admitted(&self, at_us: u64) {

@@ -79,6 +79,7 @@ where
     };
     let ancestry = ancestry(&origin, request.headers(), span);
     let record = Arc::new(Record::new(core, routed, id, ancestry, request.method(), started));
+    record.announce();
     match attempt(&record, &origin, request).await {
         Ok(answer) => {
             let mut response = answer.into_response(record, origin.into_guard());

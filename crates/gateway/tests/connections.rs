@@ -232,7 +232,7 @@ async fn tls_offers_both_protocols_and_bad_certificates_are_named() {
     assert_eq!(running.gateway.counters().handshake_failures_total, 1);
 
     std::fs::write(&files.key, "no key").unwrap();
-    let bind = |settings| Gateway::new(settings, event_pipe(1).0).unwrap().bind();
+    let bind = |settings| Gateway::new(settings, event_pipe(1).0, None).unwrap().bind();
     assert!(matches!(bind(secure.clone()), Err(BindError::Certificate(_))));
     assert!(matches!(bind(GatewaySettings { certificate: None, ..secure }), Err(BindError::Certificate(_))));
     std::fs::remove_dir_all(&folder).unwrap();
@@ -242,7 +242,7 @@ async fn tls_offers_both_protocols_and_bad_certificates_are_named() {
 async fn a_port_in_use_is_named() {
     let running = start_one(hello()).await;
     let again = GatewaySettings { listen: vec![running.address()], ..settings() };
-    let error = Gateway::new(again, event_pipe(1).0).unwrap().bind().unwrap_err();
+    let error = Gateway::new(again, event_pipe(1).0, None).unwrap().bind().unwrap_err();
     assert_eq!(error, BindError::InUse { address: running.address() });
 }
 

@@ -16,6 +16,7 @@ use forerun_telemetry::{
 use tokio::net::TcpListener;
 
 use crate::functions::{Functions, Restoring};
+use crate::learning::{CostSink, Learning, LearningParts};
 use crate::settings::NodeSettings;
 use crate::workshop::Workshop;
 
@@ -39,6 +40,8 @@ pub struct Node {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recent: Arc<RecentInvocations>,
     pub(crate) events: EventWriter,
+    /// Absent where learning is switched off.
+    pub(crate) learning: Option<Arc<Learning>>,
 }
 
 /// Why there is no node.
@@ -96,7 +99,8 @@ impl Node {
         let key_values = Arc::new(store.key_values(settings.key_values.clone())?);
 
         let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
-        let gateway = Gateway::new(settings.gateway.clone(), sender.clone())?;
+        let (announce, arrivals) = event_pipe(EVENT_PIPE_CAPACITY);
+        let gateway = Gateway::new(settings.gateway.clone(), sender.clone(), settings.learning.then_some(announce))?;
         let logs = GuestLogs::open(&store.directory().join(LOGS_FOLDER), &settings.guest_logs);
         let logs = Arc::new(logs.map_err(NodeError::Logs)?);
         let metrics = Metrics::new(settings.version);
@@ -104,6 +108,8 @@ impl Node {
         let mut sinks: Vec<Box<dyn EventSink>> = vec![Box::new(Arc::clone(&metrics)), Box::new(Arc::clone(&recent))];
         sinks.extend(otlp(&settings, &metrics)?);
         sinks.extend(history(&store, &settings, &metrics)?);
+        let costs = crate::learning::Costs::default();
+        sinks.push(Box::new(CostSink(Arc::clone(&costs))));
         let events = start_events((sender, receiver), sinks, &metrics)?;
 
         let driver = WasmDriver::new(&settings.wasm)?;
@@ -121,6 +127,9 @@ impl Node {
         ));
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         watch_live(&metrics, &functions, &gateway, &logs);
+        let parts = LearningParts { arrivals, costs, functions: Arc::clone(&functions) };
+        let learning = settings.learning.then(|| Learning::start(&settings.data, parts)).transpose();
+        let learning = learning.map_err(NodeError::Telemetry)?.map(Arc::new);
 
         // Last: whoever can connect is answered.
         let gateway_addresses = gateway.bind()?;
@@ -140,6 +149,7 @@ impl Node {
             metrics,
             recent,
             events,
+            learning,
         })
     }
 

@@ -313,6 +313,11 @@ impl Functions {
         self.workshop.as_deref().map(Workshop::cache)
     }
 
+    /// What serves a function now.
+    pub(crate) fn program(&self, name: &FunctionName) -> Option<Arc<dyn Program>> {
+        self.running.lock().get(name).map(|running| Arc::clone(&running.entry.program))
+    }
+
     /// Invocations under way and waiting, by function.
     pub(crate) fn pressure(&self) -> Vec<(Arc<str>, usize, usize)> {
         let running = self.running.lock();

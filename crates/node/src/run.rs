@@ -26,6 +26,7 @@ impl Node {
             token: self.token,
             started: self.started,
             version: self.settings.version,
+            learning: self.learning.clone(),
         };
         let admin = tokio::spawn(admin::serve(self.admin, state));
 
@@ -34,6 +35,9 @@ impl Node {
         let report = self.gateway.drain(self.settings.drain_timeout).await;
         loading.abort();
         admin.abort();
+        if let Some(learning) = self.learning {
+            tokio::task::block_in_place(|| learning.stop());
+        }
         // The accept loops have ended by now; a panic in one was reported by the panic hook.
         let _ = serving.await;
         // Events and logs that are still in their queues reach their places when these are dropped.

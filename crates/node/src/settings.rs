@@ -31,6 +31,8 @@ pub struct NodeSettings {
     /// How long a start may be held up by loading functions that have an image, so that they can answer at
     /// once. Default 2 s; the others are loaded while the node serves.
     pub restore_patience: Duration,
+    /// Whether the node learns from its requests and makes VMs ready ahead of them. Default true.
+    pub learning: bool,
     /// How long invocations are remembered.
     pub history: HistorySettings,
     /// `wasi:keyvalue`.
@@ -59,6 +61,7 @@ impl NodeSettings {
             store: StoreSettings::default(),
             images: ImageCacheSettings::default(),
             restore_patience: Duration::from_secs(2),
+            learning: true,
             history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),

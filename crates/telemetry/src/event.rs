@@ -43,6 +43,22 @@ pub struct InvocationEvent {
     pub bytes_out: u64,
 }
 
+/// A request that has just been routed: what prediction learns from, because by the end of the invocation the calls
+/// that follow from it have been made.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The invocation's id.
+    pub id: InvocationId,
+    /// When the request's head had been read, in microseconds since the Unix epoch.
+    pub at_unix_us: u64,
+    /// The function.
+    pub function: FunctionName,
+    /// The application of the function; empty if none.
+    pub app: Arc<str>,
+    /// The calling function of this node, if one called.
+    pub caller: Option<FunctionName>,
+}
+
 /// Requests that are likely to run the same code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestClass {

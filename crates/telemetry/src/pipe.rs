@@ -13,26 +13,31 @@ use crate::event::InvocationEvent;
 pub const EVENT_PIPE_CAPACITY: usize = 16_384;
 
 /// Where the request path puts events.
-#[derive(Clone)]
-pub struct EventSender(Arc<Shared>);
+pub struct EventSender<E = InvocationEvent>(Arc<Shared<E>>);
 
 /// Where one reader takes them out.
-pub struct EventReceiver(Arc<Shared>);
+pub struct EventReceiver<E = InvocationEvent>(Arc<Shared<E>>);
 
-struct Shared {
-    queue: ArrayQueue<InvocationEvent>,
+struct Shared<E> {
+    queue: ArrayQueue<E>,
     dropped: AtomicU64,
 }
 
 /// A pipe that holds at most `capacity` events.
-pub fn event_pipe(capacity: usize) -> (EventSender, EventReceiver) {
+pub fn event_pipe<E>(capacity: usize) -> (EventSender<E>, EventReceiver<E>) {
     let shared = Arc::new(Shared { queue: ArrayQueue::new(capacity), dropped: AtomicU64::new(0) });
     (EventSender(Arc::clone(&shared)), EventReceiver(shared))
 }
 
-impl EventSender {
+impl<E> Clone for EventSender<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E> EventSender<E> {
     /// Hands over `event`, or counts it as dropped if the pipe is full.
-    pub fn record(&self, event: InvocationEvent) {
+    pub fn record(&self, event: E) {
         if self.0.queue.push(event).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -44,14 +49,14 @@ impl EventSender {
     }
 }
 
-impl EventReceiver {
+impl<E> EventReceiver<E> {
     /// The oldest event, if there is one.
-    pub fn try_next(&mut self) -> Option<InvocationEvent> {
+    pub fn try_next(&mut self) -> Option<E> {
         self.0.queue.pop()
     }
 
     /// Takes out the oldest events, at most `max`, behind those already in `batch`; how many there were.
-    pub fn drain(&mut self, batch: &mut Vec<InvocationEvent>, max: usize) -> usize {
+    pub fn drain(&mut self, batch: &mut Vec<E>, max: usize) -> usize {
         let before = batch.len();
         batch.extend(std::iter::from_fn(|| self.0.queue.pop()).take(max));
         batch.len() - before

@@ -5,6 +5,8 @@ use std::fmt;
 /// Which rung of the ladder of readiness served a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ServePath {
+    /// A VM made ready before the request came, because it was expected.
+    Ready,
     /// A VM already at work on earlier requests of this function served it (reuse policy).
     Reused,
     /// Standard initialization.
@@ -16,20 +18,37 @@ pub enum ServePath {
 pub enum GenericReason {
     /// No specialized image of this revision exists.
     NoImage,
+    /// No VM was held ready: the request was not expected with enough probability to pay for one.
+    BelowThreshold,
+    /// VMs were held ready, and other requests had taken them all.
+    AllTaken,
+    /// A VM was held ready and left alone: this request shows what it would have cost without one.
+    Control,
     /// Specialization is switched off, for the node or for this function.
     Disabled,
 }
 
 impl ServePath {
     /// Every value, in order; for metrics that must exist before the first request.
-    pub const ALL: [Self; 3] =
-        [Self::Reused, Self::Generic(GenericReason::NoImage), Self::Generic(GenericReason::Disabled)];
+    pub const ALL: [Self; 7] = [
+        Self::Ready,
+        Self::Reused,
+        Self::Generic(GenericReason::NoImage),
+        Self::Generic(GenericReason::BelowThreshold),
+        Self::Generic(GenericReason::AllTaken),
+        Self::Generic(GenericReason::Control),
+        Self::Generic(GenericReason::Disabled),
+    ];
 
     /// Stable label: metrics, `Server-Timing`, logs.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Ready => "ready",
             Self::Reused => "reused",
             Self::Generic(GenericReason::NoImage) => "generic-no-image",
+            Self::Generic(GenericReason::BelowThreshold) => "generic-below-threshold",
+            Self::Generic(GenericReason::AllTaken) => "generic-all-taken",
+            Self::Generic(GenericReason::Control) => "generic-control",
             Self::Generic(GenericReason::Disabled) => "generic-disabled",
         }
     }
@@ -37,9 +56,19 @@ impl ServePath {
     /// One line for people.
     pub fn explanation(self) -> &'static str {
         match self {
+            Self::Ready => "served by a VM that had been made ready because this request was expected",
             Self::Reused => "served by a VM kept from an earlier request, as the function's reuse policy asks",
             Self::Generic(GenericReason::NoImage) => {
                 "standard initialization: no specialized image of this revision exists"
+            }
+            Self::Generic(GenericReason::BelowThreshold) => {
+                "standard initialization: the request was not expected with enough probability to hold a VM ready"
+            }
+            Self::Generic(GenericReason::AllTaken) => {
+                "standard initialization: every VM held ready had been taken by other requests"
+            }
+            Self::Generic(GenericReason::Control) => {
+                "standard initialization: held out as control, so that the benefit of a ready VM is measured"
             }
             Self::Generic(GenericReason::Disabled) => "standard initialization: specialization is switched off",
         }

@@ -44,7 +44,7 @@ pub async fn start_one(program: Arc<dyn Program>) -> Running {
 
 pub async fn start(settings: GatewaySettings, entries: Vec<Arc<FunctionEntry>>) -> Running {
     let (sender, events) = event_pipe(10_000);
-    let gateway = Gateway::new(settings, sender).unwrap();
+    let gateway = Gateway::new(settings, sender, None).unwrap();
     gateway.publish(RouteTable::build(entries).unwrap());
     let bound = gateway.bind().unwrap();
     let serving = gateway.clone();

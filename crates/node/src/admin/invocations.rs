@@ -42,7 +42,7 @@ pub(super) async fn one(State(state): State<Shared>, Path(text): Path<String>) -
     event.map(|event| Json(view(&event))).ok_or_else(|| ApiError::unknown_invocation(&text))
 }
 
-fn view(event: &InvocationEvent) -> Value {
+pub(super) fn view(event: &InvocationEvent) -> Value {
     json!({
         "id": event.id.to_string(),
         "started_unix_us": event.started_unix_us,

@@ -11,6 +11,7 @@ mod functions;
 mod images;
 mod invocations;
 mod invoke;
+mod learning;
 mod logs;
 mod status;
 mod token;
@@ -28,6 +29,7 @@ use forerun_telemetry::{GuestLogs, Metrics, RecentInvocations};
 use tokio::net::TcpListener;
 
 use crate::functions::Functions;
+use crate::learning::Learning;
 
 /// What handlers work on.
 pub(crate) struct AdminState {
@@ -40,6 +42,7 @@ pub(crate) struct AdminState {
     pub(crate) token: AdminToken,
     pub(crate) started: Instant,
     pub(crate) version: &'static str,
+    pub(crate) learning: Option<Arc<Learning>>,
 }
 
 type Shared = Arc<AdminState>;
@@ -65,6 +68,9 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/images", &["get"]),
     ("/v1/invocations", &["get"]),
     ("/v1/invocations/{id}", &["get"]),
+    ("/v1/invocations/{id}/explain", &["get"]),
+    ("/v1/functions/{name}/prediction", &["get"]),
+    ("/v1/learning", &["get"]),
 ];
 
 /// Serves the API until it is stopped from outside.
@@ -94,6 +100,9 @@ fn router(state: Shared) -> Router {
         .route("/v1/images", get(images::list))
         .route("/v1/invocations", get(invocations::latest))
         .route("/v1/invocations/{id}", get(invocations::one))
+        .route("/v1/invocations/{id}/explain", get(learning::explain))
+        .route("/v1/functions/{name}/prediction", get(learning::predict))
+        .route("/v1/learning", get(learning::view))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&state), token::require));
     open.merge(guarded).fallback(api_error::unknown_path).with_state(state)

@@ -13,6 +13,7 @@ use super::compile;
 use super::engine::Concurrency;
 use super::inspect::{self, World};
 use super::program::WasmProgram;
+use super::ready::ReadyVms;
 use super::reuse::IdleVms;
 use super::sandbox::Sandbox;
 use super::settings::WasmSettings;
@@ -167,7 +168,8 @@ impl Driver for WasmDriver {
             None => self.load_source(&request)?,
         };
         let idle = IdleVms::new(request.spec.reuse);
-        let program = Arc::new(WasmProgram { template, linked, idle, facts, _image: request.image });
+        let program =
+            Arc::new(WasmProgram { template, linked, idle, ready: ReadyVms::default(), facts, _image: request.image });
         let mut programs = self.programs.lock();
         programs.retain(|program| program.strong_count() > 0);
         programs.push(Arc::downgrade(&program));

@@ -4,22 +4,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{
-    AuthenticImage, Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply,
+    AuthenticImage, Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts,
+    Reply,
 };
-use forerun_types::{GenericReason, ServePath};
+use forerun_types::{GenericReason, InvocationId, ServePath};
 use http::{HeaderValue, Request, header};
 
 use super::answer::{self, Finisher};
 use super::failure::Failure;
 use super::guest::{self, HeadSlot};
+use super::ready::{ReadyVms, Taken};
 use super::reuse::IdleVms;
 use super::vm::{Linked, Template, Vm};
+
+/// Time the start functions of a VM may take that nobody waits for.
+const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A loaded revision.
 pub(super) struct WasmProgram {
     pub(super) template: Template,
     pub(super) linked: Linked,
     pub(super) idle: IdleVms,
+    pub(super) ready: ReadyVms,
     pub(super) facts: ProgramFacts,
     /// Holds the image's place in the cache for as long as its code is mapped.
     pub(super) _image: Option<AuthenticImage>,
@@ -37,13 +43,32 @@ impl Program for WasmProgram {
     fn facts(&self) -> &ProgramFacts {
         &self.facts
     }
+
+    fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
+        Box::pin(async move {
+            for _ in 0..self.ready.want(vms) {
+                let began = Instant::now();
+                let made = self.template.vm(&self.linked, began + MAKE_TIME_MAX).await;
+                let vm = made.map_err(|error| {
+                    let failure = Failure::of_instantiation(&error);
+                    InvokeError { outcome: failure.outcome, detail: failure.detail }
+                })?;
+                self.ready.add(Box::new(vm), began);
+            }
+            Ok(())
+        })
+    }
+
+    fn held_ready(&self) -> HeldReady {
+        self.ready.held()
+    }
 }
 
 impl WasmProgram {
     async fn serve(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> Result<Reply, InvokeError> {
         let Invocation { id, trace, depth, https, deadline, end } = invocation;
         let started = Instant::now();
-        let (mut vm, serve_path) = match self.deploy(deadline).await {
+        let (mut vm, serve_path) = match self.deploy(id, deadline).await {
             Ok(deployed) => deployed,
             Err(failure) => return Err(refuse(end, failure, started.elapsed())),
         };
@@ -57,13 +82,18 @@ impl WasmProgram {
         Ok(Reply { response, serve_path, deploy })
     }
 
-    /// A VM to enter: one kept from an earlier request, or a new one.
-    async fn deploy(&self, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
+    /// The deploy decision, total: a VM kept from an earlier request, one made ready for this one, or a new one with
+    /// the reason for it.
+    async fn deploy(&self, id: InvocationId, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
         if let Some(vm) = self.idle.take() {
             return Ok((vm, ServePath::Reused));
         }
+        let why = match self.ready.take(id) {
+            Taken::Vm(vm) => return Ok((vm, ServePath::Ready)),
+            Taken::Nothing(why) => why,
+        };
         match self.template.vm(&self.linked, deadline).await {
-            Ok(vm) => Ok((Box::new(vm), ServePath::Generic(GenericReason::NoImage))),
+            Ok(vm) => Ok((Box::new(vm), ServePath::Generic(why))),
             Err(error) => Err(Failure::of_instantiation(&error)),
         }
     }

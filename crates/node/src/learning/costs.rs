@@ -1,0 +1,121 @@
+//! What being ready costs and saves, function by function, measured from the invocations as they end.
+//!
+//! Means forget slowly, so that a new revision is known after some tens of requests. Nothing here decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use forerun_predict::decision::RungCost;
+use forerun_telemetry::{EventSink, InvocationEvent};
+use forerun_types::{FunctionName, GenericReason, Outcome, ServePath};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::verdict::Comparison;
+
+/// Share of a new measurement in a mean, once there are many.
+const NEW_SHARE: f64 = 0.05;
+
+/// What is known of one function.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    /// Requests measured on the standard path.
+    generic: u64,
+    /// Time the standard path needs until a VM is ready, in microseconds.
+    pub(crate) generic_deploy_us: f64,
+    /// The same where a VM was ready.
+    pub(crate) ready_deploy_us: f64,
+    /// Most linear memory of a VM, in bytes.
+    pub(crate) memory_bytes: f64,
+    /// Requests served by a ready VM.
+    pub(crate) ready: u64,
+    /// Time that ready VMs saved in all, in microseconds.
+    pub(crate) saved_us: f64,
+    /// From admission to the first byte: ready against control.
+    pub(crate) comparison: Comparison,
+}
+
+/// Costs of all functions, shared by those who measure and those who decide.
+pub(crate) type Costs = Arc<Mutex<BTreeMap<FunctionName, Cost>>>;
+
+/// Takes the measurements from the event pipe.
+pub(crate) struct CostSink(pub(crate) Costs);
+
+impl EventSink for CostSink {
+    fn take(&mut self, events: &[InvocationEvent]) {
+        let mut costs = self.0.lock();
+        for event in events.iter().filter(|event| event.outcome == Outcome::Ok) {
+            costs.entry(event.function.clone()).or_default().measure(event);
+        }
+    }
+
+    fn flush(&mut self) {}
+}
+
+impl Cost {
+    fn measure(&mut self, event: &InvocationEvent) {
+        let phases = &event.phases;
+        let deploy_us = phases.deployed_us.saturating_sub(phases.admitted_us);
+        let first_byte_us = phases.first_byte_us.saturating_sub(phases.admitted_us);
+        match event.serve_path {
+            ServePath::Ready => {
+                self.ready += 1;
+                mean(&mut self.ready_deploy_us, deploy_us as f64, self.ready);
+                self.saved_us += (self.generic_deploy_us - deploy_us as f64).max(0.0);
+                self.comparison.ready.add(first_byte_us);
+            }
+            ServePath::Generic(why) => {
+                self.generic += 1;
+                mean(&mut self.generic_deploy_us, deploy_us as f64, self.generic);
+                match why {
+                    GenericReason::Control => self.comparison.control.add(first_byte_us),
+                    GenericReason::NoImage
+                    | GenericReason::BelowThreshold
+                    | GenericReason::AllTaken
+                    | GenericReason::Disabled => {}
+                }
+            }
+            ServePath::Reused => {}
+        }
+        mean(&mut self.memory_bytes, event.memory_bytes_peak as f64, self.generic + self.ready);
+    }
+
+    /// The rung "a VM is ready", if the standard path was ever measured. `probability`: that the VM will be used. The
+    /// work of making it is then not done on the request path, so only the other part of it is an expense.
+    pub(crate) fn ready_rung(&self, probability: f32) -> Option<RungCost> {
+        let deploy_ms = (self.generic_deploy_us * 1e-3) as f32;
+        (self.generic > 0).then(|| RungCost {
+            memory_bytes: self.memory_bytes as u64,
+            load_cpu_ms: deploy_ms * (1.0 - probability.clamp(0.0, 1.0)),
+            saved_ms: ((self.generic_deploy_us - self.ready_deploy_us).max(0.0) * 1e-3) as f32,
+        })
+    }
+}
+
+/// The mean of all values while they are few, then one that forgets.
+fn mean(mean: &mut f64, value: f64, count: u64) {
+    *mean += (value - *mean) * (1.0 / count.max(1) as f64).max(NEW_SHARE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_was_never_measured_has_no_price() {
+        let mut cost = Cost::default();
+        assert_eq!(cost.ready_rung(0.5), None);
+        (cost.generic, cost.generic_deploy_us, cost.memory_bytes) = (3, 2_000.0, 1e6);
+        let rung = cost.ready_rung(0.75).unwrap();
+        assert_eq!((rung.memory_bytes, rung.load_cpu_ms, rung.saved_ms), (1_000_000, 0.5, 2.0));
+    }
+
+    #[test]
+    fn a_mean_follows_a_change() {
+        let mut value = 0.0;
+        (1..=100).for_each(|count| mean(&mut value, 10.0, count));
+        assert_eq!(value, 10.0);
+        (101..=200).for_each(|count| mean(&mut value, 20.0, count));
+        assert!(value > 19.0 && value < 20.0, "{value}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What has been learnt, on disk: names and costs, then the engine's own snapshot, in one file.
+//!
+//! ```text
+//! length   8 bytes LE   of the names
+//! names    JSON         catalog, scopes, costs
+//! engine   snapshot     with magic, version, length and checksum of its own
+//! ```
+//! Written to a temporary file, synced and renamed. A file that is not sound is set aside by name and nothing is
+//! believed of it: the node then learns anew.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use forerun_predict::engine::Engine;
+use forerun_predict::settings::EngineSettings;
+use forerun_types::FunctionName;
+use serde::{Deserialize, Serialize};
+
+use super::costs::Cost;
+use super::expectations::{Expectations, Names};
+
+/// Largest file read: far more than a hundred thousand functions need.
+const FILE_BYTES_MAX: u64 = 512 << 20;
+
+/// Where it is kept.
+pub(super) struct Memory {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Beside<N> {
+    names: N,
+    costs: BTreeMap<FunctionName, Cost>,
+}
+
+impl Memory {
+    pub(super) fn new(data: &Path) -> Self {
+        Self { path: data.join("learning.bin") }
+    }
+
+    /// What was kept, or nothing learnt yet.
+    pub(super) fn recall(&self) -> (Expectations, BTreeMap<FunctionName, Cost>) {
+        match self.read() {
+            Ok(kept) => return kept,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let aside = self.path.with_extension("unusable");
+                let moved = fs::rename(&self.path, &aside).is_ok();
+                tracing::warn!(%error, moved, aside = %aside.display(), "what was learnt cannot be used: learning anew");
+            }
+        }
+        (Expectations::new(Engine::new(EngineSettings::default()), Names::default()), BTreeMap::new())
+    }
+
+    fn read(&self) -> io::Result<(Expectations, BTreeMap<FunctionName, Cost>)> {
+        let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
+        let file = File::open(&self.path)?;
+        if file.metadata()?.len() > FILE_BYTES_MAX {
+            return Err(bad(format!("larger than {FILE_BYTES_MAX} bytes")));
+        }
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| bad("cut off".to_owned()))?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let (beside, engine) = rest.split_at_checked(length).ok_or_else(|| bad("cut off".to_owned()))?;
+        let Beside { names, costs }: Beside<Names> =
+            serde_json::from_slice(beside).map_err(|error| bad(error.to_string()))?;
+        if !names.catalog.is_sound() {
+            return Err(bad("names and numbers do not match".to_owned()));
+        }
+        let engine = Engine::restore(engine).map_err(|error| bad(error.to_string()))?;
+        Ok((Expectations::new(engine, names), costs))
+    }
+
+    pub(super) fn keep(&self, learnt: &Expectations, costs: BTreeMap<FunctionName, Cost>) -> io::Result<()> {
+        let beside = serde_json::to_vec(&Beside { names: &learnt.names, costs })?;
+        let engine = learnt.engine.snapshot().map_err(io::Error::other)?;
+        let partial = self.path.with_extension("partial");
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(&(beside.len() as u64).to_le_bytes())?;
+        file.write_all(&beside)?;
+        file.write_all(&engine)?;
+        file.sync_all()?;
+        fs::rename(&partial, &self.path)
+    }
+}

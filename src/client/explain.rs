@@ -1,0 +1,144 @@
+//! `forerun explain` and `forerun predict`: why a request was served as it was, and what is expected next.
+//!
+//! The node says all of it; here it is only put into words.
+
+use forerun_types::{FunctionName, InvocationId};
+use serde_json::Value;
+
+use super::api::Api;
+use super::error::ClientError;
+use crate::cli::output::Output;
+use crate::cli::table::{Align, Table};
+
+/// Tells why one request was served as it was.
+pub(super) fn explain(output: &Output, api: &Api, id: InvocationId) -> Result<(), ClientError> {
+    let answer = api.get(&format!("/v1/invocations/{id}/explain"))?;
+    output.item(&explanation(&answer), &answer).map_err(ClientError::Stdout)
+}
+
+/// Tells what is expected after the latest call of a function.
+pub(super) fn predict(output: &Output, api: &Api, function: &FunctionName) -> Result<(), ClientError> {
+    let answer = api.get(&format!("/v1/functions/{function}/prediction"))?;
+    let mut table = Table::new(&[
+        ("next", Align::Left),
+        ("probability", Align::Right),
+        ("within 1 min", Align::Right),
+        ("within 1 h", Align::Right),
+        ("mostly because of", Align::Left),
+    ]);
+    for next in answer["prediction"]["next"].as_array().into_iter().flatten() {
+        let probability = format!("{} ± {}", percent(&next["probability"]), percent(&next["error"]));
+        let name = next["function"].as_str().unwrap_or("?");
+        let (minute, hour) = (percent(&next["within"][0][1]), percent(&next["within"][2][1]));
+        let expert = next["reasons"][0]["expert"].as_str().unwrap_or("");
+        table.row([name, &probability, &minute, &hour, expert]);
+    }
+    output.table(&table, &answer, "nothing is known of it yet: it has not been called").map_err(ClientError::Stdout)?;
+    output.note(&format!(
+        "{function}: {} VMs held ready, {} bytes; standard path {} until a VM is there, a ready one {}",
+        answer["held_ready"]["vms"],
+        answer["held_ready"]["memory_bytes"],
+        millis(&answer["costs"]["generic_deploy_us"]),
+        millis(&answer["costs"]["ready_deploy_us"]),
+    ));
+    Ok(())
+}
+
+fn explanation(answer: &Value) -> String {
+    let invocation = &answer["invocation"];
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let phases = &invocation["phases"];
+    let us = |name: &str| phases[name].as_u64().unwrap_or(0);
+    let deploy_us = us("deployed_us").saturating_sub(us("admitted_us"));
+    let mut lines = vec![
+        format!("{} {} {}", text(&invocation["function"]), text(&invocation["class"]["method"]), invocation["status"]),
+        format!("path      {}: {}", text(&invocation["serve_path"]), text(&invocation["why"])),
+        format!("time      {:.3} ms until a VM was there, {:.3} ms in all", ms(deploy_us), ms(us("total_us"))),
+    ];
+    lines.push(expectation(answer));
+    let function = &answer["function"];
+    if !function.is_null() {
+        lines.push(format!(
+            "compared  ready {} over {} requests, control {} over {}: {}",
+            millis(&function["ready"]["typical_us"]),
+            function["ready"]["requests"],
+            millis(&function["control"]["typical_us"]),
+            function["control"]["requests"],
+            text(&function["verdict"]),
+        ));
+    }
+    lines.join("\n")
+}
+
+fn expectation(answer: &Value) -> String {
+    if answer["learning_enabled"] == false {
+        return "expected  nobody knows: learning is switched off".to_owned();
+    }
+    let cause = &answer["expectation"]["cause"];
+    if cause.is_null() {
+        return "expected  no".to_owned();
+    }
+    let before_us = answer["expectation"]["at_unix_us"].as_u64().unwrap_or(0);
+    let before_us = before_us.saturating_sub(cause["after_unix_us"].as_u64().unwrap_or(before_us));
+    let terms = &cause["terms"];
+    let figure = |value: &Value| value.as_f64().unwrap_or(0.0);
+    format!(
+        "expected  yes, {:.1} s before, after {} ({}), with probability {} ± {}; threshold {}\n\
+         terms     {:.3} ms of value x confidence {:.2}, against {:.6} ms for each second held and {:.3} ms to make",
+        before_us as f64 * 1e-6,
+        cause["after_function"].as_str().unwrap_or("?"),
+        if cause["by_rhythm"] == true { "its own rhythm" } else { "the sequence of calls" },
+        percent(&cause["probability"]),
+        percent(&cause["error"]),
+        percent(&terms["threshold"]),
+        figure(&terms["value_ms"]),
+        figure(&terms["confidence_factor"]),
+        figure(&terms["hold_ms_per_s"]),
+        figure(&terms["load_ms"]),
+    )
+}
+
+fn percent(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "?".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+fn millis(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "? ms".to_owned(), |us| format!("{:.3} ms", us * 1e-3))
+}
+
+fn ms(us: u64) -> f64 {
+    us as f64 * 1e-3
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn says_after_which_call_a_request_was_expected() {
+        let answer = json!({
+            "learning_enabled": true,
+            "expectation": { "at_unix_us": 5_000_000, "cause": {
+                "after_function": "cart", "after_unix_us": 3_000_000, "by_rhythm": false,
+                "probability": 0.9, "error": 0.05, "terms": { "threshold": 0.2 } } },
+        });
+        let text = expectation(&answer);
+        assert!(
+            text.starts_with(
+                "expected  yes, 2.0 s before, after cart (the sequence of calls), with probability 90.0 %"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_no_panic() {
+        assert!(explanation(&json!({})).contains("expected  no"));
+        assert_eq!(
+            expectation(&json!({ "learning_enabled": false })),
+            "expected  nobody knows: learning is switched off"
+        );
+    }
+}
