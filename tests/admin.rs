@@ -45,9 +45,9 @@ fn the_api_describes_itself() {
     let node = node();
     let description = node.admin_json("/v1/openapi.json");
     assert!(description["openapi"].as_str().unwrap().starts_with("3."), "{description}");
-    // What needs no parameter answers as described.
+    // What needs no parameter, and has an end, answers as described.
     for (path, operations) in description["paths"].as_object().unwrap() {
-        if operations.get("get").is_some() && !path.contains('{') {
+        if operations.get("get").is_some() && !path.contains('{') && path != "/v1/live" {
             assert_eq!(node.admin("GET", path, b"").status, 200, "{path}");
         }
     }

@@ -90,7 +90,7 @@ pub(crate) enum CommandArgs {
     Invoke(InvokeArgs),
     /// Say why a request was served as it was, and whether it had been expected
     Explain(ExplainArgs),
-    /// Say what is expected after the latest call of a function
+    /// Say which call is expected next in a function's application
     Predict(PredictArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),

@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Invoke(Connection, Invoke),
     /// Say why a request was served as it was.
     Explain(Connection, InvocationId),
-    /// Say what is expected after a function.
+    /// Say what is expected next in the application of a function.
     Predict(Connection, FunctionName),
     /// Check this machine and the node.
     Doctor(Connection),

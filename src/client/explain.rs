@@ -16,7 +16,7 @@ pub(super) fn explain(output: &Output, api: &Api, id: InvocationId) -> Result<()
     output.item(&explanation(&answer), &answer).map_err(ClientError::Stdout)
 }
 
-/// Tells what is expected after the latest call of a function.
+/// Tells which call is expected next in the application of a function.
 pub(super) fn predict(output: &Output, api: &Api, function: &FunctionName) -> Result<(), ClientError> {
     let answer = api.get(&format!("/v1/functions/{function}/prediction"))?;
     let mut table = Table::new(&[

@@ -48,6 +48,7 @@ impl Started {
             output.note(&format!("serving on {address}  ({what})"));
         }
         output.note(&format!("admin API on {}", self.admin));
+        output.note(&format!("dashboard on {}/", self.admin));
         tracing::info!(addresses = ?self.addresses, admin = self.admin, functions = self.functions.list().len(), "ready");
     }
 

@@ -2,11 +2,13 @@
 //!
 //! [`Node::build`] wires, [`Node::run`] serves until it is told to stop. `functions` is the one place
 //! where what is deployed changes: store, driver and gateway are kept in step there. `admin` is the
-//! HTTP API over it. `workshop` has machine code made by `worker`, in a process of its own.
-//! `learning` is the slow loop: it learns from requests and has VMs made ready ahead of them. Nothing here is on the path of a request.
+//! HTTP API over it, `dashboard` the page over that. `workshop` has machine code made by `worker`, in a process
+//! of its own. `learning` is the slow loop: it learns from requests and has VMs made ready ahead of them. Nothing
+//! here is on the path of a request.
 
 mod admin;
 mod build;
+mod dashboard;
 mod functions;
 mod learning;
 mod pending;

@@ -29,5 +29,5 @@ pub use logging::{LogFormat, LoggingError, set_up_logging};
 pub use metrics::{Live, Metrics, metric_names};
 pub use otlp::{Otlp, OtlpCounts, OtlpError, OtlpSettings};
 pub use pipe::{EVENT_PIPE_CAPACITY, EventReceiver, EventSender, event_pipe};
-pub use recent::RecentInvocations;
+pub use recent::{RecentInvocations, Visited};
 pub use writer::{EventSink, EventWriter};

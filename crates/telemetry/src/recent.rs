@@ -17,6 +17,15 @@ pub struct RecentInvocations {
     ring: Mutex<Ring>,
 }
 
+/// How a visit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visited {
+    /// The number from which to go on.
+    pub next: u64,
+    /// Invocations that had left before they were visited.
+    pub missed: u64,
+}
+
 #[derive(Default)]
 struct Ring {
     /// Number of the oldest event in `events`, counted from the start.
@@ -45,6 +54,15 @@ impl RecentInvocations {
         let ring = self.ring.lock();
         let wanted = |event: &&InvocationEvent| function.is_none_or(|function| *function == event.function);
         ring.events.iter().rev().filter(wanted).take(count).cloned().collect()
+    }
+
+    /// Shows `look` every invocation from number `next` on, oldest first. It must be quick: who writes waits.
+    pub fn visit_since(&self, next: u64, look: impl FnMut(&InvocationEvent)) -> Visited {
+        let ring = self.ring.lock();
+        let missed = ring.first.saturating_sub(next);
+        let skipped = usize::try_from(next.saturating_sub(ring.first)).unwrap_or(usize::MAX);
+        ring.events.iter().skip(skipped).for_each(look);
+        Visited { next: ring.first + ring.events.len() as u64, missed }
     }
 
     fn push(&self, ring: &mut Ring, event: &InvocationEvent) {
@@ -94,6 +112,22 @@ mod tests {
             }
             prop_assert!(recent.ring.lock().numbers.len() <= capacity);
         }
+    }
+
+    #[test]
+    fn a_visitor_sees_each_invocation_once_and_learns_what_it_missed() {
+        let recent = RecentInvocations::new(3);
+        let visit = |next| {
+            let mut seen = Vec::new();
+            let visited = recent.visit_since(next, |event| seen.push(event.id.as_u128()));
+            (seen, visited)
+        };
+        assert_eq!(visit(0), (vec![], Visited { next: 0, missed: 0 }));
+        Arc::clone(&recent).take(&[event(1), event(2)]);
+        assert_eq!(visit(0), (vec![1, 2], Visited { next: 2, missed: 0 }));
+        assert_eq!(visit(2), (vec![], Visited { next: 2, missed: 0 }));
+        Arc::clone(&recent).take(&[event(3), event(4), event(5), event(6)]);
+        assert_eq!(visit(2), (vec![4, 5, 6], Visited { next: 6, missed: 1 }));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use forerun_store::{ComponentError, DeployError, RollbackError};
 use serde::Serialize;
 
+use crate::dashboard::TooMany;
 use crate::functions::DeployFailure;
 
 /// One problem. `reason` is for programs, `detail` for people.
@@ -57,6 +58,13 @@ impl ApiError {
 /// Paths that the API does not have.
 pub(super) async fn unknown_path() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "unknown_path", "the API has no such path; see /v1/openapi.json")
+}
+
+impl From<TooMany> for ApiError {
+    fn from(TooMany { readers_max }: TooMany) -> Self {
+        let detail = format!("{readers_max} readers of the live feed is as many as there may be; close one");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", detail)
+    }
 }
 
 impl From<DeployFailure> for ApiError {

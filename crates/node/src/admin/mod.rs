@@ -1,5 +1,5 @@
 //! The admin API, version 1: what the CLI and operators' tools use. JSON in and out, a bearer token for
-//! everything but health, metrics and the API's own description.
+//! everything but health, metrics, the API's own description and the files of the dashboard.
 //!
 //! It calls `Functions` and reads figures; it decides nothing by itself. Its description is
 //! `openapi.json` beside this file, held to [`ROUTES`] by a test.
@@ -16,6 +16,7 @@ mod logs;
 mod status;
 mod token;
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ use forerun_store::AdminToken;
 use forerun_telemetry::{GuestLogs, Metrics, RecentInvocations};
 use tokio::net::TcpListener;
 
+use self::api_error::ApiError;
+use crate::dashboard::{self, Feed};
 use crate::functions::Functions;
 use crate::learning::Learning;
 
@@ -71,16 +74,20 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/invocations/{id}/explain", &["get"]),
     ("/v1/functions/{name}/prediction", &["get"]),
     ("/v1/learning", &["get"]),
+    ("/v1/live", &["get"]),
 ];
 
 /// Serves the API until it is stopped from outside.
 pub(crate) async fn serve(listener: TcpListener, state: AdminState) {
-    if let Err(error) = axum::serve(listener, router(Arc::new(state))).await {
-        tracing::error!(%error, "the admin API has stopped");
+    let (state, feed) = (Arc::new(state), Arc::new(Feed::new()));
+    let served = axum::serve(listener, router(Arc::clone(&state), Arc::clone(&feed)));
+    tokio::select! {
+        Err(error) = served.into_future() => tracing::error!(%error, "the admin API has stopped"),
+        () = feed.run(&state.recent, &state.gateway) => {}
     }
 }
 
-fn router(state: Shared) -> Router {
+fn router(state: Shared, feed: Arc<Feed>) -> Router {
     let open = Router::new()
         .route("/health", get(status::health))
         .route("/metrics", get(status::metrics))
@@ -103,9 +110,10 @@ fn router(state: Shared) -> Router {
         .route("/v1/invocations/{id}/explain", get(learning::explain))
         .route("/v1/functions/{name}/prediction", get(learning::predict))
         .route("/v1/learning", get(learning::view))
+        .route("/v1/live", get(async move || feed.subscribe().map_err(ApiError::from)))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&state), token::require));
-    open.merge(guarded).fallback(api_error::unknown_path).with_state(state)
+    open.merge(dashboard::assets()).merge(guarded).fallback(api_error::unknown_path).with_state(state)
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Expectations {
         claims.iter().filter_map(name).collect()
     }
 
-    /// What the engine expects after the latest call of `function`; `None` if it was never called.
+    /// What the engine expects next in the application of `function`; `None` if it was never called.
     pub(super) fn answer(&mut self, function: &str, now_us: u64) -> Option<Answer> {
         let target = self.target(function)?;
         self.engine.answer(target, None, now_us)

@@ -112,7 +112,7 @@ impl Learning {
         self.shared.standings.lock().get(id)
     }
 
-    /// What is expected after the latest call of a function, with the names of those that may follow.
+    /// Which call is expected next in the application of a function, with the names of those that may follow.
     pub(crate) fn answer(&self, function: &FunctionName) -> Option<(Answer, BTreeMap<u32, String>)> {
         let mut learnt = self.shared.learnt.lock();
         let answer = learnt.answer(function.as_str(), now_us())?;

@@ -29,6 +29,7 @@ pub(super) struct ReadyVms {
 
 #[derive(Default)]
 struct State {
+    #[expect(clippy::vec_box, reason = "requests take and give VMs boxed; unboxing one here would copy it twice")]
     waiting: Vec<Box<Vm>>,
     /// How many there should be; `None` until somebody has decided.
     wanted: Option<u32>,
@@ -89,7 +90,7 @@ impl ReadyVms {
 
 /// Ids are random, so that a share of them is a random share of the requests.
 fn is_control(id: InvocationId) -> bool {
-    id.as_u128() % CONTROL_ONE_IN == 0
+    id.as_u128().is_multiple_of(CONTROL_ONE_IN)
 }
 
 #[cfg(test)]

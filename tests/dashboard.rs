@@ -1,0 +1,131 @@
+//! The dashboard as a browser has it: files that need no token, data that does, and the page with a real node behind it.
+//!
+//! Without a Chromium (`CHROMIUM` names one that is elsewhere) the page itself is passed over, and the test says so.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use support::client::{Response, connect};
+use support::node::TOKEN;
+use support::{App, Command, Node, eventually, repository};
+
+fn shop() -> Node {
+    Command::up(&repository("examples/shop")).argument("--no-watch").start()
+}
+
+fn open(node: &Node, path: &str) -> Response {
+    connect(node.admin).send("GET", path, &[], b"")
+}
+
+#[test]
+fn its_files_need_no_token_and_forbid_everything_foreign() {
+    let mut node = Command::up(App::misbehaving("").path()).argument("--no-watch").start();
+    let page = format!("dashboard on http://{}/", node.admin);
+    node.process.wait_for(&page);
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard/app.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/style.css", "text/css; charset=utf-8"),
+        ("/dashboard/icon.svg", "image/svg+xml"),
+        ("/dashboard/uplot.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/uplot.css", "text/css; charset=utf-8"),
+        ("/dashboard/uplot-licence.txt", "text/plain; charset=utf-8"),
+    ] {
+        let file = open(&node, path);
+        assert_eq!((file.status, file.header("content-type")), (200, content_type), "{path}");
+        let policy = file.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{path}: {policy}");
+        assert_eq!(file.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(!file.body.is_empty(), "{path}");
+    }
+    assert_eq!(open(&node, "/dashboard/nothing.js").status, 404);
+}
+
+#[test]
+fn its_figures_need_the_token_and_come_each_second() {
+    let node = Command::up(App::misbehaving("").path()).argument("--no-watch").start();
+    assert_eq!(open(&node, "/v1/live").status, 401);
+    let mut client = connect(node.admin);
+    let authorization = format!("Bearer {TOKEN}");
+    client.begin("GET", "/v1/live", &[("authorization", &authorization)], b"");
+    let head = client.head().unwrap();
+    let is_feed = |(name, value): &(String, String)| name == "content-type" && value == "text/event-stream";
+    assert!(head.status == 200 && head.headers.iter().any(is_feed), "{head:?}");
+    node.text("/count");
+    let mut body = head.body();
+    let mut text = String::new();
+    let line = eventually("a line that counts the request", || {
+        text.push_str(&String::from_utf8(client.piece(&mut body).unwrap().unwrap()).unwrap());
+        lines(&text).into_iter().find(|line| line["invocations"] == 1)
+    });
+    let path = line["paths"].as_object().unwrap().values().next().unwrap();
+    assert_eq!((&path["count"], &line["errors"], &line["missed"]), (&1.into(), &0.into(), &0.into()), "{line}");
+    assert!(path["p50_us"].as_u64() > Some(0) && path["p50_us"] == path["p99_us"], "{line}");
+    assert!(line["memory_bytes"].as_u64() > Some(1 << 20) && line["unix_ms"].as_u64().is_some(), "{line}");
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+    whole.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok()).collect()
+}
+
+#[test]
+fn a_browser_shows_functions_and_requests() {
+    let Some(chromium) = chromium() else {
+        return;
+    };
+    let shop = shop();
+    let mut ids = Vec::new();
+    for path in ["/", "/catalog", "/catalog", "/"] {
+        ids.push(shop.get(path).header("x-request-id").to_owned());
+    }
+    for id in &ids {
+        shop.invocation(id);
+    }
+    let functions = browse(&chromium, &shop, "/functions");
+    for name in ["catalog", "cart", "checkout"] {
+        assert!(functions.contains(&format!("href=\"#/functions/{name}\"")), "{name} in {functions}");
+    }
+    assert!(functions.contains("aria-current=\"page\"") && !functions.contains(TOKEN), "{functions}");
+    let requests = browse(&chromium, &shop, "/requests");
+    assert!(ids.iter().all(|id| requests.contains(&format!("#/requests/{id}"))), "{ids:?} in {requests}");
+    let request = browse(&chromium, &shop, &format!("/requests/{}", ids[1]));
+    for fact in ["generic-no-image", "standard initialization", "GET /catalog", "Trace", &ids[1]] {
+        assert!(request.contains(fact), "{fact} in {request}");
+    }
+    let overview = browse(&chromium, &shop, "/");
+    assert!(overview.contains("Requests a second, by serve path") && overview.contains("In flight"), "{overview}");
+}
+
+/// A browser that is there and starts.
+fn chromium() -> Option<String> {
+    let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
+    let mut version = std::process::Command::new(&program);
+    version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    if version.status().is_ok_and(|status| status.success()) {
+        return Some(program);
+    }
+    #[allow(clippy::print_stderr, reason = "who reads the tests' output must learn what was not tested")]
+    let () = eprintln!("passed over: no Chromium is installed, so the page was not looked at");
+    None
+}
+
+/// The page as the browser has it, a few seconds after it was opened.
+fn browse(chromium: &str, node: &Node, page: &str) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(chromium)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--disable-dev-shm-usage", "--virtual-time-budget=3000", "--timeout=20000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("http://{}/#token={TOKEN}&page={page}", node.admin))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
