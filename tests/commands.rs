@@ -140,3 +140,21 @@ fn the_node_of_a_data_folder_is_found_without_naming_it() {
     assert_eq!(node.stop().code, Some(0));
     check_refused(&listed(), 1, &["no node runs with the data folder", "hint"]);
 }
+
+#[test]
+fn the_machine_code_of_a_function_is_listed_with_whose_it_is() {
+    let (_folder, data) = data_folder();
+    let node = Command::serve(&data).start();
+    assert!(well(&node, &["images"]).stderr.contains("no images yet"));
+    well(&node, &["deploy", path(&hello()), "--name", "f", "--route", "/..."]);
+    well(&node, &["deploy", path(&hello()), "--name", "g"]);
+    let table = well(&node, &["images"]).stdout;
+    let is_it = |line: &str| ["t2-full", "loaded", "in use"].iter().all(|text| line.contains(text));
+    assert!(table.lines().any(|line| line.starts_with("f g ") && is_it(line)), "{table}");
+    let listed = json_of(&well(&node, &["images", "g", "--json"]));
+    assert_eq!(listed["images"][0]["functions"], json!(["f", "g"]));
+    well(&node, &["deploy", path(&misbehave()), "--name", "g"]);
+    let listed = json_of(&well(&node, &["images", "f", "--json"]));
+    assert_eq!(listed["images"][0]["functions"], json!(["f"]));
+    check_refused(&forerun(&node, &["images", "nobody"]).run(), 1, &["no function named `nobody`"]);
+}

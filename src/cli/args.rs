@@ -86,6 +86,8 @@ pub(crate) enum CommandArgs {
     Remove(RemoveArgs),
     /// Show what a function wrote to stdout and stderr
     Logs(LogsArgs),
+    /// List the machine code that is kept, and what went and why
+    Images(ImagesArgs),
     /// Call a function through the admin port, whether it has a route or not
     Invoke(InvokeArgs),
     /// Say why a request was served as it was, and whether it had been expected
@@ -212,6 +214,13 @@ pub(crate) struct LogsArgs {
     /// How many of the last lines to show first
     #[arg(long = "lines", short = 'n', value_name = "N", default_value = LOG_LINES_DEFAULT)]
     pub(crate) lines: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun images\n  $ forerun images cart --json")]
+pub(crate) struct ImagesArgs {
+    /// Only those of this function
+    pub(crate) function: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Remove(Connection, FunctionName, Consent),
     /// Show a log.
     Logs(Connection, Logs),
+    /// List the machine code that is kept, of one function or of all.
+    Images(Connection, Option<FunctionName>),
     /// Call a function.
     Invoke(Connection, Invoke),
     /// Say why a request was served as it was.
@@ -265,6 +267,7 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
             let lines = args.lines.min(LOG_LINES_MAX);
             Command::Logs(connection()?, Logs { function: name(&args.function)?, follow: args.follow, lines })
         }
+        CommandArgs::Images(args) => Command::Images(connection()?, args.function.as_deref().map(name).transpose()?),
         CommandArgs::Invoke(args) => Command::Invoke(connection()?, invoke(&args)?),
         CommandArgs::Explain(args) => Command::Explain(connection()?, request_id(&args.request_id)?),
         CommandArgs::Predict(args) => Command::Predict(connection()?, name(&args.function)?),

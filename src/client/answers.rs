@@ -93,6 +93,74 @@ pub(super) struct Revision {
     pub(super) spec: Spec,
 }
 
+/// The machine code that is kept, and what went.
+#[derive(Debug, Deserialize)]
+pub(super) struct Images {
+    /// What is there, being made or in trouble.
+    pub(super) images: Vec<Image>,
+    /// What went, the latest last.
+    pub(super) gone: Vec<GoneImage>,
+}
+
+/// One piece of machine code.
+#[derive(Debug, Deserialize)]
+pub(super) struct Image {
+    /// What it was made from.
+    pub(super) component: String,
+    /// Whose active revision that is.
+    #[serde(default)]
+    pub(super) functions: Vec<String>,
+    /// How it was made; none while there is no file.
+    #[serde(default)]
+    pub(super) kind: Option<String>,
+    /// `stored`, `loaded`, `building`, ...
+    pub(super) state: String,
+    /// Of its file.
+    pub(super) bytes: u64,
+    /// Since its build began.
+    #[serde(default)]
+    pub(super) age_ms: u64,
+    /// Times it was given out.
+    #[serde(default)]
+    pub(super) hits: u64,
+    /// Looks for any image since then.
+    #[serde(default)]
+    pub(super) uses_since: Option<u64>,
+    /// Programs that run from it.
+    #[serde(default)]
+    pub(super) in_use: u64,
+    /// Milliseconds it saves, a byte.
+    #[serde(default)]
+    pub(super) value_ms_per_byte: f64,
+    /// Why it is not here, or what the last failure was.
+    #[serde(default)]
+    pub(super) why: Option<String>,
+}
+
+/// One that went.
+#[derive(Debug, Deserialize)]
+pub(super) struct GoneImage {
+    /// What it was.
+    pub(super) key: GoneKey,
+    /// Whose active revision its component is.
+    #[serde(default)]
+    pub(super) functions: Vec<String>,
+    /// When.
+    pub(super) at_unix_ms: u64,
+    /// Of its file.
+    pub(super) bytes: u64,
+    /// Why, for people.
+    #[serde(default)]
+    pub(super) why: String,
+}
+
+/// What an image was made of, as far as it is shown.
+#[derive(Debug, Deserialize)]
+pub(super) struct GoneKey {
+    /// What it was made from.
+    pub(super) component: String,
+}
+
 impl Spec {
     /// Its routes for a table.
     pub(super) fn routes(&self) -> String {

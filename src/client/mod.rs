@@ -12,6 +12,7 @@ mod error;
 mod explain;
 mod find;
 mod functions;
+mod images;
 mod invoke;
 mod local;
 mod logs;
@@ -71,6 +72,7 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
             functions::remove(output, &connect(&connection)?, &name, consent).map(well)
         }
         Command::Logs(connection, wanted) => logs::logs(output, &connect(&connection)?, &wanted).map(well),
+        Command::Images(connection, of) => images::list(output, &connect(&connection)?, of.as_ref()).map(well),
         Command::Invoke(connection, request) => invoke::invoke(output, &connect(&connection)?, request),
         Command::Explain(connection, id) => explain::explain(output, &connect(&connection)?, id).map(well),
         Command::Predict(connection, name) => explain::predict(output, &connect(&connection)?, &name).map(well),

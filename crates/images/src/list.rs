@@ -25,6 +25,8 @@ pub struct ImageRow {
     pub age_ms: u64,
     /// Times it was given out.
     pub hits: u64,
+    /// Looks for any image since it was last given out; none if it never was. Order, not time: no clock is involved.
+    pub uses_since: Option<u64>,
     /// Times it was asked for and not given out.
     pub misses: u64,
     /// Requests served with it, as reported by [`ImageCache::note_served`].
@@ -50,7 +52,8 @@ impl ImageCache {
     pub fn list(&self) -> Vec<ImageRow> {
         let now_unix_ms = self.inner.clock.unix_ms();
         let mut state = self.inner.state.lock();
-        state.records.iter_mut().map(|(key, record)| row(key, record, now_unix_ms)).collect()
+        let uses = state.uses;
+        state.records.iter_mut().map(|(key, record)| row(key, record, uses, now_unix_ms)).collect()
     }
 
     /// The last images that went, the latest last.
@@ -95,7 +98,7 @@ impl ImageCache {
     }
 }
 
-fn row(key: &ImageKey, record: &mut Record, now_unix_ms: u64) -> ImageRow {
+fn row(key: &ImageKey, record: &mut Record, uses: u64, now_unix_ms: u64) -> ImageRow {
     let wait = record.trouble.at(now_unix_ms);
     let until_unix_ms = match wait {
         Wait::Over => None,
@@ -113,6 +116,7 @@ fn row(key: &ImageKey, record: &mut Record, now_unix_ms: u64) -> ImageRow {
         age_ms: meta.as_ref().map_or(0, |meta| now_unix_ms.saturating_sub(meta.created_unix_ms)),
         meta,
         hits: record.statistics.hits,
+        uses_since: (record.statistics.hits > 0).then(|| uses.saturating_sub(record.statistics.last_use)),
         misses: record.statistics.misses,
         served: record.statistics.served,
         saved_ms: record.statistics.saved_ms,

@@ -1,5 +1,7 @@
 //! Why an image is not given out, and why one that was there is gone. Closed lists with stable labels.
 
+use std::fmt;
+
 use forerun_types::ImageKey;
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +127,13 @@ pub enum GoneReason {
     Vanished,
     /// Its file failed a check.
     Flawed(Flaw),
+}
+
+impl fmt::Display for GoneReason {
+    /// For people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.miss().fmt(f)
+    }
 }
 
 impl GoneReason {

@@ -149,6 +149,8 @@ fn function_commands() {
         Command::Logs(_, logs) => assert_eq!((logs.follow, logs.lines), (true, LOG_LINES_MAX)),
         other => panic!("{other:?}"),
     }
+    assert!(matches!(meant("forerun images"), Command::Images(_, None)));
+    assert!(matches!(meant("forerun images cart"), Command::Images(_, Some(name)) if name.as_str() == "cart"));
     assert!(matches!(meant("forerun doctor"), Command::Doctor(_)));
     assert!(matches!(meant("forerun completions zsh"), Command::Completions(clap_complete::Shell::Zsh)));
 }

@@ -1,24 +1,35 @@
-//! The image cache: what is in it, and what went and why.
+//! The image cache: what is in it, whose it is, and what went and why.
+
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use forerun_images::ImageRow;
+use forerun_images::{Gone, ImageRow};
+use forerun_types::{ComponentDigest, FunctionName};
 use serde_json::{Value, json};
 
 use super::Shared;
+
+/// The functions whose active revision is a component.
+type Users = BTreeMap<ComponentDigest, Vec<FunctionName>>;
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Value> {
     let Some(cache) = state.functions.images() else {
         return Json(json!({ "images": [], "gone": [] }));
     };
-    let images: Vec<_> = cache.list().iter().map(row).collect();
-    let gone: Vec<_> = cache.gone().iter().map(|gone| json!(gone)).collect();
+    let mut users = Users::new();
+    for function in state.functions.list() {
+        users.entry(function.digest).or_default().push(function.spec.name);
+    }
+    let images: Vec<_> = cache.list().iter().map(|image| row(image, &users)).collect();
+    let gone: Vec<_> = cache.gone().iter().map(|gone| gone_row(gone, &users)).collect();
     Json(json!({ "images": images, "gone": gone }))
 }
 
-fn row(image: &ImageRow) -> Value {
+fn row(image: &ImageRow, users: &Users) -> Value {
     json!({
         "component": image.key.component,
+        "functions": users.get(&image.key.component).map_or(&[][..], Vec::as_slice),
         "profile": image.key.profile.to_string(),
         "engine": image.key.engine.to_string(),
         "kind": image.meta.as_ref().map(|meta| meta.label.to_string()),
@@ -28,8 +39,21 @@ fn row(image: &ImageRow) -> Value {
         "age_ms": image.age_ms,
         "hits": image.hits,
         "misses": image.misses,
+        "uses_since": image.uses_since,
+        "value_ms_per_byte": image.value_ms_per_byte,
         "in_use": image.leases,
         "failures": image.failures,
         "why": image.why,
+    })
+}
+
+fn gone_row(gone: &Gone, users: &Users) -> Value {
+    json!({
+        "key": gone.key,
+        "functions": users.get(&gone.key.component).map_or(&[][..], Vec::as_slice),
+        "at_unix_ms": gone.at_unix_ms,
+        "bytes": gone.bytes,
+        "reason": gone.reason,
+        "why": gone.reason.to_string(),
     })
 }

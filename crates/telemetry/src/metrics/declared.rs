@@ -156,3 +156,22 @@ pub const DECLARATIONS: &[Declaration] = &[
 pub fn metric_names() -> Vec<String> {
     DECLARATIONS.iter().flat_map(Declaration::names).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every word of the dashboard that looks like one of our metrics.
+    #[test]
+    fn the_dashboard_asks_for_metrics_that_exist() {
+        let dashboard = include_str!("../../../../operations/grafana.json");
+        serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+        let names = metric_names();
+        let words = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<_> = words.filter(|word| word.starts_with("forerun_")).collect();
+        assert!(asked.len() > 10, "{asked:?}");
+        for name in asked {
+            assert!(names.iter().any(|known| known == name), "{name}");
+        }
+    }
+}
