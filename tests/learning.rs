@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::node::data_folder;
-use support::{Command, Ended, Node, hello};
+use support::{Command, Ended, Node, eventually, hello, repository};
 
 /// Steps of a session, always in this order.
 const STEPS: [&str; 3] = ["look", "fill", "pay"];
@@ -84,7 +84,7 @@ fn what_comes_in_one_order_is_ready_before_it_comes() {
 #[test]
 fn without_learning_nothing_is_made_ready() {
     let (_folder, data) = data_folder();
-    let node = Command::serve(&data).argument("--no-learning").start();
+    let node = Command::serve(&data).argument("--learning").argument("off").start();
     deploy_steps(&node);
     for _ in 0..5 {
         let served = session(&node);
@@ -92,7 +92,111 @@ fn without_learning_nothing_is_made_ready() {
         let explanation = node.admin_json(&format!("/v1/invocations/{}/explain", served[0].1));
         assert_eq!(explanation["learning_enabled"], Value::Bool(false));
     }
-    assert_eq!(node.admin_json("/v1/learning"), json!({ "enabled": false }));
+    let learning = node.admin_json("/v1/learning");
+    assert_eq!((&learning["mode"], &learning["held"]["vms"]), (&json!("off"), &json!(0)), "{learning:#}");
+    assert_eq!(learning["functions"]["fill"]["served_ready_total"], 0, "{learning:#}");
+}
+
+#[test]
+fn the_switch_takes_effect_at_once_and_what_was_learnt_stays() {
+    let (_folder, data) = data_folder();
+    let node = Command::serve(&data).start();
+    deploy_steps(&node);
+    sessions_until_ready(&node);
+    let calls = || node.admin_json("/v1/functions/look/prediction")["prediction"]["calls"].as_u64().unwrap();
+
+    // One function may stay behind.
+    let switched = command(&node, &["learning", "observe", "--function", "fill"]);
+    assert!(switched.stdout.contains("fill observe"), "{switched:?}");
+    eventually("the VMs of `fill` to go", || {
+        let held = node.admin_json("/v1/functions/fill/prediction")["held_ready"]["vms"].as_u64();
+        (held == Some(0)).then_some(())
+    });
+    let served = session(&node);
+    assert!(served[1].0.starts_with("generic-"), "{served:?}");
+
+    let switched = command(&node, &["learning", "off"]);
+    assert!(switched.stdout.contains("learning is off"), "{switched:?}");
+    eventually("all VMs to go", || (node.admin_json("/v1/learning")["held"]["vms"] == 0).then_some(()));
+    let before = calls();
+    let served = session(&node);
+    assert!(served.iter().all(|(path, _)| path.starts_with("generic-")), "{served:?}");
+    assert_eq!(calls(), before);
+
+    command(&node, &["learning", "full"]);
+    command(&node, &["learning", "full", "--function", "fill"]);
+    sessions_until_ready(&node);
+    assert!(calls() > before);
+
+    for wrong in [["learning", "on"].as_slice(), &["learning", "--function", "fill"]] {
+        let ended = Command::new(wrong).argument("--node").argument(format!("http://{}", node.admin)).run();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+    }
+    let unknown = node.admin("PUT", "/v1/learning", br#"{"mode":"off","function":"nobody"}"#);
+    assert_eq!((unknown.status, unknown.reason().as_str()), (404, "unknown_function"), "{unknown:?}");
+}
+
+/// A function called by another one comes within milliseconds; the first call of the chain announces it.
+#[test]
+fn a_chain_of_calls_is_foreseen_from_its_first_call() {
+    let shop = Command::up(&repository("examples/shop")).argument("--no-watch").start();
+    let cart = shop.client().send("POST", "/cart/lamp", &[], b"");
+    let cookie = cart.header("set-cookie").split(';').next().unwrap().to_owned();
+    let buy = || {
+        let order = shop.client().send("POST", "/checkout", &[("cookie", &cookie)], b"");
+        assert_eq!(order.status, 201, "{order:?}");
+    };
+    (0..8).for_each(|_| buy());
+    let calls = eventually("the calls to be known", || {
+        let calls = shop.admin_json("/v1/calls");
+        let of_checkout = calls["calls"].as_array()?.iter().filter(|edge| edge["caller"] == "checkout").count();
+        (of_checkout == 4).then_some(calls)
+    });
+    let sure = |edge: &Value| edge["probability"].as_f64() > Some(0.8) && edge["lag_us"].as_u64() < Some(1_000_000);
+    assert!(
+        calls["calls"].as_array().unwrap().iter().filter(|edge| edge["caller"] == "checkout").all(sure),
+        "{calls:#}"
+    );
+    assert!(command(&shop, &["calls"]).stdout.contains("checkout"), "{calls:#}");
+
+    // The last of the chain was announced by the first: seen in the explanation, whoever was quicker.
+    eventually("a receipt that was expected because of the checkout", || {
+        buy();
+        let latest = shop.admin_json("/v1/invocations?count=5&function=receipt");
+        let id = latest.as_array()?.first()?["id"].as_str()?.to_owned();
+        let explanation = shop.admin_json(&format!("/v1/invocations/{id}/explain"));
+        let cause = &explanation["expectation"]["cause"];
+        (cause["by"] == "call" && cause["after_function"] == "checkout").then_some(())
+    });
+    eventually("a receipt that was served by a VM ready for it", || {
+        buy();
+        let latest = shop.admin_json("/v1/invocations?count=5&function=receipt");
+        latest.as_array()?.iter().any(|one| one["serve_path"] == "ready").then_some(())
+    });
+}
+
+/// Clients told apart by a cookie: what one of them does next depends on what it did, not on what the others do.
+#[test]
+fn sessions_are_told_apart_by_what_the_operator_says() {
+    let (_folder, data) = data_folder();
+    let node = Command::serve(&data).argument("--session").argument("cookie:sid").start();
+    deploy_steps(&node);
+    let step = |turn: usize, name: &str| {
+        let cookie = format!("sid={turn}");
+        assert_eq!(node.client().send("GET", &format!("/{name}"), &[("cookie", &cookie)], b"").status, 200);
+    };
+    // Three sessions at a time, each one step behind the other.
+    for turn in 0..40 {
+        step(turn + 2, "look");
+        step(turn + 1, "fill");
+        step(turn, "pay");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    eventually("the prediction that a look is followed by a fill", || {
+        let prediction = node.admin_json("/v1/functions/look/prediction");
+        let next = &prediction["prediction"]["next"][0];
+        (next["function"] == "fill" && next["probability"].as_f64() > Some(0.8)).then_some(())
+    });
 }
 
 #[test]
@@ -102,7 +206,7 @@ fn what_was_learnt_and_is_damaged_is_set_aside() {
     for garbage in [b"".as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\x02\0\0\0\0\0\0\0{}FRPREDCT"] {
         std::fs::write(data.join("learning.bin"), garbage).unwrap();
         let node = Command::serve(&data).start();
-        assert_eq!(node.admin_json("/v1/learning")["enabled"], true);
+        assert_eq!(node.admin_json("/v1/learning")["mode"], "full");
         node.stop();
         assert!(data.join("learning.unusable").exists());
         std::fs::remove_file(data.join("learning.unusable")).unwrap();

@@ -94,6 +94,14 @@ pub(crate) enum CommandArgs {
     Explain(ExplainArgs),
     /// Say which call is expected next in a function's application
     Predict(PredictArgs),
+    /// Show what the node learns, what that costs and saves, or say how far it may go
+    Learning(LearningArgs),
+    /// List the calls that functions make of each other, with probability and time between
+    Calls(CallsArgs),
+    /// Watch how the node serves, function by function
+    Top(TopArgs),
+    /// Write the history of invocations to stdout, as CSV or (with --json) JSON lines
+    Export(ExportArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),
     /// Show what prediction would have done on a trace, beside the usual keep-alive policies
@@ -118,9 +126,18 @@ pub(crate) struct NodeArgs {
     /// Private key of the certificate in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Do not learn from requests, and make nothing ready ahead of them
-    #[arg(long)]
-    pub(crate) no_learning: bool,
+    /// How far to learn from requests: off, observe (make nothing ready), images (on disk only) or full
+    #[arg(long, value_name = "MODE", default_value = "full")]
+    pub(crate) learning: String,
+    /// What tells the sessions of clients apart: none, client (its address), cookie:NAME or header:NAME
+    #[arg(long, value_name = "SOURCE", default_value = "client")]
+    pub(crate) session: String,
+    /// Memory that VMs held ready may take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub(crate) ready_memory_mib: u64,
+    /// Processor time for learning, in processors
+    #[arg(long, value_name = "CORES", default_value_t = 0.05)]
+    pub(crate) learning_cores: f32,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -139,6 +156,9 @@ pub(crate) struct UpArgs {
     /// Do not watch the manifest and the components for changes
     #[arg(long)]
     pub(crate) no_watch: bool,
+    /// Let made-up visitors go through the application as its demo.toml says, and show how they are served
+    #[arg(long)]
+    pub(crate) demo: bool,
     /// Run the build commands of the manifest first, and again when a watched source file changes
     #[arg(long)]
     pub(crate) build: bool,
@@ -255,6 +275,48 @@ pub(crate) struct ExplainArgs {
 pub(crate) struct PredictArgs {
     /// Name of the function
     pub(crate) function: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun learning\n  $ forerun learning off\n  \
+    $ forerun learning observe --function cart\n\n\
+    A change takes effect at once. The node's own mode is that of its command line again after a restart; that of a \
+    function is kept.")]
+pub(crate) struct LearningArgs {
+    /// How far to go from now on: off, observe, images or full
+    pub(crate) mode: Option<String>,
+    /// Only for this function
+    #[arg(long, value_name = "NAME", requires = "mode")]
+    pub(crate) function: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun calls\n  $ forerun calls --json")]
+pub(crate) struct CallsArgs {}
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  $ forerun export > calls.csv\n  $ forerun export --function cart --since-min 60\n  \
+    $ forerun export --json > calls.jsonl && forerun replay calls.jsonl"
+)]
+pub(crate) struct ExportArgs {
+    /// Sums per minute and hour instead of single invocations
+    #[arg(long)]
+    pub(crate) loads: bool,
+    /// Only of this function
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+    /// Only of the last so many minutes
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) since_min: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun top\n  $ forerun top --frames 1")]
+pub(crate) struct TopArgs {
+    /// End after so many frames, one a second
+    #[arg(long, value_name = "N")]
+    pub(crate) frames: Option<u32>,
 }
 
 #[derive(Debug, ClapArgs)]

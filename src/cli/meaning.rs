@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use forerun_node::LearningSettings;
 use forerun_sim::reader::TraceFormat;
-use forerun_types::{FunctionName, InvocationId, RevisionNumber, RoutePattern};
+use forerun_types::{
+    FunctionName, InvocationId, LearningMode, LearningModeError, RevisionNumber, RoutePattern, SessionSource,
+};
 
 use super::args::{ADMIN_DEFAULT, Args, CommandArgs, DeployArgs, FORMAT_AUTO, Globals, InvokeArgs, NodeArgs};
 use super::args::{ReplayArgs, UpArgs};
@@ -21,6 +25,9 @@ use super::values::{self, NodeUrl, Secret, UsageError};
 pub(crate) const LOG_LINES_MAX: u32 = 10_000;
 /// Bytes of a log filter; it is parsed by a library.
 const LOG_FILTER_BYTES_MAX: usize = 1024;
+
+/// Least share of a processor for learning: with less, it would be always late.
+const LEARNING_CORES_MIN: f32 = 0.01;
 
 /// A command line with its meaning.
 #[derive(Clone, Debug)]
@@ -80,6 +87,14 @@ pub(crate) enum Command {
     Explain(Connection, InvocationId),
     /// Say what is expected next in the application of a function.
     Predict(Connection, FunctionName),
+    /// Show what is learnt, or say how far it goes, for the node or for one function.
+    Learning(Connection, Option<(LearningMode, Option<FunctionName>)>),
+    /// List the calls that functions make of each other.
+    Calls(Connection),
+    /// Watch the node, for so many frames or until it ends.
+    Top(Connection, Option<u32>),
+    /// Write the history out.
+    Export(Connection, Export),
     /// Check this machine and the node.
     Doctor(Connection),
     /// Feed traces through the prediction engine; needs no node.
@@ -114,6 +129,8 @@ pub(crate) struct Up {
     pub(crate) watch: bool,
     /// Run build commands first.
     pub(crate) build: bool,
+    /// Send made-up visitors.
+    pub(crate) demo: bool,
     /// The node.
     pub(crate) node: Node,
 }
@@ -129,8 +146,10 @@ pub(crate) struct Node {
     pub(crate) data: DataFolder,
     /// TLS for requests, if any.
     pub(crate) tls: Option<Tls>,
-    /// Learn from requests and make ready ahead of them.
-    pub(crate) learning: bool,
+    /// How far to learn from requests and make ready ahead of them, and at what price.
+    pub(crate) learning: LearningSettings,
+    /// What tells sessions apart.
+    pub(crate) session: SessionSource,
     /// Where traces go, if anywhere.
     pub(crate) otlp_endpoint: Option<String>,
     /// The admin port's token, if given; else the node makes one and keeps it with its data.
@@ -189,6 +208,26 @@ pub(crate) enum Consent {
     Given,
     /// Ask; there is a terminal to ask on.
     Ask,
+}
+
+/// What to write of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Export {
+    /// Which rows.
+    pub(crate) rows: ExportRows,
+    /// Of this function only.
+    pub(crate) function: Option<FunctionName>,
+    /// Of this last time only.
+    pub(crate) since: Option<Duration>,
+}
+
+/// Rows of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExportRows {
+    /// Single invocations.
+    Invocations,
+    /// Sums per minute and hour.
+    Loads,
 }
 
 /// Which log lines to show.
@@ -271,6 +310,20 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
         CommandArgs::Invoke(args) => Command::Invoke(connection()?, invoke(&args)?),
         CommandArgs::Explain(args) => Command::Explain(connection()?, request_id(&args.request_id)?),
         CommandArgs::Predict(args) => Command::Predict(connection()?, name(&args.function)?),
+        CommandArgs::Learning(args) => {
+            let mode = args.mode.as_deref().map(learning_mode).transpose();
+            let mode = mode.map_err(|error| UsageError::new(error.to_string(), "see `forerun learning --help`"))?;
+            let switch = mode.map(|mode| Ok((mode, args.function.as_deref().map(name).transpose()?))).transpose()?;
+            Command::Learning(connection()?, switch)
+        }
+        CommandArgs::Export(args) => {
+            let rows = if args.loads { ExportRows::Loads } else { ExportRows::Invocations };
+            let function = args.function.as_deref().map(name).transpose()?;
+            let since = args.since_min.map(|minutes| Duration::from_secs(60 * u64::from(minutes)));
+            Command::Export(connection()?, Export { rows, function, since })
+        }
+        CommandArgs::Top(args) => Command::Top(connection()?, args.frames),
+        CommandArgs::Calls(_) => Command::Calls(connection()?),
         CommandArgs::Doctor(_) => Command::Doctor(connection()?),
         CommandArgs::Completions(args) => Command::Completions(args.shell),
     };
@@ -283,8 +336,12 @@ fn up(args: UpArgs, globals: &Globals, environment: &Environment) -> Result<Up, 
         Some(folder) => DataFolder::At(folder),
         None => DataFolder::At(paths::beside(&args.path)),
     };
-    let node = node(args.node, data, globals, environment)?;
-    Ok(Up { path: args.path, watch: !args.no_watch, build: args.build, node })
+    let mut node = node(args.node, data, globals, environment)?;
+    if args.demo && node.session == SessionSource::default() {
+        // All visitors have the address of this machine.
+        node.session = SessionSource::Cookie(crate::node::SESSION_COOKIE.to_owned());
+    }
+    Ok(Up { path: args.path, watch: !args.no_watch, build: args.build, demo: args.demo, node })
 }
 
 fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Environment) -> Result<Node, UsageError> {
@@ -303,8 +360,28 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     };
     let endpoint = args.otlp_endpoint.as_deref().or_else(|| environment.variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let otlp_endpoint = endpoint.map(|text| values::http_url("otlp-endpoint", text)).transpose()?;
-    let learning = !args.no_learning;
-    Ok(Node { listen, admin, data, tls, learning, otlp_endpoint, token: token(globals, environment)? })
+    let session = args.session.parse();
+    let session = session.map_err(|error| refused("session", &args.session, &error, "for example cookie:sid"))?;
+    let learning = learning(&args.learning, args.ready_memory_mib, args.learning_cores)?;
+    Ok(Node { listen, admin, data, tls, learning, session, otlp_endpoint, token: token(globals, environment)? })
+}
+
+fn learning(mode: &str, ready_memory_mib: u64, cores: f32) -> Result<LearningSettings, UsageError> {
+    let mode = learning_mode(mode).map_err(|error| refused("learning", mode, &error, "full is the default"))?;
+    if !(LEARNING_CORES_MIN..=1.0).contains(&cores) {
+        let message = format!("--learning-cores {cores} is not between {LEARNING_CORES_MIN} and 1");
+        return Err(UsageError::new(message, "learning has one thread; --learning off switches it off"));
+    }
+    let memory_bytes = ready_memory_mib.saturating_mul(1 << 20);
+    Ok(LearningSettings { mode, memory_bytes, processor_share: cores })
+}
+
+fn learning_mode(text: &str) -> Result<LearningMode, LearningModeError> {
+    text.parse()
+}
+
+fn refused(option: &str, text: &str, error: &dyn std::error::Error, hint: &'static str) -> UsageError {
+    UsageError::new(format!("--{option} {text}: {error}"), hint)
 }
 
 fn file(option: &str, path: PathBuf) -> Result<PathBuf, UsageError> {

@@ -91,6 +91,15 @@ impl Api {
         self.json(response)
     }
 
+    /// Replaces what is at `path` by JSON.
+    pub(super) fn set(&self, path: &str, value: &Value) -> Result<Value, ClientError> {
+        let text = value.to_string();
+        let mut bytes = text.as_bytes();
+        let headers = [("content-type", "application/json"), ("content-length", &text.len().to_string())];
+        let response = self.send(Method::PUT, path, &headers, SendBody::from_reader(&mut bytes), Patience::LookUp)?;
+        self.json(response)
+    }
+
     /// Uploads bytes.
     pub(super) fn put(&self, path: &str, mut bytes: &[u8]) -> Result<Value, ClientError> {
         let headers = [("content-type", "application/wasm"), ("content-length", &bytes.len().to_string())];

@@ -82,12 +82,13 @@ fn expectation(answer: &Value) -> String {
     let before_us = before_us.saturating_sub(cause["after_unix_us"].as_u64().unwrap_or(before_us));
     let terms = &cause["terms"];
     let figure = |value: &Value| value.as_f64().unwrap_or(0.0);
+    let through = cause["through"].as_str().map(|name| format!(" through {name}")).unwrap_or_default();
     format!(
-        "expected  yes, {:.1} s before, after {} ({}), with probability {} ± {}; threshold {}\n\
+        "expected  yes, {} before, after {}{through} ({}), with probability {} ± {}; threshold {}\n\
          terms     {:.3} ms of value x confidence {:.2}, against {:.6} ms for each second held and {:.3} ms to make",
-        before_us as f64 * 1e-6,
+        lead(before_us),
         cause["after_function"].as_str().unwrap_or("?"),
-        if cause["by_rhythm"] == true { "its own rhythm" } else { "the sequence of calls" },
+        ground(cause["by"].as_str().unwrap_or("?")),
         percent(&cause["probability"]),
         percent(&cause["error"]),
         percent(&terms["threshold"]),
@@ -98,7 +99,23 @@ fn expectation(answer: &Value) -> String {
     )
 }
 
-fn percent(value: &Value) -> String {
+/// What speaks for a call, in words.
+fn ground(by: &str) -> &str {
+    match by {
+        "session" => "the calls of the session",
+        "sequence" => "the sequence of calls",
+        "rhythm" => "its own rhythm",
+        "call" => "a function that calls it",
+        other => other,
+    }
+}
+
+/// How long before: chains are milliseconds, sessions seconds.
+fn lead(us: u64) -> String {
+    if us < 1_000_000 { format!("{:.1} ms", ms(us)) } else { format!("{:.1} s", us as f64 * 1e-6) }
+}
+
+pub(super) fn percent(value: &Value) -> String {
     value.as_f64().map_or_else(|| "?".to_owned(), |share| format!("{:.1} %", share * 100.0))
 }
 
@@ -121,7 +138,7 @@ mod tests {
         let answer = json!({
             "learning_enabled": true,
             "expectation": { "at_unix_us": 5_000_000, "cause": {
-                "after_function": "cart", "after_unix_us": 3_000_000, "by_rhythm": false,
+                "after_function": "cart", "after_unix_us": 3_000_000, "by": "sequence",
                 "probability": 0.9, "error": 0.05, "terms": { "threshold": 0.2 } } },
         });
         let text = expectation(&answer);

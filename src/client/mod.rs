@@ -10,16 +10,19 @@ mod deploy;
 mod doctor;
 mod error;
 mod explain;
+mod export;
 mod find;
 mod functions;
 mod images;
 mod invoke;
+mod learning;
 mod local;
 mod logs;
 mod revisions;
 #[cfg(test)]
 mod testing;
 mod text;
+mod top;
 
 use std::io;
 use std::process::ExitCode;
@@ -76,6 +79,10 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
         Command::Invoke(connection, request) => invoke::invoke(output, &connect(&connection)?, request),
         Command::Explain(connection, id) => explain::explain(output, &connect(&connection)?, id).map(well),
         Command::Predict(connection, name) => explain::predict(output, &connect(&connection)?, &name).map(well),
+        Command::Learning(connection, switch) => learning::learning(output, &connect(&connection)?, switch).map(well),
+        Command::Export(connection, wanted) => export::export(output, &connect(&connection)?, &wanted).map(well),
+        Command::Top(connection, frames) => top::top(output, &connect(&connection)?, frames).map(well),
+        Command::Calls(connection) => learning::calls(output, &connect(&connection)?).map(well),
         Command::Doctor(connection) => doctor::doctor(output, &connection, &Environment::of_process()),
         Command::Up(_) | Command::Serve(_) | Command::Replay(_) | Command::Completions(_) => Err(ClientError::NotOurs),
     }

@@ -179,6 +179,7 @@ fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDi
         },
         None => GatewaySettings { listen: vec![node.listen], ..GatewaySettings::default() },
     };
+    settings.gateway.session = node.session;
     settings.admin_listen = node.admin;
     settings.learning = node.learning;
     settings.admin_token = node.token.map(|token| token.0);

@@ -1,12 +1,13 @@
 //! `forerun up`: a node whose functions are those of a manifest, from the first start and after each change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
 use std::time::{Duration, Instant};
 
-use forerun_manifest::{Build, LoadOptions, Manifest, ManifestError, SourceCheck, SourceError};
+use forerun_manifest::{Build, Demo, LoadOptions, Manifest, ManifestError, SourceCheck, SourceError};
 use forerun_node::{Change, DeployFailure, FunctionState, Source, Wanted};
 
+use super::demo::Visitors;
 use super::start::{self, Started};
 use super::watch::{Watch, WatchError};
 use crate::cli::meaning::{Log, Up};
@@ -25,13 +26,20 @@ enum UpError {
 
 /// Runs a node with the functions of a manifest.
 pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
-    let Up { path, watch, build, node } = up;
+    let Up { path, watch, build, demo, node } = up;
     // Before anything is started, so that a mistake in the manifest is said at once.
     let manifest = match load(&path, build) {
         Ok(manifest) => manifest,
         Err(error) => return failed(output, &error),
     };
     output.report(&manifest.warnings);
+    let demo = match demo.then(|| Demo::load(&folder_of(&path))).transpose() {
+        Ok(demo) => demo,
+        Err(error) => {
+            output.error(&error.to_string(), "--demo needs a demo.toml beside the manifest; examples/shop has one");
+            return ExitCode::FAILURE;
+        }
+    };
     // Watched from before the first deployment, so that a change made during it is not lost.
     let watching = watch.then(|| Watch::start(&watched(&manifest, build)));
     start::run(output, log, node, |started| async move {
@@ -40,6 +48,13 @@ pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
         }
         started.say_ready(output, &format!("app {}", manifest.app));
         say_routes(output, &started);
+        let _visitors = match demo.map(|demo| Visitors::start(demo, started.address(), output.clone())).transpose() {
+            Ok(visitors) => visitors,
+            Err(error) => {
+                output.warning(&format!("no visitors: {error}"));
+                None
+            }
+        };
         match watching {
             Some(watching) => tokio::select! {
                 () = follow(output, &started, &path, manifest, watching, build) => {}
@@ -49,6 +64,11 @@ pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
         }
         ExitCode::SUCCESS
     })
+}
+
+/// The folder of a manifest that is named itself or by its folder.
+fn folder_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.to_owned() } else { path.parent().unwrap_or(Path::new(".")).to_owned() }
 }
 
 fn load(path: &Path, build: bool) -> Result<Manifest, UpError> {
@@ -172,7 +192,7 @@ async fn load_again(path: &Path, build: bool) -> Result<Manifest, UpError> {
     }
 }
 
-fn watched(manifest: &Manifest, build: bool) -> Vec<std::path::PathBuf> {
+fn watched(manifest: &Manifest, build: bool) -> Vec<PathBuf> {
     let mut paths = manifest.watch_paths();
     if build {
         let builds = manifest.functions.iter().filter_map(|function| function.build.as_ref());

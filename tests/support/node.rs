@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -47,8 +48,14 @@ pub struct Node {
     pub admin: SocketAddr,
 }
 
+/// How long the last words of a process that has ended may take.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
+
 #[derive(Clone, Default)]
-struct Output(Arc<Mutex<String>>);
+struct Output {
+    text: Arc<Mutex<String>>,
+    whole: Arc<AtomicBool>,
+}
 
 impl Command {
     pub fn new(arguments: &[&str]) -> Self {
@@ -167,7 +174,10 @@ impl Running {
     pub fn end(mut self) -> Ended {
         let status = self.status();
         // Readers end with the process, unless a child of it holds the pipe.
-        std::thread::sleep(Duration::from_millis(20));
+        let began = Instant::now();
+        while !(self.stdout.is_whole() && self.stderr.is_whole()) && began.elapsed() < LAST_WORDS_PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         Ended { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
     }
 
@@ -298,15 +308,20 @@ impl Output {
             let mut lines = BufReader::new(pipe);
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
-                kept.0.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                kept.text.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
+            kept.whole.store(true, Ordering::Release);
         });
         output
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
+        self.text.lock().unwrap().clone()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
     }
 }
 

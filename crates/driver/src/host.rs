@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forerun_types::{FunctionName, InvocationId, TraceContext};
+use forerun_types::{FunctionName, InvocationId, SessionKey, TraceContext};
 use http::{Request, Response};
 
 use crate::{Body, BoxFuture};
@@ -30,6 +30,8 @@ pub struct Caller {
     pub trace: TraceContext,
     /// Its depth: 0 when called from outside.
     pub depth: u32,
+    /// The session the outermost request belongs to.
+    pub session: Option<SessionKey>,
 }
 
 /// Time-outs a guest asked for; `None` leaves the node's own.

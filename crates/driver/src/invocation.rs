@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use forerun_types::{InvocationId, Outcome, ServePath, TraceContext};
+use forerun_types::{InvocationId, Outcome, ServePath, SessionKey, TraceContext};
 use http::Response;
 
 use crate::Body;
@@ -16,6 +16,8 @@ pub struct Invocation {
     pub trace: TraceContext,
     /// How many functions of this node are already waiting for this one; 0 from outside.
     pub depth: u32,
+    /// The session of the client that is waiting for it in the end, where clients are told apart.
+    pub session: Option<SessionKey>,
     /// Whether the client spoke TLS, for the guest's view of the scheme.
     pub https: bool,
     /// When the guest must be done; the program stops it then.

@@ -62,7 +62,7 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         // Begun here and not in the future, which an HTTP/2 stream polls later, in a task of its own.
         let in_flight = state.begin(request.version());
-        answer(Arc::clone(&core), Origin::Client { in_flight, https: state.https() }, request)
+        answer(Arc::clone(&core), Origin::Client { in_flight, https: state.https(), client: state.client() }, request)
     });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut watchdog = Watchdog::new(&core);

@@ -14,6 +14,7 @@ use crate::connection::Connections;
 use crate::counters::{Counters, GatewayCounters, count_of};
 use crate::problem::Refusal;
 use crate::routes::RouteTable;
+use crate::sessions::Sessions;
 use crate::settings::GatewaySettings;
 
 pub(crate) struct Core {
@@ -25,6 +26,9 @@ pub(crate) struct Core {
     pub(crate) events: EventSender,
     /// Where those who predict hear of requests as they come; nobody may want to.
     pub(crate) arrivals: Option<EventSender<Arrival>>,
+    /// Whether they want to, at the moment.
+    announce: AtomicBool,
+    pub(crate) sessions: Sessions,
     pub(crate) draining: AtomicBool,
     /// Deadlines that are compared on every poll are milliseconds since this moment.
     start: Instant,
@@ -39,10 +43,20 @@ impl Core {
             counters: Counters::default(),
             events,
             arrivals,
+            announce: AtomicBool::new(true),
+            sessions: Sessions::new(settings.session.clone()),
             draining: AtomicBool::new(false),
             start: Instant::now(),
             settings,
         }
+    }
+
+    pub(crate) fn announces(&self) -> bool {
+        self.announce.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_announce(&self, announce: bool) {
+        self.announce.store(announce, Ordering::Relaxed);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

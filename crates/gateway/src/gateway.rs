@@ -82,6 +82,11 @@ impl Gateway {
         Ok(Self { core, outbound, bound: Arc::default(), stop: watch::Sender::new(false) })
     }
 
+    /// Whether arrivals are told of, for those who predict; they are, at first.
+    pub fn announce(&self, announce: bool) {
+        self.core.set_announce(announce);
+    }
+
     /// What programs call out through; to be handed to the driver.
     pub fn outbound(&self) -> Arc<dyn Outbound> {
         Arc::clone(&self.outbound) as Arc<dyn Outbound>

@@ -22,6 +22,7 @@ mod problem;
 mod record;
 mod routes;
 mod serve;
+mod sessions;
 mod settings;
 #[cfg(test)]
 mod testing;

@@ -113,9 +113,9 @@ pub(crate) async fn accept_loop(core: Arc<Core>, bound: Bound, mut stop: watch::
             accepted = accept(&core, &bound.listener) => accepted,
         };
         match accepted {
-            Ok(Some((stream, permit))) => {
+            Ok(Some((stream, client, permit))) => {
                 pause = ACCEPT_PAUSE_MIN;
-                let state = Arc::new(ConnectionState::new(bound.tls.is_some()));
+                let state = Arc::new(ConnectionState::new(bound.tls.is_some(), client.ip()));
                 let place = Place::take(&core, permit, Arc::clone(&state));
                 tokio::spawn(serve_stream(Arc::clone(&core), place, state, stream, bound.tls.clone()));
             }
@@ -130,7 +130,7 @@ pub(crate) async fn accept_loop(core: Arc<Core>, bound: Bound, mut stop: watch::
     }
 }
 
-type Accepted = (TcpStream, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 /// One connection, when there is a place for it. None if the client left before it was accepted.
 async fn accept(core: &Core, listener: &TcpListener) -> io::Result<Option<Accepted>> {
@@ -145,7 +145,7 @@ async fn accept(core: &Core, listener: &TcpListener) -> io::Result<Option<Accept
         }
     };
     match listener.accept().await {
-        Ok((stream, _peer)) => Ok(Some((stream, permit))),
+        Ok((stream, client)) => Ok(Some((stream, client, permit))),
         Err(error) if is_clients_fault(&error) => Ok(None),
         Err(error) => Err(error),
     }

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use forerun_driver::InvocationEnd;
-use forerun_telemetry::{Arrival, InvocationEvent, Phases, RequestClass};
-use forerun_types::{FunctionName, GenericReason, InvocationId, Outcome, ServePath, SpanId, TraceContext};
+use forerun_telemetry::{Arrival, CallingInvocation, InvocationEvent, Phases, RequestClass};
+use forerun_types::{GenericReason, InvocationId, Outcome, ServePath, SessionKey, SpanId, TraceContext};
 use http::{Method, StatusCode};
 
 use crate::core::Core;
@@ -40,14 +40,16 @@ struct RequestFacts {
     route: Arc<str>,
     method: &'static str,
     parent_span: Option<SpanId>,
-    caller: Option<FunctionName>,
+    session: Option<SessionKey>,
+    caller: Option<CallingInvocation>,
 }
 
 /// Where a request comes from, for its record.
 pub(crate) struct Ancestry {
     pub(crate) trace: TraceContext,
     pub(crate) parent_span: Option<SpanId>,
-    pub(crate) caller: Option<FunctionName>,
+    pub(crate) session: Option<SessionKey>,
+    pub(crate) caller: Option<CallingInvocation>,
 }
 
 /// No status was sent because the client had gone; nginx's number for it.
@@ -62,7 +64,7 @@ impl Record {
         method: &Method,
         started: Instant,
     ) -> Self {
-        let Ancestry { trace, parent_span, caller } = ancestry;
+        let Ancestry { trace, parent_span, session, caller } = ancestry;
         Self {
             core: Arc::clone(core),
             function: target.function,
@@ -70,7 +72,7 @@ impl Record {
             trace,
             started,
             routed_us: micros(started.elapsed()),
-            facts: RequestFacts { route: target.route, method: method_label(method), parent_span, caller },
+            facts: RequestFacts { route: target.route, method: method_label(method), parent_span, session, caller },
             admitted_us: AtomicU64::new(0),
             deployed_us: AtomicU64::new(0),
             first_byte_us: AtomicU64::new(0),
@@ -85,15 +87,20 @@ impl Record {
 
     /// Tells those who predict that the request has come.
     pub(crate) fn announce(&self) {
-        let Some(arrivals) = &self.core.arrivals else { return };
+        let Some(arrivals) = self.core.arrivals.as_ref().filter(|_| self.core.announces()) else { return };
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         arrivals.record(Arrival {
             id: self.id,
             at_unix_us: micros(since_epoch.saturating_sub(self.started.elapsed())),
             function: self.function.spec.name.clone(),
             app: Arc::clone(self.function.app()),
+            session: self.facts.session,
             caller: self.facts.caller.clone(),
         });
+    }
+
+    pub(crate) fn session(&self) -> Option<SessionKey> {
+        self.facts.session
     }
 
     pub(crate) fn admitted(&self, at_us: u64) {
@@ -167,7 +174,7 @@ impl Record {
             },
             trace: self.trace,
             parent_span: self.facts.parent_span,
-            caller: self.facts.caller.clone(),
+            caller: self.facts.caller.as_ref().map(|caller| caller.function.clone()),
             serve_path: end.map_or(ServePath::Generic(GenericReason::NoImage), |end| end.serve_path),
             outcome: self.outcome(),
             status: self.status.load(Ordering::Relaxed),

@@ -9,12 +9,14 @@ mod request_body;
 mod response_body;
 mod timing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forerun_driver::{Body, BodyError, Caller, EndHook, Invocation, InvokeError, Reply, empty_body};
+use forerun_telemetry::CallingInvocation;
 use forerun_types::{InvocationId, Outcome};
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -37,7 +39,7 @@ use timing::{Backstop, ServerTiming, TimedOut};
 /// Who asks.
 pub(crate) enum Origin {
     /// A client; the guard keeps its connection from being taken for idle.
-    Client { in_flight: InFlight, https: bool },
+    Client { in_flight: InFlight, https: bool, client: IpAddr },
     /// The operator, through the admin API.
     Operator,
     /// Another function of this node.
@@ -77,7 +79,7 @@ where
         Ok(target) => target,
         Err(refusal) => return refuse(core, refusal, id, origin.into_guard()),
     };
-    let ancestry = ancestry(&origin, request.headers(), span);
+    let ancestry = ancestry(core, &origin, request.headers(), span);
     let record = Arc::new(Record::new(core, routed, id, ancestry, request.method(), started));
     record.announce();
     match attempt(&record, &origin, request).await {
@@ -140,17 +142,24 @@ fn route<B>(core: &Core, address: Address, request: &Request<B>) -> Result<Targe
 }
 
 /// The invocation's own span, and who is above it.
-fn ancestry(origin: &Origin, headers: &http::HeaderMap, span: forerun_types::SpanId) -> Ancestry {
-    match origin {
-        Origin::Function(caller) => Ancestry {
-            trace: caller.trace.child(span),
-            parent_span: Some(caller.trace.span_id),
-            caller: Some(caller.function.clone()),
-        },
-        Origin::Client { .. } | Origin::Operator => match headers::trace_parent(headers) {
-            Some(parent) => Ancestry { trace: parent.child(span), parent_span: Some(parent.span_id), caller: None },
-            None => Ancestry { trace: fresh_trace(span), parent_span: None, caller: None },
-        },
+fn ancestry(core: &Core, origin: &Origin, headers: &http::HeaderMap, span: forerun_types::SpanId) -> Ancestry {
+    let session = match origin {
+        Origin::Function(caller) => {
+            return Ancestry {
+                trace: caller.trace.child(span),
+                parent_span: Some(caller.trace.span_id),
+                session: caller.session,
+                caller: Some(CallingInvocation { function: caller.function.clone(), id: caller.invocation }),
+            };
+        }
+        Origin::Client { client, .. } => core.sessions.key(*client, headers),
+        Origin::Operator => None,
+    };
+    match headers::trace_parent(headers) {
+        Some(parent) => {
+            Ancestry { trace: parent.child(span), parent_span: Some(parent.span_id), session, caller: None }
+        }
+        None => Ancestry { trace: fresh_trace(span), parent_span: None, session, caller: None },
     }
 }
 
@@ -201,7 +210,8 @@ async fn invoke(
         drop(permit);
     });
     let (depth, https) = (origin.depth(), origin.https());
-    let invocation = Invocation { id: record.id, trace: record.trace, depth, https, deadline, end };
+    let session = record.session();
+    let invocation = Invocation { id: record.id, trace: record.trace, depth, session, https, deadline, end };
     let call = Arc::clone(&record.function.program).invoke(invocation, request);
     match backstop.bound(call).await {
         Ok(Ok(reply)) => Ok(reply),

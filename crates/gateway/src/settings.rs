@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use forerun_types::SessionSource;
+
 /// Settings of the request path of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
@@ -34,6 +36,8 @@ pub struct GatewaySettings {
     pub concurrency_max: usize,
     /// Requests that may wait for a place on the node, all functions together. Default 4,096.
     pub queue_max: usize,
+    /// What tells the sessions of clients apart, for prediction. Default the client's address.
+    pub session: SessionSource,
     /// Calls of functions to hosts beyond the node.
     pub outbound: OutboundSettings,
 }
@@ -80,6 +84,7 @@ impl Default for GatewaySettings {
             http2_streams_max: 128,
             concurrency_max: 1_000,
             queue_max: 4_096,
+            session: SessionSource::default(),
             outbound: OutboundSettings::default(),
         }
     }

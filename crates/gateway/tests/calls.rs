@@ -24,7 +24,13 @@ const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn caller(function: &str, depth: u32) -> Caller {
     let trace: TraceContext = EXAMPLE.parse().unwrap();
-    Caller { function: function.parse().unwrap(), invocation: InvocationId::from_random(1), trace, depth }
+    Caller {
+        function: function.parse().unwrap(),
+        invocation: InvocationId::from_random(1),
+        trace,
+        depth,
+        session: None,
+    }
 }
 
 async fn call(running: &Running, uri: &str) -> Result<Response<Body>, OutboundError> {
@@ -93,6 +99,7 @@ fn recursive(outbound: Arc<dyn Outbound>) -> Arc<dyn Program> {
                 invocation: call.invocation.id,
                 trace: call.invocation.trace,
                 depth: call.invocation.depth,
+                session: call.invocation.session,
             };
             let response = match outbound.send(caller, request, OutboundTimeouts::default()).await {
                 Ok(response) => response,

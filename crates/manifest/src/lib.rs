@@ -6,6 +6,7 @@
 //! line, and drawn by `render`. Nothing is deployed or run here, and components are not looked into.
 
 mod build;
+mod demo;
 mod diagnostic;
 mod document;
 mod error;
@@ -24,6 +25,7 @@ mod spin_toml;
 mod syntax;
 mod watch;
 
+pub use demo::{DEMO_FILE, Demo, DemoError, DemoStep};
 pub use diagnostic::{Diagnostic, Record, Report, Severity};
 pub use error::ManifestError;
 pub use manifest::{Build, LoadOptions, Manifest, ManifestFunction, SourceCheck};

@@ -360,12 +360,77 @@ function expected(expectation, compared) {
   const cause = expectation?.cause;
   const why = cause ? [
     ["Expected", `${time(expectation.at_unix_us - cause.after_unix_us)} before it came`], ["After", functionLink(cause.after_function)],
-    ["Because of", cause.by_rhythm ? "its own rhythm" : "the sequence of calls"],
+    ["Because of", GROUNDS[cause.by] ?? cause.by],
     ["Probability", `${percent(cause.probability)} ± ${percent(cause.error)}`], ["Threshold", percent(cause.terms?.threshold)],
   ] : [["Expected", "no"]];
   const group = ({ requests, typical_us }) => `${time(typical_us)} over ${number(requests)} requests`;
   const against = compared ? [["Ready VMs", group(compared.ready)], ["Control", group(compared.control)], ["Verdict", compared.verdict]] : [];
   return [...why, ...against];
+}
+
+const GROUNDS = { session: "the calls of its session", sequence: "the sequence of calls", rhythm: "its own rhythm",
+  call: "a function that calls it" };
+
+const learningPage = () => refreshed("Learning", (signal) => Promise.all([askJson("/v1/learning", signal), askJson("/v1/calls", signal)]), ([learning, { calls }]) => {
+  const { ledger, held, budget, prices } = learning;
+  const { hit, late, missed } = ledger.predictions;
+  const apart = Object.entries(learning.function_modes).map(([name, mode]) => `${name}: ${mode}`).join(", ");
+  const group = ({ requests, typical_us }) => (requests ? `${time(typical_us)} / ${number(requests)}` : "–");
+  return [
+    card("Ledger", facts([
+      ["Mode", apart ? `${learning.mode} (${apart})` : learning.mode],
+      ["Requests with a VM ready", `${number(hit)} (${percent(hit / Math.max(hit + late + missed, 1))})`],
+      ["Expected, and late", number(late)], ["Not expected", number(missed)],
+      ["Waiting saved", time(ledger.saved_ms * 1000)], ["Memory held", `${ledger.held_gb_s} GB s`],
+      ["Time spent making VMs", time(ledger.making_cpu_ms * 1000)], ["Time spent learning", time(learning.learning_ms_total * 1000)],
+      ["Held now", `${number(held.vms)} VMs, ${bytes(held.memory_bytes)} of ${bytes(budget.memory_bytes)}`],
+      ["Price of memory", `${prices.memory_ms_per_mb_s.toExponential(2)} ms for a MB second`],
+      ["Making ready", prices.halt ? `halted: ${prices.halt}` : "goes on"],
+    ])),
+    card("By function", table("What was made ready, and what came of it", [
+      ["Function", ([name]) => functionLink(name)],
+      ["Hit", ([, one]) => number(one.ledger.predictions.hit), true],
+      ["Late", ([, one]) => number(one.ledger.predictions.late), true],
+      ["Missed", ([, one]) => number(one.ledger.predictions.missed), true],
+      ["Saved", ([, one]) => time(one.ledger.saved_ms * 1000), true],
+      ["Held", ([, one]) => `${one.ledger.held_gb_s} GB s`, true],
+      ["First byte, ready", ([, one]) => group(one.ready), true],
+      ["First byte, control", ([, one]) => group(one.control), true],
+      ["Verdict", ([, one]) => one.verdict],
+    ], Object.entries(learning.functions), "No function has been called yet.")),
+    card("Calls between functions", callGraph(calls), table("Calls that functions make of each other", [
+      ["Caller", (edge) => functionLink(edge.caller)], ["Calls", (edge) => functionLink(edge.callee)],
+      ["Probability", (edge) => `${percent(edge.probability)} ± ${percent(edge.error)}`, true],
+      ["After", (edge) => time(edge.lag_us), true], ["95 % within", (edge) => time(edge.lag_late_us), true],
+      ["Seen", (edge) => number(edge.calls), true],
+    ], calls, "No function has called another one yet.")),
+  ];
+});
+
+/** Functions in columns by their distance from those that nobody calls; the table below says the same in words. */
+function callGraph(calls) {
+  if (calls.length === 0) return null;
+  const column = new Map(calls.flatMap((edge) => [[edge.caller, 0], [edge.callee, 0]]));
+  // As often as a chain can be long; a loop ends there.
+  for (let step = 0; step < 8; step += 1) {
+    for (const { caller, callee } of calls) if (column.get(callee) <= column.get(caller)) column.set(callee, Math.min(column.get(caller) + 1, 8));
+  }
+  const [wide, high, inColumn, place] = [190, 44, new Map(), new Map()];
+  for (const [name, x] of column) {
+    const y = inColumn.get(x) ?? 0;
+    inColumn.set(x, y + 1);
+    place.set(name, [x * wide + 8, y * high + 8]);
+  }
+  const edges = calls.map(({ caller, callee, probability, lag_us }) => {
+    const [[x1, y1], [x2, y2]] = [place.get(caller), place.get(callee)];
+    const path = `M${x1 + 130} ${y1 + 14} C${x1 + 160} ${y1 + 14} ${x2 - 30} ${y2 + 14} ${x2} ${y2 + 14}`;
+    return svg("path", { d: path, fill: "none", stroke: "currentColor", "stroke-width": 0.5 + 3 * probability, opacity: 0.25 + 0.6 * probability },
+      svg("title", {}, `${caller} calls ${callee}: ${percent(probability)}, after ${time(lag_us)}`));
+  });
+  const nodes = [...place].map(([name, [x, y]]) => svg("g", {}, svg("rect", { x, y, width: 130, height: 28, rx: 6, class: "node" }),
+    svg("text", { x: x + 8, y: y + 18, fill: "currentColor", "font-size": 12 }, name.length > 18 ? `${name.slice(0, 17)}…` : name)));
+  const size = [Math.max(...column.values()) * wide + 150, Math.max(...inColumn.values()) * high + 8];
+  return make("div", { class: "scroll" }, svg("svg", { width: size[0], height: size[1], role: "img", "aria-label": "Which functions call which" }, ...edges, ...nodes));
 }
 
 const imagesPage = () => refreshed("Images", (signal) => askJson("/v1/images", signal), ({ images, gone }) => [
@@ -397,6 +462,7 @@ const PAGES = [
   [/^#\/requests\/(.+)$/, requestPage, "#/requests"],
   [/^#\/requests$/, requestsPage, "#/requests"],
   [/^#\/images$/, imagesPage, "#/images"],
+  [/^#\/learning$/, learningPage, "#/learning"],
 ];
 
 let leave = () => {};

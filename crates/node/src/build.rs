@@ -7,7 +7,7 @@ use std::time::Instant;
 use forerun_driver::{Driver, Host};
 use forerun_gateway::{BindError, BoundAddress, Gateway, OutboundSetupError};
 use forerun_runtime::{WasmDriver, WasmDriverError};
-use forerun_store::{AdminToken, AdminTokenError, OpenError, StorageError, Store};
+use forerun_store::{AdminToken, AdminTokenError, History, OpenError, StorageError, Store};
 use forerun_telemetry::otlp::{Otlp, OtlpError};
 use forerun_telemetry::{
     Detached, EVENT_PIPE_CAPACITY, EventReceiver, EventSender, EventSink, EventWriter, GuestLogs, Live, Metrics,
@@ -16,7 +16,7 @@ use forerun_telemetry::{
 use tokio::net::TcpListener;
 
 use crate::functions::{Functions, Restoring};
-use crate::learning::{CostSink, Learning, LearningParts};
+use crate::learning::{CostSink, Costs, Learning, LearningParts};
 use crate::settings::NodeSettings;
 use crate::workshop::Workshop;
 
@@ -39,9 +39,10 @@ pub struct Node {
     pub(crate) logs: Arc<GuestLogs>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recent: Arc<RecentInvocations>,
+    /// Absent where its file cannot be used.
+    pub(crate) history: Option<Arc<History>>,
     pub(crate) events: EventWriter,
-    /// Absent where learning is switched off.
-    pub(crate) learning: Option<Arc<Learning>>,
+    pub(crate) learning: Arc<Learning>,
 }
 
 /// Why there is no node.
@@ -100,16 +101,17 @@ impl Node {
 
         let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
         let (announce, arrivals) = event_pipe(EVENT_PIPE_CAPACITY);
-        let gateway = Gateway::new(settings.gateway.clone(), sender.clone(), settings.learning.then_some(announce))?;
+        let gateway = Gateway::new(settings.gateway.clone(), sender.clone(), Some(announce))?;
         let logs = GuestLogs::open(&store.directory().join(LOGS_FOLDER), &settings.guest_logs);
         let logs = Arc::new(logs.map_err(NodeError::Logs)?);
         let metrics = Metrics::new(settings.version);
         let recent = RecentInvocations::new(settings.recent_invocations);
         let mut sinks: Vec<Box<dyn EventSink>> = vec![Box::new(Arc::clone(&metrics)), Box::new(Arc::clone(&recent))];
         sinks.extend(otlp(&settings, &metrics)?);
-        sinks.extend(history(&store, &settings, &metrics)?);
-        let costs = crate::learning::Costs::default();
-        sinks.push(Box::new(CostSink(Arc::clone(&costs))));
+        let (history_sink, history) = history(&store, &settings, &metrics)?.unzip();
+        sinks.extend(history_sink);
+        let (costs, standings) = (Costs::default(), Arc::default());
+        sinks.push(Box::new(CostSink::new(Arc::clone(&costs), Arc::clone(&standings))));
         let events = start_events((sender, receiver), sinks, &metrics)?;
 
         let driver = WasmDriver::new(&settings.wasm)?;
@@ -127,9 +129,10 @@ impl Node {
         ));
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         watch_live(&metrics, &functions, &gateway, &logs);
-        let parts = LearningParts { arrivals, costs, functions: Arc::clone(&functions) };
-        let learning = settings.learning.then(|| Learning::start(&settings.data, parts)).transpose();
-        let learning = learning.map_err(NodeError::Telemetry)?.map(Arc::new);
+        let (functions_too, gateway_too) = (Arc::clone(&functions), gateway.clone());
+        let parts = LearningParts { arrivals, costs, standings, functions: functions_too, gateway: gateway_too };
+        let learning = Learning::start(&settings.data, &settings.learning, parts);
+        let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
 
         // Last: whoever can connect is answered.
         let gateway_addresses = gateway.bind()?;
@@ -148,6 +151,7 @@ impl Node {
             logs,
             metrics,
             recent,
+            history,
             events,
             learning,
         })
@@ -217,8 +221,11 @@ fn otlp(settings: &NodeSettings, metrics: &Metrics) -> Result<Option<Box<dyn Eve
     }
 }
 
+/// Where the history is written and read.
+type KeptHistory = (Box<dyn EventSink>, Arc<History>);
+
 /// The history on disk. A node serves without one if its file cannot be used, and says so.
-fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<Option<Box<dyn EventSink>>, NodeError> {
+fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<Option<KeptHistory>, NodeError> {
     let (writer, reader) = match store.history(settings.history.clone()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -232,8 +239,9 @@ fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<
     let lost = Arc::clone(&reader);
     let dropped = move || as_figure(counts.dropped_total() + lost.lost_events_total());
     metrics.provide_one(Live::EventsDropped, "history", dropped);
-    metrics.provide_one(Live::HistoryBytes, "", move || as_figure(reader.size_bytes().unwrap_or_default()));
-    Ok(Some(Box::new(sink)))
+    let sized = Arc::clone(&reader);
+    metrics.provide_one(Live::HistoryBytes, "", move || as_figure(sized.size_bytes().unwrap_or_default()));
+    Ok(Some((Box::new(sink), reader)))
 }
 
 /// Lets the metrics ask for what is counted elsewhere.

@@ -19,5 +19,5 @@ mod workshop;
 
 pub use build::{Node, NodeError};
 pub use functions::{Change, DeployFailure, FunctionState, FunctionView, Functions, Source, Wanted};
-pub use settings::NodeSettings;
+pub use settings::{LearningSettings, NodeSettings};
 pub use worker::work;

@@ -23,10 +23,11 @@ impl Node {
             logs: self.logs,
             metrics: self.metrics,
             recent: self.recent,
+            history: self.history,
             token: self.token,
             started: self.started,
             version: self.settings.version,
-            learning: self.learning.clone(),
+            learning: Arc::clone(&self.learning),
         };
         let admin = tokio::spawn(admin::serve(self.admin, state));
 
@@ -35,9 +36,7 @@ impl Node {
         let report = self.gateway.drain(self.settings.drain_timeout).await;
         loading.abort();
         admin.abort();
-        if let Some(learning) = self.learning {
-            tokio::task::block_in_place(|| learning.stop());
-        }
+        tokio::task::block_in_place(|| self.learning.stop());
         // The accept loops have ended by now; a panic in one was reported by the panic hook.
         let _ = serving.await;
         // Events and logs that are still in their queues reach their places when these are dropped.

@@ -10,6 +10,7 @@ use forerun_runtime::WasmSettings;
 use forerun_store::{HistorySettings, KeyValueLimits, StoreSettings};
 use forerun_telemetry::GuestLogSettings;
 use forerun_telemetry::otlp::OtlpSettings;
+use forerun_types::LearningMode;
 
 /// Settings of one node.
 #[derive(Clone, Debug)]
@@ -31,8 +32,8 @@ pub struct NodeSettings {
     /// How long a start may be held up by loading functions that have an image, so that they can answer at
     /// once. Default 2 s; the others are loaded while the node serves.
     pub restore_patience: Duration,
-    /// Whether the node learns from its requests and makes VMs ready ahead of them. Default true.
-    pub learning: bool,
+    /// How far the node learns from its requests and makes VMs ready ahead of them.
+    pub learning: LearningSettings,
     /// How long invocations are remembered.
     pub history: HistorySettings,
     /// `wasi:keyvalue`.
@@ -49,6 +50,23 @@ pub struct NodeSettings {
     pub version: &'static str,
 }
 
+/// How far learning goes, and what it may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearningSettings {
+    /// How far. Default all the way.
+    pub mode: LearningMode,
+    /// Memory that VMs held ready may take together, in bytes. Default 1 GiB: a hundred VMs of a language runtime.
+    pub memory_bytes: u64,
+    /// Share of one processor for learning itself. Default 0.05, a fortieth of a machine with two.
+    pub processor_share: f32,
+}
+
+impl Default for LearningSettings {
+    fn default() -> Self {
+        Self { mode: LearningMode::default(), memory_bytes: 1 << 30, processor_share: 0.05 }
+    }
+}
+
 impl NodeSettings {
     /// The defaults with a data directory.
     pub fn new(data: PathBuf, version: &'static str) -> Self {
@@ -61,7 +79,7 @@ impl NodeSettings {
             store: StoreSettings::default(),
             images: ImageCacheSettings::default(),
             restore_patience: Duration::from_secs(2),
-            learning: true,
+            learning: LearningSettings::default(),
             history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),

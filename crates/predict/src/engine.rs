@@ -220,7 +220,9 @@ impl Engine {
         let Some(scope_index) = self.scopes.get(&scope).copied() else { return };
         self.scope_timing.forecast(scope_index, &mut outlook.event);
         let key = sequence_key(Some(scope), session);
-        let fresh = Session::default();
+        // A sequence that is not known is one that began with this call.
+        let mut fresh = Session::default();
+        fresh.push(target.kind);
         let state = key.and_then(|key| self.sessions.get(key)).unwrap_or(&fresh);
         let around = surroundings(Some(scope), None, 0);
         self.sequence.evaluate(state, &around, &mut self.scratch);

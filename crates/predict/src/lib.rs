@@ -5,6 +5,7 @@
 //!
 //! - [`engine`] takes calls and says what may come next ([`answer`] explains it); [`timing`] is *when*, [`sequence`] is
 //!   *which*, [`paths`] is layer 2.
+//! - [`call_graph`] is which functions call which, [`session_gaps`] when a session goes on.
 //! - [`plan`] and [`decision`] turn that into what to hold ready and when, at the prices of [`price`]; [`profile`] is
 //!   what the specializer is told.
 //! - [`snapshot`] keeps the state; [`shed`] sheds the engine's own load.
@@ -13,6 +14,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod answer;
+pub mod call_graph;
 pub mod catalog;
 pub mod decision;
 pub mod engine;
@@ -25,6 +27,7 @@ pub mod plan;
 pub mod price;
 pub mod profile;
 pub mod sequence;
+pub mod session_gaps;
 pub mod sessions;
 pub mod settings;
 pub mod shed;

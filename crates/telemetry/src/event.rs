@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forerun_types::{FunctionName, InvocationId, Outcome, RevisionNumber, ServePath, SpanId, TraceContext};
+use forerun_types::{FunctionName, InvocationId, Outcome, RevisionNumber, ServePath, SessionKey, SpanId, TraceContext};
 
 /// One invocation, after its end.
 #[derive(Clone, Debug)]
@@ -55,8 +55,19 @@ pub struct Arrival {
     pub function: FunctionName,
     /// The application of the function; empty if none.
     pub app: Arc<str>,
-    /// The calling function of this node, if one called.
-    pub caller: Option<FunctionName>,
+    /// Who it comes from, as far as the operator wants to tell clients apart.
+    pub session: Option<SessionKey>,
+    /// The invocation of this node that called, if one did.
+    pub caller: Option<CallingInvocation>,
+}
+
+/// An invocation that called another function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallingInvocation {
+    /// Its function.
+    pub function: FunctionName,
+    /// Its id.
+    pub id: InvocationId,
 }
 
 /// Requests that are likely to run the same code.

@@ -23,7 +23,7 @@ pub mod recent;
 pub mod writer;
 
 pub use detached::{Detached, DetachedCounts};
-pub use event::{Arrival, InvocationEvent, Phases, RequestClass};
+pub use event::{Arrival, CallingInvocation, InvocationEvent, Phases, RequestClass};
 pub use guest_logs::{Followed, GuestLogSettings, GuestLogs, LogFollower};
 pub use logging::{LogFormat, LoggingError, set_up_logging};
 pub use metrics::{Live, Metrics, metric_names};

@@ -1,9 +1,12 @@
 //! The pipe from the request path to everything that learns or reports: bounded, lock-free, lossy, counted.
 //!
-//! Any number of senders, one receiver. A full pipe drops the event and counts it; a sender never waits.
+//! Any number of senders, one receiver. A full pipe drops the event and counts it; a sender never waits. A receiver may
+//! sleep until something comes: only a sender that finds it asleep pays for waking it, so a busy pipe wakes nobody.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -21,11 +24,19 @@ pub struct EventReceiver<E = InvocationEvent>(Arc<Shared<E>>);
 struct Shared<E> {
     queue: ArrayQueue<E>,
     dropped: AtomicU64,
+    /// The receiver's thread, once it has slept.
+    reader: OnceLock<Thread>,
+    asleep: AtomicBool,
 }
 
 /// A pipe that holds at most `capacity` events.
 pub fn event_pipe<E>(capacity: usize) -> (EventSender<E>, EventReceiver<E>) {
-    let shared = Arc::new(Shared { queue: ArrayQueue::new(capacity), dropped: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(capacity),
+        dropped: AtomicU64::new(0),
+        reader: OnceLock::new(),
+        asleep: AtomicBool::new(false),
+    });
     (EventSender(Arc::clone(&shared)), EventReceiver(shared))
 }
 
@@ -41,6 +52,14 @@ impl<E> EventSender<E> {
         if self.0.queue.push(event).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        // Pairs with the fence in `wait`: either this sees that the receiver sleeps, or the receiver sees the event.
+        fence(Ordering::SeqCst);
+        if self.0.asleep.load(Ordering::Relaxed)
+            && self.0.asleep.swap(false, Ordering::Relaxed)
+            && let Some(reader) = self.0.reader.get()
+        {
+            reader.unpark();
+        }
     }
 
     /// Events dropped since the start because the pipe was full.
@@ -50,6 +69,23 @@ impl<E> EventSender<E> {
 }
 
 impl<E> EventReceiver<E> {
+    /// Sleeps until an event is there or `patience` is over; may wake for nothing. Always to be called by the same
+    /// thread: the first that calls it is the one that is woken.
+    pub fn wait(&mut self, patience: Duration) {
+        self.0.reader.get_or_init(std::thread::current);
+        self.0.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.0.queue.is_empty() {
+            std::thread::park_timeout(patience);
+        }
+        self.0.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Share of the places that are taken: 0 empty, 1 full.
+    pub fn fullness(&self) -> f32 {
+        self.0.queue.len() as f32 / self.0.queue.capacity() as f32
+    }
+
     /// The oldest event, if there is one.
     pub fn try_next(&mut self) -> Option<E> {
         self.0.queue.pop()
@@ -84,6 +120,23 @@ mod tests {
         let ids: Vec<_> = batch.iter().map(|event| event.id.as_u128()).collect();
         assert_eq!(ids, [0, 1]);
         assert!(receiver.try_next().is_none());
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_what_comes_and_not_by_the_clock() {
+        let (sender, mut receiver) = event_pipe(4);
+        let receiver = std::thread::spawn(move || {
+            let mut came = receiver.try_next();
+            while came.is_none() {
+                // Longer than any test may take: only the sender can end it in time.
+                receiver.wait(Duration::from_secs(3_600));
+                came = receiver.try_next();
+            }
+            came.map(|event: InvocationEvent| event.id.as_u128())
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        sender.record(event(7));
+        assert_eq!(receiver.join().unwrap(), Some(7));
     }
 
     #[test]

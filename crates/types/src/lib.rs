@@ -6,17 +6,20 @@
 pub mod digest;
 pub mod function;
 pub mod image;
+pub mod learning;
 pub mod limits;
 pub mod name;
 pub mod outbound;
 pub mod profile;
 pub mod route;
 pub mod serve_path;
+pub mod session;
 pub mod trace;
 
 pub use digest::{ComponentDigest, DigestError};
 pub use function::{FunctionSpec, ReusePolicy, RevisionNumber, SpecError, WarmUpRequest};
 pub use image::{EngineFingerprint, ImageKey, ImageState, ProfileDigest};
+pub use learning::{LEARNING_MODES, LearningMode, LearningModeError};
 pub use limits::FunctionLimits;
 pub use name::{FunctionName, NameError};
 pub use outbound::{OutboundHost, OutboundHostError};
@@ -26,4 +29,5 @@ pub use profile::{
 };
 pub use route::{PathPattern, RouteError, RoutePattern};
 pub use serve_path::{GenericReason, Outcome, ServePath};
+pub use session::{SessionKey, SessionSource, SessionSourceError};
 pub use trace::{InvocationId, SpanId, TraceContext, TraceId, TraceParentError};

@@ -1,6 +1,7 @@
 //! What the parts of one connection tell each other: atomics, because HTTP/2 streams run in tasks of their own.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -29,6 +30,7 @@ pub(crate) struct ConnectionState {
     order: AtomicU8,
     waker: AtomicWaker,
     https: bool,
+    client: IpAddr,
     http2: AtomicBool,
     requests_under_way: AtomicU32,
     requests_total: AtomicU64,
@@ -47,11 +49,12 @@ pub(crate) struct InFlight {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(https: bool) -> Self {
+    pub(crate) fn new(https: bool, client: IpAddr) -> Self {
         Self {
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
             https,
+            client,
             http2: AtomicBool::new(false),
             requests_under_way: AtomicU32::new(0),
             requests_total: AtomicU64::new(0),
@@ -86,6 +89,11 @@ impl ConnectionState {
 
     pub(crate) fn https(&self) -> bool {
         self.https
+    }
+
+    /// The other end, as the network knows it.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
     }
 
     /// A request's head is complete.

@@ -37,6 +37,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_function", format!("no function named `{name}` on this node"))
     }
 
+    pub(super) fn no_history() -> Self {
+        let detail = "this node keeps no history: its file could not be used, see the node's log";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_history", detail.to_owned())
+    }
+
     pub(super) fn unknown_invocation(id: &str) -> Self {
         let detail = format!("invocation {id} is not among the recent ones of this node");
         Self::new(StatusCode::NOT_FOUND, "unknown_invocation", detail)

@@ -1,25 +1,53 @@
 //! What the node has learnt: why a request was served as it was, what is expected next, and what it all cost.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use forerun_types::InvocationId;
+use forerun_types::{FunctionName, InvocationId, LearningMode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::api_error::ApiError;
 use super::functions::name;
 use super::invocations;
-use crate::learning::Learning;
 
 pub(super) async fn view(State(state): State<Shared>) -> Json<Value> {
-    Json(state.learning.as_deref().map_or_else(
-        || json!({ "enabled": false }),
-        |learning| {
-            let mut view = learning.view();
-            view["enabled"] = true.into();
-            view
-        },
-    ))
+    Json(state.learning.view())
+}
+
+/// How far learning is to go from now on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Switch {
+    mode: LearningMode,
+    /// Of this function only.
+    function: Option<FunctionName>,
+}
+
+pub(super) async fn switch(
+    State(state): State<Shared>,
+    switch: Result<Json<Switch>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(switch) = switch.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    if let Some(function) = &switch.function
+        && state.functions.get(function).is_none()
+    {
+        return Err(ApiError::unknown_function(function.as_str()));
+    }
+    state.learning.switch(switch.function, switch.mode);
+    Ok(Json(json!(state.learning.setting())))
+}
+
+/// The calls that functions make of each other, as they were learnt.
+pub(super) async fn calls(State(state): State<Shared>) -> Json<Value> {
+    let edges = state.learning.edges().into_iter().map(|(caller, callee, edge)| {
+        let mut shown = json!(edge);
+        shown["caller"] = caller.into();
+        shown["callee"] = callee.into();
+        shown
+    });
+    Json(json!({ "calls": edges.collect::<Vec<_>>() }))
 }
 
 pub(super) async fn explain(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -27,12 +55,12 @@ pub(super) async fn explain(State(state): State<Shared>, Path(text): Path<String
         .map_err(|_| ApiError::bad_request("an invocation id has 32 hexadecimal digits"))?;
     let id = InvocationId::from_random(id);
     let event = state.recent.get(id).ok_or_else(|| ApiError::unknown_invocation(&text))?;
-    let learning = state.learning.as_deref();
+    let learning = &state.learning;
     Ok(Json(json!({
         "invocation": invocations::view(&event),
-        "expectation": learning.and_then(|learning| learning.expectation(id)),
-        "function": learning.and_then(|learning| learning.cost(&event.function)),
-        "learning_enabled": learning.is_some(),
+        "expectation": learning.expectation(id),
+        "function": learning.cost(&event.function),
+        "learning_enabled": learning.is_on(),
     })))
 }
 
@@ -41,7 +69,7 @@ pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String
     let view = state.functions.get(&function).ok_or_else(|| ApiError::unknown_function(&text))?;
     let program = state.functions.program(&function);
     let held = program.map(|program| program.held_ready()).unwrap_or_default();
-    let answer = state.learning.as_deref().and_then(|learning| learning.answer(&function));
+    let answer = state.learning.answer(&function);
     let prediction = answer.map(|(answer, names)| {
         let next = answer.next.iter().map(|next| {
             let mut shown = json!(next);
@@ -61,7 +89,7 @@ pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String
         "revision": view.revision,
         "held_ready": { "vms": held.vms, "memory_bytes": held.memory_bytes, "make_us": held.make_us },
         "prediction": prediction,
-        "costs": state.learning.as_deref().and_then(|learning: &Learning| learning.cost(&function)),
-        "learning_enabled": state.learning.is_some(),
+        "costs": state.learning.cost(&function),
+        "learning_enabled": state.learning.is_on(),
     })))
 }

@@ -8,6 +8,7 @@ mod api_error;
 mod components;
 mod deployments;
 mod functions;
+mod history;
 mod images;
 mod invocations;
 mod invoke;
@@ -25,7 +26,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{any, get, post, put};
 use forerun_gateway::{BoundAddress, Gateway};
-use forerun_store::AdminToken;
+use forerun_store::{AdminToken, History};
 use forerun_telemetry::{GuestLogs, Metrics, RecentInvocations};
 use tokio::net::TcpListener;
 
@@ -42,10 +43,12 @@ pub(crate) struct AdminState {
     pub(crate) logs: Arc<GuestLogs>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recent: Arc<RecentInvocations>,
+    /// Absent where its file cannot be used.
+    pub(crate) history: Option<Arc<History>>,
     pub(crate) token: AdminToken,
     pub(crate) started: Instant,
     pub(crate) version: &'static str,
-    pub(crate) learning: Option<Arc<Learning>>,
+    pub(crate) learning: Arc<Learning>,
 }
 
 type Shared = Arc<AdminState>;
@@ -73,7 +76,9 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/invocations/{id}", &["get"]),
     ("/v1/invocations/{id}/explain", &["get"]),
     ("/v1/functions/{name}/prediction", &["get"]),
-    ("/v1/learning", &["get"]),
+    ("/v1/history", &["get"]),
+    ("/v1/learning", &["get", "put"]),
+    ("/v1/calls", &["get"]),
     ("/v1/live", &["get"]),
 ];
 
@@ -109,7 +114,9 @@ fn router(state: Shared, feed: Arc<Feed>) -> Router {
         .route("/v1/invocations/{id}", get(invocations::one))
         .route("/v1/invocations/{id}/explain", get(learning::explain))
         .route("/v1/functions/{name}/prediction", get(learning::predict))
-        .route("/v1/learning", get(learning::view))
+        .route("/v1/learning", get(learning::view).put(learning::switch))
+        .route("/v1/history", get(history::export))
+        .route("/v1/calls", get(learning::calls))
         .route("/v1/live", get(async move || feed.subscribe().map_err(ApiError::from)))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&state), token::require));

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forerun_predict::decision::RungCost;
 use forerun_telemetry::{EventSink, InvocationEvent};
@@ -11,6 +12,7 @@ use forerun_types::{FunctionName, GenericReason, Outcome, ServePath};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::standing::Standings;
 use super::verdict::Comparison;
 
 /// Share of a new measurement in a mean, once there are many.
@@ -33,19 +35,51 @@ pub(crate) struct Cost {
     pub(crate) saved_us: f64,
     /// From admission to the first byte: ready against control.
     pub(crate) comparison: Comparison,
+    /// Whether requests were expected, and what came of it.
+    pub(crate) foresight: Foresight,
+    /// Memory held ready, in byte-seconds.
+    pub(crate) held_byte_s: f64,
+    /// VMs made ready.
+    pub(crate) made: u64,
+    /// Time spent on making them, in microseconds.
+    pub(crate) make_us_total: f64,
+}
+
+/// Requests, by what was expected of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Foresight {
+    /// A VM was ready.
+    pub(crate) hit: u64,
+    /// It was expected, and no VM was ready.
+    pub(crate) late: u64,
+    /// It was not expected, or not enough to pay.
+    pub(crate) missed: u64,
 }
 
 /// Costs of all functions, shared by those who measure and those who decide.
 pub(crate) type Costs = Arc<Mutex<BTreeMap<FunctionName, Cost>>>;
 
 /// Takes the measurements from the event pipe.
-pub(crate) struct CostSink(pub(crate) Costs);
+pub(crate) struct CostSink {
+    costs: Costs,
+    /// What was expected of the requests of the recent past.
+    standings: Arc<Mutex<Standings>>,
+}
+
+impl CostSink {
+    pub(crate) fn new(costs: Costs, standings: Arc<Mutex<Standings>>) -> Self {
+        Self { costs, standings }
+    }
+}
 
 impl EventSink for CostSink {
     fn take(&mut self, events: &[InvocationEvent]) {
-        let mut costs = self.0.lock();
         for event in events.iter().filter(|event| event.outcome == Outcome::Ok) {
-            costs.entry(event.function.clone()).or_default().measure(event);
+            let expected = self.standings.lock().was_expected(event.id);
+            let mut costs = self.costs.lock();
+            let cost = costs.entry(event.function.clone()).or_default();
+            cost.measure(event);
+            cost.foresight.count(event.serve_path, expected);
         }
     }
 
@@ -80,6 +114,17 @@ impl Cost {
         mean(&mut self.memory_bytes, event.memory_bytes_peak as f64, self.generic + self.ready);
     }
 
+    /// VMs of `memory_bytes` in all were held for so long.
+    pub(crate) fn held(&mut self, memory_bytes: u64, passed: Duration) {
+        self.held_byte_s += memory_bytes as f64 * passed.as_secs_f64();
+    }
+
+    /// So many VMs were made, the last of them in `make_us`.
+    pub(crate) fn made(&mut self, vms: u32, make_us: u64) {
+        self.made += u64::from(vms);
+        self.make_us_total += f64::from(vms) * make_us as f64;
+    }
+
     /// The rung "a VM is ready", if the standard path was ever measured. `probability`: that the VM will be used. The
     /// work of making it is then not done on the request path, so only the other part of it is an expense.
     pub(crate) fn ready_rung(&self, probability: f32) -> Option<RungCost> {
@@ -89,6 +134,20 @@ impl Cost {
             load_cpu_ms: deploy_ms * (1.0 - probability.clamp(0.0, 1.0)),
             saved_ms: ((self.generic_deploy_us - self.ready_deploy_us).max(0.0) * 1e-3) as f32,
         })
+    }
+}
+
+impl Foresight {
+    fn count(&mut self, serve_path: ServePath, expected: bool) {
+        match serve_path {
+            ServePath::Ready => self.hit += 1,
+            // A VM was ready and left alone on purpose.
+            ServePath::Generic(GenericReason::Control) => self.hit += 1,
+            ServePath::Generic(_) if expected => self.late += 1,
+            ServePath::Generic(_) => self.missed += 1,
+            // A VM that is kept anyway needs no foresight.
+            ServePath::Reused => {}
+        }
     }
 }
 

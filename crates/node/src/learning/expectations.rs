@@ -1,25 +1,34 @@
 //! Which functions are expected to be called, and when it pays to hold one ready: the engine, names, and plans.
 //!
-//! Pure: arrivals, time, costs and prices come in, plans come out. A plan made after a call of an application stands
-//! until the application's next call; one made of a function's own rhythm stands until that function's next call.
+//! Pure: arrivals, time, costs and prices come in, plans come out. Three things speak for a call: the sequence of its
+//! session (or of its application, where sessions are not told apart), its own rhythm, and a function under way that
+//! is known to call it. Calls from outside make sequences; calls that functions make of each other follow from them
+//! within milliseconds, so they are announced by the first call of a chain, and by its expectation.
 
 use std::collections::BTreeMap;
 
 use forerun_predict::answer::Answer;
+use forerun_predict::call_graph::{CallGraph, Descendant, Edge, Seen};
 use forerun_predict::catalog::Catalog;
-use forerun_predict::decision::{Claim, Decision, RungCost, RungTerms, Weight, decide, within_budget};
+use forerun_predict::decision::{Claim, RungCost, Weight, decide, within_budget};
 use forerun_predict::engine::{Candidate, Engine, Outlook};
 use forerun_predict::event::{Call, Target};
 use forerun_predict::price::Prices;
+use forerun_predict::session_gaps::SessionGaps;
+use forerun_predict::timing::forecast::Forecast;
 use forerun_telemetry::Arrival;
 use serde::{Deserialize, Serialize};
 
-/// Making a VM takes milliseconds and begins so much before its window.
-const LEAD_US: u64 = 50_000;
+use super::plans::{Cause, Due, Ground, Plan, Plans, Source};
+
 /// Names of applications have a space in front, which no function's name may hold.
 const APP_PREFIX: &str = " ";
+/// Calls less probable than this are not followed through the graph of calls.
+const FOLLOWED_PROBABILITY_MIN: f32 = 0.05;
+/// Functions looked at when a node starts: as many as it could ever hold ready, and some to choose from.
+const STARTED_WITH_MAX: usize = 1_000;
 
-/// Names, as they are kept beside the engine's own state.
+/// What is kept beside the engine's own state.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Names {
     pub(super) catalog: Catalog,
@@ -31,158 +40,269 @@ pub(super) struct Names {
 pub(super) struct Expectations {
     pub(super) engine: Engine,
     pub(super) names: Names,
+    pub(super) calls: CallGraph,
+    pub(super) gaps: SessionGaps,
     outlook: Outlook,
-    plans: BTreeMap<(Target, Layer), Plan>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Layer {
-    /// From what was called before it in its application.
-    Sequence,
-    /// From its own rhythm.
-    Rhythm,
-}
-
-struct Plan {
-    /// Start and end, in microseconds since the Unix epoch.
-    windows: Vec<(u64, u64)>,
-    claim: Claim,
-    cause: Cause,
-}
-
-/// Why a function is expected.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Cause {
-    /// The call it follows from.
-    pub(crate) after_function: String,
-    /// The id of that call.
-    pub(crate) after_request: String,
-    /// When that call came, in microseconds since the Unix epoch.
-    pub(crate) after_unix_us: u64,
-    /// Whether its own rhythm is the reason, and not the sequence of calls.
-    pub(crate) by_rhythm: bool,
-    /// Probability that the next call is this one.
-    pub(crate) probability: f32,
-    /// Half the width of its 95 % interval.
-    pub(crate) error: f32,
-    /// The terms of the threshold.
-    pub(crate) terms: Option<RungTerms>,
+    plans: Plans,
 }
 
 /// What a rung costs, by name of function and probability of use.
 pub(super) type CostOf<'a> = &'a dyn Fn(&str, f32) -> Option<RungCost>;
 
+/// What plans are made from: the call that gave rise to them, and what things cost.
+struct Making<'a> {
+    after_function: &'a str,
+    after_request: Option<String>,
+    after_unix_us: u64,
+    cost_of: CostOf<'a>,
+    prices: &'a Prices,
+}
+
+/// A call that may come: who says so, which, when.
+struct Statement<'a> {
+    source: Source,
+    by: Ground,
+    candidate: Candidate,
+    through: Option<u32>,
+    hazards: &'a [f32],
+    from_us: u64,
+}
+
 impl Expectations {
-    pub(super) fn new(engine: Engine, names: Names) -> Self {
-        Self { engine, names, outlook: Outlook::default(), plans: BTreeMap::new() }
+    pub(super) fn new(engine: Engine, names: Names, calls: CallGraph, gaps: SessionGaps) -> Self {
+        Self { engine, names, calls, gaps, outlook: Outlook::default(), plans: Plans::default() }
     }
 
     /// Why a call of `function` would be expected at `now_us`, if it is.
     pub(super) fn standing(&self, function: &str, now_us: u64) -> Option<Cause> {
-        let target = self.target(function)?;
-        let of_target = self.plans.range((target, Layer::Sequence)..=(target, Layer::Rhythm));
-        of_target.map(|(_, plan)| plan).find(|plan| plan.covers(now_us)).map(|plan| plan.cause.clone())
+        self.plans.cause(self.names.catalog.find(function)?, now_us).cloned()
     }
 
-    /// Takes a call in and plans anew what depends on it. A name the catalog does not take is not predicted.
-    pub(super) fn arrive(&mut self, arrival: &Arrival, cost_of: CostOf<'_>, prices: &Prices) {
-        let scope = self.names.catalog.number(&format!("{APP_PREFIX}{}", arrival.app));
-        let (Ok(scope), Ok(kind)) = (scope, self.names.catalog.number(arrival.function.as_str())) else {
-            return;
+    /// Takes a call in. A name the catalog does not take is not predicted.
+    pub(super) fn observe(&mut self, arrival: &Arrival) -> Option<Target> {
+        let kind = self.names.catalog.number(arrival.function.as_str()).ok()?;
+        let by = arrival.caller.as_ref().map(|caller| caller.id.as_u128());
+        self.calls.observe(&Seen { id: arrival.id.as_u128(), kind, at_us: arrival.at_unix_us, by });
+        let mut call = Call {
+            at_us: arrival.at_unix_us,
+            target: Target { scope: None, kind },
+            session: None,
+            caller: None,
+            class: 0,
+            count: 1,
         };
-        let caller = arrival.caller.as_ref().and_then(|caller| self.names.catalog.find(caller.as_str()));
-        self.names.scopes.insert(kind, scope);
-        let target = Target { scope: Some(scope), kind };
-        self.engine.observe(&Call { at_us: arrival.at_unix_us, target, session: None, caller, class: 0, count: 1 });
-        self.plans.retain(|(planned, layer), _| {
-            let over = match layer {
-                Layer::Sequence => planned.scope == target.scope,
-                Layer::Rhythm => *planned == target,
+        match &arrival.caller {
+            // Its own timing is learnt. It is no step of the session, but part of one.
+            Some(caller) => call.caller = self.names.catalog.find(caller.function.as_str()),
+            None => {
+                let scope = self.names.catalog.number(&format!("{APP_PREFIX}{}", arrival.app)).ok()?;
+                self.names.scopes.insert(kind, scope);
+                call.target.scope = Some(scope);
+                call.session = arrival.session.map(|session| session.as_u64());
+                if let Some(session) = call.session {
+                    self.gaps.observe(self.engine.bins(), session, scope, kind, arrival.at_unix_us);
+                }
+            }
+        }
+        self.engine.observe(&call);
+        Some(call.target)
+    }
+
+    /// Takes `count` further calls of a function in at one go: of a busy function only the pace is learnt.
+    pub(super) fn observe_many(&mut self, function: &str, at_us: u64, count: usize) {
+        let Some(kind) = self.names.catalog.find(function) else { return };
+        let target = Target { scope: self.names.scopes.get(&kind).copied(), kind };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.engine.observe(&Call { at_us, target, session: None, caller: None, class: 0, count });
+    }
+
+    /// Plans anew what depends on a call that was taken in as one of `target`.
+    pub(super) fn plan(&mut self, arrival: &Arrival, target: Target, cost_of: CostOf<'_>, prices: &Prices) {
+        let making = Making {
+            after_function: arrival.function.as_str(),
+            after_request: Some(arrival.id.to_string()),
+            after_unix_us: arrival.at_unix_us,
+            cost_of,
+            prices,
+        };
+        self.plans.end(Source::Rhythm(target.kind));
+        if arrival.caller.is_some() {
+            self.plans.fulfil(target.kind);
+        } else {
+            self.plan_sequence(&making, target, arrival.session.map(|session| session.as_u64()));
+        }
+        self.plan_calls(&making, target.kind, arrival);
+    }
+
+    /// What the session, or the application, calls next; and what that will call.
+    fn plan_sequence(&mut self, making: &Making<'_>, target: Target, session: Option<u64>) {
+        let (source, by) = match (session, target.scope) {
+            (Some(session), _) => (Source::Session(session), Ground::Session),
+            (None, Some(scope)) => (Source::App(scope), Ground::Sequence),
+            (None, None) => return,
+        };
+        self.plans.end(source);
+        let mut outlook = std::mem::take(&mut self.outlook);
+        self.engine.outlook(target, session, &mut outlook);
+        if session.is_some() {
+            self.gaps.forecast(self.engine.bins(), target, &mut outlook.event);
+        }
+        for candidate in &outlook.candidates {
+            let (hazards, from_us) = (&outlook.event.hazards, outlook.from_us);
+            self.state(making, &Statement { source, by, candidate: *candidate, through: None, hazards, from_us });
+        }
+        if !outlook.rhythm.hazards.is_empty() {
+            self.plan_rhythm(making, target, &outlook.rhythm, outlook.from_us);
+        }
+        self.outlook = outlook;
+    }
+
+    fn plan_rhythm(&mut self, making: &Making<'_>, target: Target, rhythm: &Forecast, from_us: u64) {
+        let candidate = Candidate { target, probability: 1.0, error: 0.0 };
+        let (source, hazards) = (Source::Rhythm(target.kind), &rhythm.hazards);
+        self.state(making, &Statement { source, by: Ground::Rhythm, candidate, through: None, hazards, from_us });
+    }
+
+    /// What a function under way will call. Those that an earlier call of the chain has announced are known.
+    fn plan_calls(&mut self, making: &Making<'_>, kind: u32, arrival: &Arrival) {
+        let from_us = arrival.at_unix_us;
+        for next in self.calls.descendants(kind, FOLLOWED_PROBABILITY_MIN) {
+            let known = self.plans.cause(next.kind, from_us);
+            if arrival.caller.is_some() && known.is_some_and(|known| known.by == Ground::Call) {
+                continue;
+            }
+            // The first bin of the grid is a second long: the call comes within it, or its bin is that of the lag.
+            let mut hazards = vec![0.0; self.engine.bins().bin_of(next.lag_us as f32 * 1e-6) + 1];
+            *hazards.last_mut().expect("at least one bin") = 1.0;
+            let source = Source::Call(arrival.id.as_u128());
+            let statement = Statement {
+                source,
+                by: Ground::Call,
+                candidate: called(&next, 1.0, 0.0),
+                through: Some(next.through),
+                hazards: &hazards,
+                from_us,
             };
-            !over
-        });
-        self.engine.outlook(target, None, &mut self.outlook);
-        let candidates = std::mem::take(&mut self.outlook.candidates);
-        for candidate in &candidates {
-            self.plan(arrival, candidate, Layer::Sequence, cost_of, prices);
-        }
-        self.outlook.candidates = candidates;
-        if !self.outlook.rhythm.hazards.is_empty() {
-            let own = Candidate { target, probability: 1.0, error: 0.0 };
-            self.plan(arrival, &own, Layer::Rhythm, cost_of, prices);
+            self.make(making, &statement);
         }
     }
 
-    fn plan(&mut self, arrival: &Arrival, candidate: &Candidate, layer: Layer, cost_of: CostOf<'_>, prices: &Prices) {
-        let Some(name) = self.names.catalog.name(candidate.target.kind) else { return };
-        let cost = cost_of(name, candidate.probability);
-        let hazards = match layer {
-            Layer::Sequence => &self.outlook.event.hazards,
-            Layer::Rhythm => &self.outlook.rhythm.hazards,
-        };
-        let ladder = [None, None, cost];
+    /// Plans for a call that may come, and for those that it will make.
+    fn state(&mut self, making: &Making<'_>, statement: &Statement<'_>) {
+        self.make(making, statement);
+        let Candidate { target, probability, error } = statement.candidate;
+        let followed = FOLLOWED_PROBABILITY_MIN / probability.max(FOLLOWED_PROBABILITY_MIN);
+        for next in self.calls.descendants(target.kind, followed) {
+            let candidate = called(&next, probability, error);
+            self.make(making, &Statement { candidate, through: Some(next.through), ..*statement });
+        }
+    }
+
+    /// The plan for one function, if holding it ready pays at any time.
+    fn make(&mut self, making: &Making<'_>, statement: &Statement<'_>) {
+        let Statement { source, by, candidate, through, hazards, from_us } = statement;
+        let name = |kind: u32| self.names.catalog.name(kind);
+        let Some(function) = name(candidate.target.kind) else { return };
+        let Some(cost) = (making.cost_of)(function, candidate.probability) else { return };
         let weight = Weight::default().of(0);
-        let decision = decide(self.engine.bins(), hazards, candidate, &ladder, weight, None, prices);
-        let Decision { target, rung: _, windows, terms } = decision;
-        let (Some(cost), Some(terms)) = (cost, terms.into_iter().last()) else { return };
-        if windows.is_empty() {
+        let ladder = [None, None, Some(cost)];
+        let decision = decide(self.engine.bins(), hazards, candidate, &ladder, weight, None, making.prices);
+        let Some(terms) = decision.terms.into_iter().last() else { return };
+        if decision.windows.is_empty() {
             return;
         }
-        let from_us = self.outlook.from_us;
         let moment = |seconds: f32| from_us.saturating_add((f64::from(seconds) * 1e6) as u64);
         let plan = Plan {
-            windows: windows.iter().map(|window| (moment(window.start_s), moment(window.end_s))).collect(),
-            claim: Claim { target, memory_bytes: cost.memory_bytes, gain_ms: terms.gain_ms },
+            source: *source,
+            windows: decision.windows.iter().map(|window| (moment(window.start_s), moment(window.end_s))).collect(),
+            memory_bytes: cost.memory_bytes,
+            gain_ms: terms.gain_ms,
             cause: Cause {
-                after_function: arrival.function.to_string(),
-                after_request: arrival.id.to_string(),
-                after_unix_us: arrival.at_unix_us,
-                by_rhythm: layer == Layer::Rhythm,
+                by: *by,
+                after_function: making.after_function.to_owned(),
+                after_request: making.after_request.clone(),
+                after_unix_us: making.after_unix_us,
+                through: through.and_then(name).map(str::to_owned),
                 probability: candidate.probability,
                 error: candidate.error,
                 terms: Some(terms),
             },
         };
-        self.plans.insert((target, layer), plan);
+        self.plans.add(candidate.target.kind, plan);
     }
 
-    /// Names of the functions that should be ready at `now_us` within `budget_bytes`, the most worthwhile first; what is over is forgotten.
-    pub(super) fn due(&mut self, now_us: u64, budget_bytes: u64) -> Vec<String> {
-        self.plans.retain(|_, plan| plan.windows.last().is_some_and(|(_, until_us)| *until_us > now_us));
-        let mut claims: BTreeMap<Target, Claim> = BTreeMap::new();
-        for ((target, _), plan) in self.plans.iter().filter(|(_, plan)| plan.covers(now_us)) {
-            let claim = claims.entry(*target).or_insert(plan.claim);
-            claim.gain_ms = claim.gain_ms.max(plan.claim.gain_ms);
+    /// Plans from the functions' own timing alone, for a node that starts with what was learnt before.
+    pub(super) fn plan_from_memory(&mut self, cost_of: CostOf<'_>, prices: &Prices) {
+        let known: Vec<(u32, Option<u32>)> = (0..u32::try_from(self.names.catalog.len()).unwrap_or(u32::MAX))
+            .filter(|kind| self.names.catalog.name(*kind).is_some_and(|name| cost_of(name, 1.0).is_some()))
+            .map(|kind| (kind, self.names.scopes.get(&kind).copied()))
+            .take(STARTED_WITH_MAX)
+            .collect();
+        let mut forecast = Forecast::default();
+        for (kind, scope) in known {
+            for target in [Target { scope, kind }, Target { scope: None, kind }] {
+                let Some(index) = self.engine.index_of(target) else { continue };
+                let Some(last_us) = self.engine.timing().history(index).map(|history| history.last_us) else {
+                    continue;
+                };
+                self.engine.timing().forecast(index, &mut forecast);
+                let name = self.names.catalog.name(kind).unwrap_or_default().to_owned();
+                let making =
+                    Making { after_function: &name, after_request: None, after_unix_us: last_us, cost_of, prices };
+                self.plan_rhythm(&making, target, &forecast, last_us);
+            }
         }
-        let mut claims: Vec<Claim> = claims.into_values().collect();
+    }
+
+    /// Names of the functions that should be ready at `now_us` within `budget_bytes`, with how many VMs of each; the
+    /// most worthwhile are chosen.
+    pub(super) fn due(&mut self, now_us: u64, budget_bytes: u64) -> BTreeMap<String, u32> {
+        let due: BTreeMap<u32, Due> = self.plans.due(now_us).into_iter().map(|due| (due.kind, due)).collect();
+        let claim = |due: &Due| Claim {
+            target: Target { scope: None, kind: due.kind },
+            memory_bytes: due.memory_bytes.saturating_mul(u64::from(due.vms)),
+            gain_ms: due.gain_ms,
+        };
+        let mut claims: Vec<Claim> = due.values().map(claim).collect();
         within_budget(&mut claims, budget_bytes);
-        let name = |claim: &Claim| Some(self.names.catalog.name(claim.target.kind)?.to_owned());
-        claims.iter().filter_map(name).collect()
+        let named = |claim: &Claim| {
+            let kind = claim.target.kind;
+            Some((self.names.catalog.name(kind)?.to_owned(), due.get(&kind)?.vms))
+        };
+        claims.iter().filter_map(named).collect()
     }
 
     /// What the engine expects next in the application of `function`; `None` if it was never called.
     pub(super) fn answer(&mut self, function: &str, now_us: u64) -> Option<Answer> {
-        let target = self.target(function)?;
+        let kind = self.names.catalog.find(function)?;
+        let target = Target { scope: self.names.scopes.get(&kind).copied(), kind };
         self.engine.answer(target, None, now_us)
     }
 
-    fn target(&self, function: &str) -> Option<Target> {
-        let kind = self.names.catalog.find(function)?;
-        Some(Target { scope: self.names.scopes.get(&kind).copied(), kind })
+    /// The calls that functions make of each other, with names.
+    pub(super) fn edges(&self) -> Vec<(String, String, Edge)> {
+        let name = |kind: u32| self.names.catalog.name(kind).map(str::to_owned);
+        self.calls.edges().filter_map(|edge| Some((name(edge.caller)?, name(edge.callee)?, edge))).collect()
+    }
+
+    /// Plans refused because there were too many.
+    pub(super) fn plans_refused_total(&self) -> u64 {
+        self.plans.refused_total()
     }
 }
 
-impl Plan {
-    fn covers(&self, now_us: u64) -> bool {
-        let ahead_us = now_us.saturating_add(LEAD_US);
-        self.windows.iter().any(|(from_us, until_us)| *from_us <= ahead_us && now_us < *until_us)
-    }
+/// A descendant of something that comes with this probability and error itself.
+fn called(next: &Descendant, probability: f32, error: f32) -> Candidate {
+    let both = probability * next.probability;
+    let relative = error / probability.max(f32::MIN_POSITIVE) + next.error / next.probability;
+    Candidate { target: Target { scope: None, kind: next.kind }, probability: both, error: both * relative.min(1.0) }
 }
 
 #[cfg(test)]
 mod tests {
     use forerun_predict::settings::EngineSettings;
-    use forerun_types::InvocationId;
+    use forerun_telemetry::CallingInvocation;
+    use forerun_types::{InvocationId, SessionKey};
 
     use super::*;
 
@@ -191,41 +311,116 @@ mod tests {
 
     fn arrival(function: &str, at_unix_us: u64) -> Arrival {
         let id = InvocationId::from_random(u128::from(at_unix_us));
-        Arrival { id, at_unix_us, function: function.parse().unwrap(), app: "shop".into(), caller: None }
+        let function = function.parse().unwrap();
+        Arrival { id, at_unix_us, function, app: "shop".into(), session: None, caller: None }
     }
 
     fn cost(_: &str, probability: f32) -> Option<RungCost> {
         Some(RungCost { memory_bytes: 1 << 20, load_cpu_ms: 2.0 * (1.0 - probability), saved_ms: 2.0 })
     }
 
+    fn nothing_learnt() -> Expectations {
+        let engine = Engine::new(EngineSettings::default());
+        Expectations::new(engine, Names::default(), CallGraph::default(), SessionGaps::default())
+    }
+
+    fn arrive(expectations: &mut Expectations, arrival: &Arrival, cost: CostOf<'_>) {
+        let target = expectations.observe(arrival).unwrap();
+        expectations.plan(arrival, target, cost, &Prices::default());
+    }
+
     /// Sessions that look, fill and pay, five seconds between two steps.
     fn after_sessions(count: u64) -> (Expectations, u64) {
-        let mut expectations = Expectations::new(Engine::new(EngineSettings::default()), Names::default());
+        let mut expectations = nothing_learnt();
         let mut at_us = START_US;
         for _ in 0..count {
             for function in ["look", "fill", "pay"] {
                 at_us += 5 * SECOND_US;
-                expectations.arrive(&arrival(function, at_us), &cost, &Prices::default());
+                arrive(&mut expectations, &arrival(function, at_us), &cost);
             }
         }
         at_us += 5 * SECOND_US;
-        expectations.arrive(&arrival("look", at_us), &cost, &Prices::default());
+        arrive(&mut expectations, &arrival("look", at_us), &cost);
         (expectations, at_us)
     }
 
     #[test]
-    fn the_next_step_of_a_session_is_due_and_says_why() {
+    fn the_next_step_of_an_application_is_due_and_says_why() {
         let (mut expectations, now_us) = after_sessions(50);
         let due = expectations.due(now_us + 4 * SECOND_US, u64::MAX);
-        assert!(due.iter().any(|name| name == "fill"), "{due:?}");
+        assert!(due.contains_key("fill"), "{due:?}");
         let fill = expectations.standing("fill", now_us + 4 * SECOND_US).expect("after a look comes a fill");
-        let after = if fill.by_rhythm { "fill" } else { "look" };
+        let after = if fill.by == Ground::Rhythm { "fill" } else { "look" };
         assert_eq!(fill.after_function, after, "{fill:?}");
         assert!(fill.probability > 0.8, "{fill:?}");
         // A call of the application ends the plans made before it.
-        expectations.arrive(&arrival("pay", now_us + 5 * SECOND_US), &cost, &Prices::default());
+        arrive(&mut expectations, &arrival("pay", now_us + 5 * SECOND_US), &cost);
         let still = expectations.standing("fill", now_us + 5 * SECOND_US);
-        assert!(still.is_none_or(|cause| cause.by_rhythm));
+        assert!(still.is_none_or(|cause| cause.by == Ground::Rhythm));
+    }
+
+    /// Ten sessions at a time, each of which looks, fills and pays; their steps interleave.
+    #[test]
+    fn interleaved_sessions_are_told_apart() {
+        let mut expectations = nothing_learnt();
+        let mut now_us = START_US;
+        let step_of =
+            |session: u64, round: u64| ["look", "fill", "pay"].get((round + 3 - session % 3) as usize % 3).copied();
+        for round in 0..60 {
+            for session in 0..10u64 {
+                now_us += 500_000;
+                let mut one = arrival(step_of(session, round).unwrap(), now_us);
+                // A session is over when it has paid; the next one of this place has another key.
+                let turn = (round + 3 - session % 3) / 3;
+                one.session = Some(SessionKey::from_hash(turn * 100 + session));
+                arrive(&mut expectations, &one, &cost);
+            }
+        }
+        let mut look = arrival("look", now_us + 500_000);
+        look.session = Some(SessionKey::from_hash(999_999));
+        arrive(&mut expectations, &look, &cost);
+        let fill = expectations.standing("fill", now_us + 5 * SECOND_US).expect("this session fills next");
+        assert_eq!(fill.by, Ground::Session, "{fill:?}");
+        assert!(fill.probability > 0.7, "{fill:?}");
+    }
+
+    #[test]
+    fn a_chain_is_ready_as_soon_as_its_first_function_is_called() {
+        let mut expectations = nothing_learnt();
+        let mut chain = |at_us: u64, length: usize| {
+            let mut caller: Option<CallingInvocation> = None;
+            for (step, function) in ["one", "two", "three", "four", "five"].into_iter().enumerate().take(length) {
+                let mut call = arrival(function, at_us + 700 * step as u64);
+                call.caller = caller.take();
+                caller = Some(CallingInvocation { function: call.function.clone(), id: call.id });
+                arrive(&mut expectations, &call, &cost);
+            }
+        };
+        // At times without a rhythm.
+        (1..40u64).for_each(|round| chain(START_US + round * round * 7 * SECOND_US, 5));
+        let now_us = START_US + 20_000 * SECOND_US;
+        chain(now_us, 1);
+        let due = expectations.due(now_us + 100, u64::MAX);
+        for function in ["two", "three", "four", "five"] {
+            assert_eq!(due.get(function), Some(&1), "{due:?}");
+        }
+        let five = expectations.standing("five", now_us + 100).unwrap();
+        assert_eq!(
+            (five.by, five.after_function.as_str(), five.through.as_deref()),
+            (Ground::Call, "one", Some("four"))
+        );
+        assert!(expectations.due(now_us + 60 * SECOND_US, u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_starts_again_knows_what_is_due() {
+        let (learnt, last_us) = after_sessions(50);
+        let Expectations { engine, names, calls, gaps, .. } = learnt;
+        let mut again = Expectations::new(engine, names, calls, gaps);
+        assert!(again.due(last_us + 2 * SECOND_US, u64::MAX).is_empty());
+        again.plan_from_memory(&cost, &Prices::default());
+        let due = again.due(last_us + 2 * SECOND_US, u64::MAX);
+        assert!(due.contains_key("fill"), "{due:?}");
     }
 
     #[test]
@@ -233,7 +428,7 @@ mod tests {
         let (mut expectations, now_us) = after_sessions(50);
         assert!(expectations.due(now_us + SECOND_US, 1).is_empty());
         let unknown = |_: &str, _: f32| None;
-        expectations.arrive(&arrival("look", now_us + SECOND_US), &unknown, &Prices::default());
+        arrive(&mut expectations, &arrival("look", now_us + SECOND_US), &unknown);
         assert!(expectations.due(now_us + 2 * SECOND_US, u64::MAX).is_empty());
     }
 

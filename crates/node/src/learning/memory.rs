@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! length   8 bytes LE   of the names
-//! names    JSON         catalog, scopes, costs
+//! names    JSON         catalog, scopes, costs, calls between functions, pace of sessions, switches of functions
 //! engine   snapshot     with magic, version, length and checksum of its own
 //! ```
 //! Written to a temporary file, synced and renamed. A file that is not sound is set aside by name and nothing is
@@ -14,9 +14,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use forerun_predict::call_graph::CallGraph;
 use forerun_predict::engine::Engine;
+use forerun_predict::session_gaps::SessionGaps;
 use forerun_predict::settings::EngineSettings;
-use forerun_types::FunctionName;
+use forerun_types::{FunctionName, LearningMode};
 use serde::{Deserialize, Serialize};
 
 use super::costs::Cost;
@@ -30,10 +32,22 @@ pub(super) struct Memory {
     path: PathBuf,
 }
 
+/// What is kept beside the engine: borrowed to be written, owned to be read.
 #[derive(Serialize, Deserialize)]
-struct Beside<N> {
+struct Beside<N, C, G> {
     names: N,
     costs: BTreeMap<FunctionName, Cost>,
+    calls: C,
+    gaps: G,
+    functions: BTreeMap<FunctionName, LearningMode>,
+}
+
+/// All that was kept.
+pub(super) struct Kept {
+    pub(super) learnt: Expectations,
+    pub(super) costs: BTreeMap<FunctionName, Cost>,
+    /// How far learning goes for functions that were set apart.
+    pub(super) functions: BTreeMap<FunctionName, LearningMode>,
 }
 
 impl Memory {
@@ -42,7 +56,7 @@ impl Memory {
     }
 
     /// What was kept, or nothing learnt yet.
-    pub(super) fn recall(&self) -> (Expectations, BTreeMap<FunctionName, Cost>) {
+    pub(super) fn recall(&self) -> Kept {
         match self.read() {
             Ok(kept) => return kept,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -52,10 +66,12 @@ impl Memory {
                 tracing::warn!(%error, moved, aside = %aside.display(), "what was learnt cannot be used: learning anew");
             }
         }
-        (Expectations::new(Engine::new(EngineSettings::default()), Names::default()), BTreeMap::new())
+        let engine = Engine::new(EngineSettings::default());
+        let learnt = Expectations::new(engine, Names::default(), CallGraph::default(), SessionGaps::default());
+        Kept { learnt, costs: BTreeMap::new(), functions: BTreeMap::new() }
     }
 
-    fn read(&self) -> io::Result<(Expectations, BTreeMap<FunctionName, Cost>)> {
+    fn read(&self) -> io::Result<Kept> {
         let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
         let file = File::open(&self.path)?;
         if file.metadata()?.len() > FILE_BYTES_MAX {
@@ -66,17 +82,27 @@ impl Memory {
         let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| bad("cut off".to_owned()))?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let (beside, engine) = rest.split_at_checked(length).ok_or_else(|| bad("cut off".to_owned()))?;
-        let Beside { names, costs }: Beside<Names> =
+        let beside: Beside<Names, CallGraph, SessionGaps> =
             serde_json::from_slice(beside).map_err(|error| bad(error.to_string()))?;
+        let Beside { names, costs, calls, gaps, functions } = beside;
         if !names.catalog.is_sound() {
             return Err(bad("names and numbers do not match".to_owned()));
         }
+        if !calls.is_sound() || !gaps.is_sound() {
+            return Err(bad("figures that cannot have been learnt".to_owned()));
+        }
         let engine = Engine::restore(engine).map_err(|error| bad(error.to_string()))?;
-        Ok((Expectations::new(engine, names), costs))
+        Ok(Kept { learnt: Expectations::new(engine, names, calls, gaps), costs, functions })
     }
 
-    pub(super) fn keep(&self, learnt: &Expectations, costs: BTreeMap<FunctionName, Cost>) -> io::Result<()> {
-        let beside = serde_json::to_vec(&Beside { names: &learnt.names, costs })?;
+    pub(super) fn keep(
+        &self,
+        learnt: &Expectations,
+        costs: BTreeMap<FunctionName, Cost>,
+        functions: BTreeMap<FunctionName, LearningMode>,
+    ) -> io::Result<()> {
+        let Expectations { names, calls, gaps, .. } = learnt;
+        let beside = serde_json::to_vec(&Beside { names, costs, calls, gaps, functions })?;
         let engine = learnt.engine.snapshot().map_err(io::Error::other)?;
         let partial = self.path.with_extension("partial");
         let mut options = fs::OpenOptions::new();

@@ -1,23 +1,175 @@
 //! The slow loop: what the node learns from its requests, and what it makes ready because of it.
 //!
 //! ```text
-//! arrivals ─► expectations (predict: next call, when; threshold) ─► what is due now ─► slow_loop ─► VMs held ready
-//!                 ▲            ▲                                        ▲                  (Program::hold_ready)
-//!               costs       pressure                                 verdict
-//!      (measured per function)  (prices)              (ready against control: keep or give up)
+//! arrivals ─► expectations ─────────────────► plans ─► what is due now ─► holding ─► VMs held ready
+//!             (predict: next call of a      (threshold)      ▲                       (Program::hold_ready)
+//!             session, rhythm, calls of                      │
+//!             functions; catalog of names)     switches, budget, verdict
+//!                  ▲            ▲                  (ready against control: keep or give up)
+//!                costs       pressure
+//!       (measured per function)  (prices)
 //! ```
 //!
-//! It runs on a thread of its own and touches the request path in two places: it reads arrivals and events from
-//! bounded pipes, and it asks programs to hold VMs ready. Late, wrong or dead, it changes how fast a request is served
-//! and never what is answered. What it has learnt is kept on disk (`memory`) and believed after a check.
+//! It runs on a thread of its own (`slow_loop`), for a bounded share of a processor (`credit`), and touches the request
+//! path in two places: it reads arrivals and events from bounded pipes, and it asks programs to hold VMs ready. Late,
+//! wrong or dead, it changes how fast a request is served and never what is answered. What it has learnt is kept on disk
+//! (`memory`) and believed after a check. This file is its face to the rest of the node.
 
 mod costs;
+mod credit;
 mod expectations;
+mod holding;
 mod memory;
+mod plans;
 mod pressure;
 mod slow_loop;
 mod standing;
+mod switches;
 mod verdict;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use forerun_gateway::Gateway;
+use forerun_predict::answer::Answer;
+use forerun_predict::call_graph::Edge;
+use forerun_predict::price::Prices;
+use forerun_telemetry::{Arrival, EventReceiver};
+use forerun_types::{FunctionName, InvocationId, LearningMode};
+use parking_lot::Mutex;
+
+use self::expectations::Expectations;
+use self::holding::Held;
+use self::memory::Memory;
+use self::slow_loop::{SlowLoop, now_us};
+use self::switches::Switches;
+use crate::functions::Functions;
+use crate::settings::LearningSettings;
 
 pub(crate) use costs::{CostSink, Costs};
-pub(crate) use slow_loop::{Learning, LearningParts};
+pub(crate) use standing::{Expectation, Standings};
+pub(crate) use switches::Setting;
+
+/// What the loop works on.
+pub(crate) struct LearningParts {
+    pub(crate) arrivals: EventReceiver<Arrival>,
+    pub(crate) costs: Costs,
+    pub(crate) standings: Arc<Mutex<Standings>>,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) gateway: Gateway,
+}
+
+/// The loop at work.
+pub(crate) struct Learning {
+    shared: Arc<Shared>,
+    gateway: Gateway,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the loop and those who ask share.
+struct Shared {
+    stop: AtomicBool,
+    switches: Switches,
+    budget: LearningSettings,
+    learnt: Mutex<Expectations>,
+    standings: Arc<Mutex<Standings>>,
+    costs: Costs,
+    prices: Mutex<Prices>,
+    worked_us: AtomicU64,
+    vms_asked: AtomicU64,
+    vms_held: AtomicU64,
+    memory_bytes_held: AtomicU64,
+}
+
+impl Shared {
+    fn held(&self, held: Held) {
+        self.vms_asked.fetch_add(held.asked, Ordering::Relaxed);
+        self.vms_held.store(held.vms, Ordering::Relaxed);
+        self.memory_bytes_held.store(held.memory_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Learning {
+    /// Recalls what was learnt before and starts the thread. Must be called within a runtime.
+    pub(crate) fn start(data: &Path, settings: &LearningSettings, parts: LearningParts) -> std::io::Result<Self> {
+        let memory = Memory::new(data);
+        let kept = memory.recall();
+        *parts.costs.lock() = kept.costs;
+        parts.gateway.announce(settings.mode != LearningMode::Off);
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            switches: Switches::new(settings.mode, kept.functions),
+            budget: settings.clone(),
+            learnt: Mutex::new(kept.learnt),
+            standings: parts.standings,
+            costs: parts.costs,
+            prices: Mutex::default(),
+            worked_us: AtomicU64::new(0),
+            vms_asked: AtomicU64::new(0),
+            vms_held: AtomicU64::new(0),
+            memory_bytes_held: AtomicU64::new(0),
+        });
+        let slow = SlowLoop::new(Arc::clone(&shared), parts.arrivals, parts.functions, memory);
+        let thread = std::thread::Builder::new().name("forerun-learning".into()).spawn(move || slow.run())?;
+        Ok(Self { shared, gateway: parts.gateway, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread, which keeps what was learnt; waits for it.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.lock().take() {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("the learning thread panicked");
+            }
+        }
+    }
+
+    /// Sets how far learning goes, of the node or of one function, from now on.
+    pub(crate) fn switch(&self, function: Option<FunctionName>, mode: LearningMode) {
+        match function {
+            Some(function) => self.shared.switches.set_function(function, mode),
+            None => {
+                self.shared.switches.set_mode(mode);
+                self.gateway.announce(mode != LearningMode::Off);
+            }
+        }
+        if let Some(thread) = &*self.thread.lock() {
+            thread.thread().unpark();
+        }
+    }
+
+    /// The switches as they stand.
+    pub(crate) fn setting(&self) -> Setting {
+        self.shared.switches.setting()
+    }
+
+    /// Whether anything is learnt at present.
+    pub(crate) fn is_on(&self) -> bool {
+        self.shared.switches.mode() != LearningMode::Off
+    }
+
+    /// Whether the request `id` was expected, and why; `None` if it is not known any more.
+    pub(crate) fn expectation(&self, id: InvocationId) -> Option<Expectation> {
+        self.shared.standings.lock().get(id)
+    }
+
+    /// Which call is expected next in the application of a function, with the names of those that may follow.
+    pub(crate) fn answer(&self, function: &FunctionName) -> Option<(Answer, BTreeMap<u32, String>)> {
+        let mut learnt = self.shared.learnt.lock();
+        let answer = learnt.answer(function.as_str(), now_us())?;
+        let kinds = answer.next.iter().map(|next| next.kind).chain([answer.kind]);
+        let name = |kind| Some((kind, learnt.names.catalog.name(kind)?.to_owned()));
+        let names = kinds.filter_map(name).collect();
+        Some((answer, names))
+    }
+
+    /// The calls that functions make of each other: caller, callee, and what is known of it.
+    pub(crate) fn edges(&self) -> Vec<(String, String, Edge)> {
+        self.shared.learnt.lock().edges()
+    }
+}

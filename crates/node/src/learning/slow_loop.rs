@@ -1,210 +1,151 @@
-//! The loop itself: look at what came, expect what comes, hold it ready; and answers for those who ask why.
+//! The loop itself: look at what came, expect what comes, hold it ready.
+//!
+//! It sleeps until a request comes or something may be due. Its time is bounded ([`super::credit`]): a node that is
+//! busy serving is learnt from in summary.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use forerun_predict::answer::Answer;
-use forerun_predict::price::Prices;
 use forerun_telemetry::{Arrival, EventReceiver};
-use forerun_types::{FunctionName, InvocationId};
-use parking_lot::Mutex;
-use serde_json::{Value, json};
-use tokio::runtime::Handle;
+use forerun_types::{FunctionName, LearningMode};
 
-use super::costs::{Cost, Costs};
+use super::Shared;
+use super::credit::Credit;
 use super::expectations::Expectations;
+use super::holding::Holding;
 use super::memory::Memory;
 use super::pressure::Machine;
-use super::standing::{Expectation, Standings};
+use super::standing::Expectation;
 use super::verdict::Verdict;
 use crate::functions::{Functions, unix_ms};
 
 /// Arrivals taken between two looks at what is due.
 const BATCH_MAX: usize = 512;
-/// Pause between two looks: a person's next click is seconds away.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Arrivals of one function in a batch that are looked at one by one; more of them are one event with a count.
+const TOLD_ONE_BY_ONE_MAX: usize = 8;
 /// Time between two looks at what is due while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Step of the prices.
 const PRICE_EVERY: Duration = Duration::from_secs(1);
 /// What is learnt in the last of these may be lost by `kill -9`.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
-/// VMs of one function held ready at most.
-const VMS_MAX: usize = 8;
-/// VMs held ready in all, a quarter of those a node can have: serving on the standard path must never lack one.
-const VMS_ALL_MAX: usize = 250;
-/// Memory all VMs held ready may take together.
-const BUDGET_BYTES: u64 = 1 << 30;
+/// What remains of an estimate of the arrivals between two looks, from one look to the next.
+const DEMAND_LEFT: f32 = 0.7;
+/// Weight of one arrival in that estimate: then a steady flow is estimated as what it is (`-ln DEMAND_LEFT`).
+const DEMAND_ADDED: f32 = 0.357;
 
-/// What the loop works on.
-pub(crate) struct LearningParts {
-    pub(crate) arrivals: EventReceiver<Arrival>,
-    pub(crate) costs: Costs,
-    pub(crate) functions: Arc<Functions>,
-}
-
-/// The loop at work.
-pub(crate) struct Learning {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Shared {
-    stop: AtomicBool,
-    learnt: Mutex<Expectations>,
-    standings: Mutex<Standings>,
-    costs: Costs,
-    prices: Mutex<Prices>,
-    vms_made: AtomicU64,
-}
-
-/// What the last request to make or free VMs of a function was.
-struct Told {
-    vms: u32,
-    /// The program it was told, by address: a new revision knows nothing of it.
-    program: usize,
-    work: tokio::task::JoinHandle<()>,
-}
-
-impl Learning {
-    /// Recalls what was learnt before and starts the thread. Must be called within a runtime.
-    pub(crate) fn start(data: &Path, parts: LearningParts) -> std::io::Result<Self> {
-        let memory = Memory::new(data);
-        let (learnt, costs) = memory.recall();
-        *parts.costs.lock() = costs;
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            learnt: Mutex::new(learnt),
-            standings: Mutex::default(),
-            costs: Arc::clone(&parts.costs),
-            prices: Mutex::default(),
-            vms_made: AtomicU64::new(0),
-        });
-        let slow = SlowLoop {
-            shared: Arc::clone(&shared),
-            arrivals: parts.arrivals,
-            functions: parts.functions,
-            memory,
-            runtime: Handle::current(),
-            told: HashMap::new(),
-            machine: Machine::default(),
-        };
-        let thread = std::thread::Builder::new().name("forerun-learning".into()).spawn(move || slow.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// Ends the thread, which keeps what was learnt; waits for it.
-    pub(crate) fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the learning thread panicked");
-        }
-    }
-
-    /// Whether the request `id` was expected, and why; `None` if it is not known any more.
-    pub(crate) fn expectation(&self, id: InvocationId) -> Option<Expectation> {
-        self.shared.standings.lock().get(id)
-    }
-
-    /// Which call is expected next in the application of a function, with the names of those that may follow.
-    pub(crate) fn answer(&self, function: &FunctionName) -> Option<(Answer, BTreeMap<u32, String>)> {
-        let mut learnt = self.shared.learnt.lock();
-        let answer = learnt.answer(function.as_str(), now_us())?;
-        let kinds = answer.next.iter().map(|next| next.kind).chain([answer.kind]);
-        let name = |kind| Some((kind, learnt.names.catalog.name(kind)?.to_owned()));
-        let names = kinds.filter_map(name).collect();
-        Some((answer, names))
-    }
-
-    /// What is known of one function's costs and of the comparison with its control group.
-    pub(crate) fn cost(&self, function: &FunctionName) -> Option<Value> {
-        self.shared.costs.lock().get(function).map(cost_view)
-    }
-
-    /// The ledger and the prices, for display.
-    pub(crate) fn view(&self) -> Value {
-        let functions: BTreeMap<_, _> =
-            self.shared.costs.lock().iter().map(|(name, cost)| (name.to_string(), cost_view(cost))).collect();
-        json!({
-            "functions": functions,
-            "prices": *self.shared.prices.lock(),
-            "vms_made_total": self.shared.vms_made.load(Ordering::Relaxed),
-        })
-    }
-}
-
-fn cost_view(cost: &Cost) -> Value {
-    json!({
-        "generic_deploy_us": cost.generic_deploy_us.round(),
-        "ready_deploy_us": cost.ready_deploy_us.round(),
-        "memory_bytes": cost.memory_bytes.round(),
-        "served_ready_total": cost.ready,
-        "saved_us_total": cost.saved_us.round(),
-        "verdict": cost.comparison.verdict(),
-        "ready": { "requests": cost.comparison.ready.samples(), "typical_us": cost.comparison.ready.typical_us().round() },
-        "control": {
-            "requests": cost.comparison.control.samples(),
-            "typical_us": cost.comparison.control.typical_us().round(),
-        },
-    })
-}
-
-struct SlowLoop {
+pub(super) struct SlowLoop {
     shared: Arc<Shared>,
     arrivals: EventReceiver<Arrival>,
     functions: Arc<Functions>,
     memory: Memory,
-    runtime: Handle,
-    told: HashMap<FunctionName, Told>,
+    holding: Holding,
     machine: Machine,
+    /// Arrivals of each function between two looks, estimated.
+    demand: HashMap<FunctionName, f32>,
+    credit: Credit,
+    looked: Instant,
 }
 
 impl SlowLoop {
-    fn run(mut self) {
-        let (mut looked, mut priced, mut kept) = (Instant::now(), Instant::now(), Instant::now());
+    /// Must be called within a runtime.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        arrivals: EventReceiver<Arrival>,
+        functions: Arc<Functions>,
+        memory: Memory,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            holding: Holding::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
+            credit: Credit::new(shared.budget.processor_share, now),
+            shared,
+            arrivals,
+            functions,
+            memory,
+            machine: Machine::default(),
+            demand: HashMap::new(),
+            looked: now,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let (mut priced, mut kept) = (Instant::now(), Instant::now());
         let mut batch = Vec::new();
+        self.remember();
         while !self.shared.stop.load(Ordering::Acquire) {
+            let began = Instant::now();
             batch.clear();
-            let came = self.arrivals.drain(&mut batch, BATCH_MAX) > 0;
+            self.arrivals.drain(&mut batch, BATCH_MAX);
             self.observe(&batch);
+            self.hold_what_is_due();
             if priced.elapsed() >= PRICE_EVERY {
                 self.price(priced.elapsed());
                 priced = Instant::now();
-            }
-            if came || looked.elapsed() >= LOOK_EVERY {
-                self.hold_what_is_due();
-                looked = Instant::now();
             }
             if kept.elapsed() >= KEEP_EVERY {
                 self.keep();
                 kept = Instant::now();
             }
-            if !came {
-                std::thread::sleep(PAUSE);
-            }
+            self.credit.pay(began, Instant::now());
+            self.rest(batch.len());
         }
         self.keep();
     }
 
+    /// Rests without credit, sleeps without work.
+    fn rest(&mut self, came: usize) {
+        let rest = self.credit.rest(Instant::now());
+        let worked_us = u64::try_from(self.credit.worked().as_micros()).unwrap_or(u64::MAX);
+        self.shared.worked_us.store(worked_us, Ordering::Relaxed);
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        } else if came < BATCH_MAX {
+            self.arrivals.wait(LOOK_EVERY);
+        }
+    }
+
+    /// What was learnt before the node started makes ready what is due by now.
+    fn remember(&self) {
+        if self.shared.switches.mode() == LearningMode::Full {
+            let (prices, costs) = (*self.shared.prices.lock(), self.shared.costs.lock());
+            let cost_of = |name: &str, probability: f32| costs.get(name)?.ready_rung(probability);
+            self.shared.learnt.lock().plan_from_memory(&cost_of, &prices);
+        }
+    }
+
     /// What came teaches the engine; whether it had been expected is remembered.
-    fn observe(&self, arrivals: &[Arrival]) {
-        if arrivals.is_empty() {
+    fn observe(&mut self, arrivals: &[Arrival]) {
+        if arrivals.is_empty() || self.shared.switches.mode() == LearningMode::Off {
             return;
         }
         let prices = *self.shared.prices.lock();
-        let costs = self.shared.costs.lock().clone();
+        let costs = self.shared.costs.lock();
         let cost_of = |name: &str, probability: f32| costs.get(name)?.ready_rung(probability);
-        let (mut learnt, mut standings) = (self.shared.learnt.lock(), self.shared.standings.lock());
+        let mut learnt = self.shared.learnt.lock();
+        learnt.engine.set_pressure(self.arrivals.fullness());
+        let mut told: HashMap<&FunctionName, usize> = HashMap::new();
         for arrival in arrivals {
+            let count = told.entry(&arrival.function).or_default();
+            *count += 1;
+            if *count > TOLD_ONE_BY_ONE_MAX {
+                continue;
+            }
             let cause = learnt.standing(arrival.function.as_str(), arrival.at_unix_us);
-            standings.note(arrival.id, Expectation { at_unix_us: arrival.at_unix_us, cause });
-            learnt.arrive(arrival, &cost_of, &prices);
+            let expectation = Expectation { at_unix_us: arrival.at_unix_us, cause };
+            self.shared.standings.lock().note(arrival.id, expectation);
+            if let Some(target) = learnt.observe(arrival) {
+                learnt.plan(arrival, target, &cost_of, &prices);
+            }
+        }
+        for (function, count) in told {
+            if let Some(more) = count.checked_sub(TOLD_ONE_BY_ONE_MAX).filter(|more| *more > 0) {
+                learnt.observe_many(function.as_str(), arrivals[arrivals.len() - 1].at_unix_us, more);
+            }
+            let demand = self.demand.entry(function.clone()).or_default();
+            *demand += DEMAND_ADDED * count as f32;
         }
     }
 
@@ -216,19 +157,31 @@ impl SlowLoop {
 
     /// Every function is told how many VMs it should hold: some if a call is due, none otherwise.
     fn hold_what_is_due(&mut self) {
-        let halted = self.shared.prices.lock().halt.is_some();
-        let due = if halted { Vec::new() } else { self.shared.learnt.lock().due(now_us(), BUDGET_BYTES) };
-        let mut left = VMS_ALL_MAX;
-        let running = self.functions.pressure();
-        self.told.retain(|name, _| running.iter().any(|(known, _, _)| **known == *name.as_str()));
-        for (name, in_flight, _) in running {
-            let Ok(name) = name.parse::<FunctionName>() else { continue };
-            let is_due = |due: &String| *due == name.as_str();
-            let vms = if due.iter().any(is_due) && !self.is_given_up(&name) { (in_flight + 1).min(VMS_MAX) } else { 0 };
-            let vms = vms.min(left);
-            left -= vms;
-            self.tell(name, u32::try_from(vms).unwrap_or(0));
+        let passed = self.looked.elapsed();
+        self.looked = Instant::now();
+        let mut wanted: BTreeMap<FunctionName, u32> = BTreeMap::new();
+        if self.may_hold() {
+            let due = self.shared.learnt.lock().due(now_us(), self.shared.budget.memory_bytes);
+            for (name, vms) in due {
+                let Ok(name) = name.parse::<FunctionName>() else { continue };
+                if self.shared.switches.of(&name) == LearningMode::Full && !self.is_given_up(&name) {
+                    // Those that came since the last look will come until the next one, too.
+                    let demand = self.demand.get(&name).map_or(0, |demand| demand.round() as u32);
+                    wanted.insert(name, vms.max(demand));
+                }
+            }
         }
+        let held = self.holding.hold(&wanted, passed);
+        self.shared.held(held);
+        let left = DEMAND_LEFT.powf(passed.as_secs_f32() / LOOK_EVERY.as_secs_f32());
+        self.demand.retain(|_, demand| {
+            *demand *= left;
+            *demand >= 0.1
+        });
+    }
+
+    fn may_hold(&self) -> bool {
+        self.shared.switches.mode() == LearningMode::Full && self.shared.prices.lock().halt.is_none()
     }
 
     fn is_given_up(&self, name: &FunctionName) -> bool {
@@ -236,34 +189,16 @@ impl SlowLoop {
         costs.get(name).is_some_and(|cost| cost.comparison.verdict() == Verdict::Worse)
     }
 
-    fn tell(&mut self, name: FunctionName, vms: u32) {
-        let Some(program) = self.functions.program(&name) else { return };
-        let address = Arc::as_ptr(&program).cast::<()>() as usize;
-        let held = program.held_ready().vms;
-        if let Some(told) = self.told.get(&name)
-            && told.program == address
-            && (!told.work.is_finished() || (told.vms == vms && held == vms))
-        {
-            return;
-        }
-        self.shared.vms_made.fetch_add(u64::from(vms.saturating_sub(held)), Ordering::Relaxed);
-        let function = name.clone();
-        let work = self.runtime.spawn(async move {
-            if let Err(failure) = program.hold_ready(vms).await {
-                tracing::warn!(%function, %failure, "no VM could be made ready");
-            }
-        });
-        self.told.insert(name, Told { vms, program: address, work });
-    }
-
     fn keep(&self) {
         let costs = self.shared.costs.lock().clone();
-        if let Err(error) = self.memory.keep(&self.shared.learnt.lock(), costs) {
+        let functions = self.shared.switches.setting().functions;
+        let learnt: &Expectations = &self.shared.learnt.lock();
+        if let Err(error) = self.memory.keep(learnt, costs, functions) {
             tracing::warn!(%error, "what was learnt could not be kept");
         }
     }
 }
 
-fn now_us() -> u64 {
+pub(super) fn now_us() -> u64 {
     unix_ms().saturating_mul(1_000)
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use forerun_types::InvocationId;
 use serde::Serialize;
 
-use super::expectations::Cause;
+use super::plans::Cause;
 
 /// Requests remembered; as many as the node remembers invocations by default.
 const REQUESTS_MAX: usize = 10_000;
@@ -19,8 +19,9 @@ pub(crate) struct Expectation {
     pub(crate) cause: Option<Cause>,
 }
 
+/// What was expected of the latest requests.
 #[derive(Default)]
-pub(super) struct Standings {
+pub(crate) struct Standings {
     by_id: HashMap<u128, Expectation>,
     order: VecDeque<u128>,
 }
@@ -35,6 +36,11 @@ impl Standings {
         if self.by_id.insert(id.as_u128(), expectation).is_none() {
             self.order.push_back(id.as_u128());
         }
+    }
+
+    /// Whether a request was expected; not, if nothing is known of it any more.
+    pub(super) fn was_expected(&self, id: InvocationId) -> bool {
+        self.by_id.get(&id.as_u128()).is_some_and(|expectation| expectation.cause.is_some())
     }
 
     pub(super) fn get(&self, id: InvocationId) -> Option<Expectation> {

@@ -66,13 +66,13 @@ impl Program for WasmProgram {
 
 impl WasmProgram {
     async fn serve(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> Result<Reply, InvokeError> {
-        let Invocation { id, trace, depth, https, deadline, end } = invocation;
+        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         let started = Instant::now();
         let (mut vm, serve_path) = match self.deploy(id, deadline).await {
             Ok(deployed) => deployed,
             Err(failure) => return Err(refuse(end, failure, started.elapsed())),
         };
-        vm.begin(id, trace, depth, deadline);
+        vm.begin(id, trace, (depth, session), deadline);
         let deploy = started.elapsed();
         let head_only = request.method() == http::Method::HEAD;
         let slot = HeadSlot::default();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forerun_driver::{Caller, GuestStream, Host};
-use forerun_types::{FunctionSpec, InvocationId, SpanId, TraceContext, TraceId};
+use forerun_types::{FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
 use parking_lot::Mutex;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
@@ -132,6 +132,7 @@ impl Template {
                         sampled: false,
                     },
                     depth: 0,
+                    session: None,
                 },
                 outbound: Arc::clone(&self.host.outbound),
             },
@@ -150,7 +151,13 @@ impl Template {
 
 impl Vm {
     /// Makes the VM's view of the node that of one invocation.
-    pub(super) fn begin(&mut self, id: InvocationId, trace: TraceContext, depth: u32, deadline: Instant) {
+    pub(super) fn begin(
+        &mut self,
+        id: InvocationId,
+        trace: TraceContext,
+        (depth, session): (u32, Option<SessionKey>),
+        deadline: Instant,
+    ) {
         self.requests += 1;
         let state = self.store.data_mut();
         *state.invocation.lock() = id;
@@ -159,6 +166,7 @@ impl Vm {
         caller.invocation = id;
         caller.trace = trace;
         caller.depth = depth;
+        caller.session = session;
         self.store.set_epoch_deadline(1);
     }
 }

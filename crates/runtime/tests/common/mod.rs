@@ -140,6 +140,7 @@ impl Guest {
             id: InvocationId::from_random(7),
             trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
             depth: 0,
+            session: None,
             https: false,
             deadline: Instant::now() + self.timeout,
             end: EndHook::new(move |end| sender.send(end).unwrap()),

@@ -1,7 +1,8 @@
 //! What `forerun export` writes: one call a line, as CSV with a header or as JSON objects.
 //!
-//! Fields: `at_us` (microseconds since the Unix epoch; `at` may hold a date instead), `function`, and optionally `app`,
-//! `session`, `caller`, `count`, `duration_us`. Unknown fields are left alone, so newer exports can be read.
+//! Fields: `at_us` (microseconds since the Unix epoch; the node's own history calls it `started_unix_us`, and `at` may
+//! hold a date instead), `function`, and optionally `app`, `session`, `caller`, `count`, `duration_us` (`total_us` in the
+//! node's history). Unknown fields are left alone, so newer exports can be read.
 
 use super::columns::{self, Header};
 use super::lines::Lines;
@@ -36,12 +37,22 @@ pub fn read(lines: &mut Lines<'_>, context: &mut Context<'_>) -> Result<(), Trac
 fn places(lines: &mut Lines<'_>) -> Result<[Option<usize>; FIELDS.len()], TraceError> {
     let header = Header::read(lines)?;
     header.require("function", lines)?;
-    Ok(FIELDS.map(|name| header.find(name)))
+    Ok(FIELDS.map(|name| header.find(name).or_else(|| header.find(in_history(name)?))))
+}
+
+/// The name of a field in the history of a node.
+fn in_history(name: &str) -> Option<&'static str> {
+    match name {
+        "at_us" => Some("started_unix_us"),
+        "duration_us" => Some("total_us"),
+        _ => None,
+    }
 }
 
 fn json_fields(line: &str) -> Result<[Option<String>; FIELDS.len()], String> {
     let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
-    Ok(FIELDS.map(|name| match value.get(name) {
+    let field = |name| value.get(name).or_else(|| value.get(in_history(name)?));
+    Ok(FIELDS.map(|name| match field(name) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Number(number)) => Some(number.to_string()),
         Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,

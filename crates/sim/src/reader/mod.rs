@@ -93,7 +93,8 @@ impl TraceFormat {
 
 fn is_export(line: &str) -> bool {
     let is_object = line.starts_with('{') && (line.contains("\"function\"") || line.contains("\"at_us\""));
-    is_object || line.starts_with("at_us,") || line.starts_with("at,function")
+    let is_header = line.starts_with("at_us,") || line.starts_with("at,function") || line.contains("started_unix_us,");
+    is_object || is_header
 }
 
 /// A file, or anything that can be read, with a name for messages.

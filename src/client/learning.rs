@@ -1,0 +1,136 @@
+//! `forerun learning` and `forerun calls`: what the node learns, what that costs and saves, and how far it may go.
+
+use forerun_types::{FunctionName, LearningMode};
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::error::ClientError;
+use super::explain::percent;
+use super::text;
+use crate::cli::output::Output;
+use crate::cli::table::{Align, Table};
+
+/// Shows the ledger, after a change of the switches if one is wanted.
+pub(super) fn learning(
+    output: &Output,
+    api: &Api,
+    switch: Option<(LearningMode, Option<FunctionName>)>,
+) -> Result<(), ClientError> {
+    if let Some((mode, function)) = switch {
+        let mut wanted = json!({ "mode": mode });
+        if let Some(function) = function {
+            wanted["function"] = json!(function);
+        }
+        let setting = api.set("/v1/learning", &wanted)?;
+        return output.item(&in_words(&setting["mode"], &setting["functions"]), &setting).map_err(ClientError::Stdout);
+    }
+    let answer = api.get("/v1/learning")?;
+    let mut table = Table::new(&[
+        ("function", Align::Left),
+        ("hit", Align::Right),
+        ("late", Align::Right),
+        ("missed", Align::Right),
+        ("saved ms", Align::Right),
+        ("held GB s", Align::Right),
+        ("making ms", Align::Right),
+        ("ready", Align::Right),
+        ("control", Align::Right),
+        ("verdict", Align::Left),
+    ]);
+    for (name, function) in answer["functions"].as_object().into_iter().flatten() {
+        row(&mut table, name, function);
+    }
+    output.table(&table, &answer, "nothing is learnt yet: no function has been called").map_err(ClientError::Stdout)?;
+    output.note(&summary(&answer));
+    Ok(())
+}
+
+fn row(table: &mut Table, name: &str, function: &Value) {
+    let ledger = &function["ledger"];
+    let predictions = &ledger["predictions"];
+    table.row([
+        name.to_owned(),
+        predictions["hit"].to_string(),
+        predictions["late"].to_string(),
+        predictions["missed"].to_string(),
+        ledger["saved_ms"].to_string(),
+        format!("{:.3}", ledger["held_gb_s"].as_f64().unwrap_or(0.0)),
+        ledger["making_cpu_ms"].to_string(),
+        group(&function["ready"]),
+        group(&function["control"]),
+        function["verdict"].as_str().unwrap_or("?").to_owned(),
+    ]);
+}
+
+/// Latency and size of one side of the comparison.
+fn group(group: &Value) -> String {
+    let typical_us = group["typical_us"].as_f64().unwrap_or(0.0);
+    format!("{:.2} ms/{}", typical_us * 1e-3, group["requests"])
+}
+
+fn summary(answer: &Value) -> String {
+    let held = &answer["held"];
+    format!(
+        "{}; {} VMs held now with {}, of {} that may be used; learning itself took {} ms of processor time",
+        in_words(&answer["mode"], &answer["function_modes"]),
+        held["vms"],
+        text::bytes(held["memory_bytes"].as_u64().unwrap_or(0)),
+        text::bytes(answer["budget"]["memory_bytes"].as_u64().unwrap_or(0)),
+        answer["learning_ms_total"],
+    )
+}
+
+fn in_words(mode: &Value, functions: &Value) -> String {
+    let apart = functions.as_object().into_iter().flatten();
+    let apart: Vec<String> = apart.map(|(name, mode)| format!("{name} {}", mode.as_str().unwrap_or("?"))).collect();
+    let mode = mode.as_str().unwrap_or("?");
+    if apart.is_empty() {
+        format!("learning is {mode}")
+    } else {
+        format!("learning is {mode}, of {}", apart.join(", "))
+    }
+}
+
+/// Lists the calls that functions make of each other.
+pub(super) fn calls(output: &Output, api: &Api) -> Result<(), ClientError> {
+    let answer = api.get("/v1/calls")?;
+    let mut table = Table::new(&[
+        ("caller", Align::Left),
+        ("calls", Align::Left),
+        ("probability", Align::Right),
+        ("after", Align::Right),
+        ("95 % within", Align::Right),
+        ("seen", Align::Right),
+    ]);
+    for edge in answer["calls"].as_array().into_iter().flatten() {
+        let millis = |name: &str| format!("{:.2} ms", edge[name].as_f64().unwrap_or(0.0) * 1e-3);
+        table.row([
+            edge["caller"].as_str().unwrap_or("?").to_owned(),
+            edge["callee"].as_str().unwrap_or("?").to_owned(),
+            format!("{} ± {}", percent(&edge["probability"]), percent(&edge["error"])),
+            millis("lag_us"),
+            millis("lag_late_us"),
+            edge["calls"].to_string(),
+        ]);
+    }
+    output.table(&table, &answer, "no function has called another one yet").map_err(ClientError::Stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_that_stay_behind_are_named() {
+        assert_eq!(in_words(&json!("full"), &json!({})), "learning is full");
+        let text = in_words(&json!("full"), &json!({ "cart": "observe", "pay": "off" }));
+        assert_eq!(text, "learning is full, of cart observe, pay off");
+    }
+
+    #[test]
+    fn what_is_missing_is_no_panic() {
+        let mut table = Table::new(&[("", Align::Left); 10]);
+        row(&mut table, "cart", &json!({}));
+        assert!(summary(&json!({})).contains("0 B"));
+    }
+}
