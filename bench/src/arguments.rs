@@ -16,6 +16,7 @@ Usage: cargo run --release -p forerun-bench -- <CASE> [OPTIONS]
 
 Cases:
   serve    Throughput and latency of one small component, a fresh VM for each request
+  chain    A request that goes through six idle functions, with prediction off, on, and all of them warm
   idle     Memory and latency while many keep-alive connections are open and silent
 
 Options:
@@ -23,6 +24,7 @@ Options:
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
   --rounds N           How often everything is repeated, in alternating order [default: 5; idle: 1]
   --connections LIST   serve: busy connections, as in 1,16 [default: 1,16]
+  --orders N           chain: requests that count [default: 200]
   --idle N             idle: silent connections [default: 10000]
   --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
   --pin                Server on core 0, load on core 1. By default the system places both,
@@ -43,6 +45,7 @@ const CONNECTIONS_MAX: usize = 60_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Case {
     Serve,
+    Chain,
     Idle,
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct Arguments {
     pub(crate) rounds: u32,
     /// Busy connections of each measurement, in the order in which they are measured.
     pub(crate) connections: Vec<usize>,
+    pub(crate) orders: u32,
     pub(crate) idle_connections: usize,
     /// Those to be measured, if they are there.
     pub(crate) contenders: Vec<Contender>,
@@ -84,6 +88,7 @@ impl Arguments {
                 Long("idle") => {
                     arguments.idle_connections = number(&mut parser, "--idle", 1, CONNECTIONS_MAX as u64)? as usize;
                 }
+                Long("orders") => arguments.orders = number(&mut parser, "--orders", 10, 100_000)? as u32,
                 Long("only") => arguments.contenders = contenders(&parser.value()?.string()?)?,
                 Long("pin") => arguments.pin = true,
                 Long("peer") => arguments.peer = Some(parser.value()?.into()),
@@ -93,7 +98,7 @@ impl Arguments {
                 Short(_) | Long(_) | Value(_) => return Err(argument.unexpected().into()),
             }
         }
-        arguments.case = case.context("no case given: serve or idle")?;
+        arguments.case = case.context("no case given: serve, chain or idle")?;
         arguments.rounds = rounds.unwrap_or(match arguments.case {
             Case::Serve => 5,
             Case::Idle => 1,
@@ -104,6 +109,7 @@ impl Arguments {
     /// Connections that a server has to hold at once.
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
+            Case::Chain => 1,
             Case::Serve => self.connections.iter().copied().max().unwrap_or(1),
             // Some more for the load meanwhile and for looking.
             Case::Idle => self.idle_connections + 100,
@@ -123,6 +129,7 @@ impl Arguments {
             warm_up: Duration::from_secs(2),
             rounds: 5,
             connections: vec![1, 16],
+            orders: 200,
             idle_connections: 10_000,
             contenders: Contender::ALL.to_vec(),
             pin: false,
@@ -136,8 +143,9 @@ impl Arguments {
 fn case_of(name: &str) -> Result<Case> {
     match name {
         "serve" => Ok(Case::Serve),
+        "chain" => Ok(Case::Chain),
         "idle" => Ok(Case::Idle),
-        other => bail!("no case {other:?}: serve or idle"),
+        other => bail!("no case {other:?}: serve, chain or idle"),
     }
 }
 

@@ -53,6 +53,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
 async fn run_case(arguments: &Arguments) -> Result<Report> {
     match arguments.case {
         Case::Serve => cases::serve::run(arguments).await,
+        Case::Chain => cases::chain::run(arguments).await,
         Case::Idle => cases::idle::run(arguments).await,
     }
 }

@@ -1,6 +1,6 @@
 //! One request at a time over HTTP/1.1, to look at answers and to hold connections open.
 //!
-//! Not a client for anything else: GET only, small answers only, bodies with a length or in chunks.
+//! Not a client for anything else: no request bodies, small answers only, bodies with a length or in chunks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +20,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// The `Server-Timing` header, in small letters; empty if there is none.
+    pub(crate) timing: String,
+    /// The first `Set-Cookie` header up to its first semicolon; empty if there is none.
+    pub(crate) cookie: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -46,7 +50,12 @@ impl Connection {
 
     /// Asks for `path` and reads the answer to its end; the connection can be used again.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
-        timeout(ANSWER_TIME_MAX, self.exchange(path)).await.context("no answer in time")?
+        self.send("GET", path, "").await
+    }
+
+    /// Sends a request without a body, with cookies if there are any, and reads the answer to its end.
+    pub(crate) async fn send(&mut self, method: &str, path: &str, cookie: &str) -> Result<Answer> {
+        timeout(ANSWER_TIME_MAX, self.exchange(method, path, cookie)).await.context("no answer in time")?
     }
 
     /// Looks, without waiting, whether the other side has closed a connection on which nothing is under way.
@@ -57,8 +66,11 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, path: &str) -> Result<Answer> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+    async fn exchange(&mut self, method: &str, path: &str, cookie: &str) -> Result<Answer> {
+        let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
+        // Some methods want a length even where there is nothing.
+        let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{cookie}{length}\r\n", self.address);
         self.stream.write_all(request.as_bytes()).await?;
         let mut received = Vec::new();
         loop {
@@ -92,7 +104,11 @@ fn parse(received: &[u8]) -> Result<Option<Answer>> {
         ensure!(length <= ANSWER_BYTES_MAX, "a body of {length} bytes");
         rest.get(..length).map(<[u8]>::to_vec)
     };
-    Ok(body.map(|body| Answer { status, body }))
+    let timing = header("server-timing").unwrap_or_default();
+    let cookie = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("set-cookie"));
+    let cookie = cookie.map_or_else(String::new, |header| String::from_utf8_lossy(header.value).into_owned());
+    let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+    Ok(body.map(|body| Answer { status, timing, cookie, body }))
 }
 
 /// The body in chunks, `None` while more is to come. Trailers are not expected.
@@ -117,6 +133,17 @@ fn unchunk(mut rest: &[u8]) -> Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
 
+    fn hello() -> Answer {
+        Answer { status: 200, timing: String::new(), cookie: String::new(), body: b"hello\n".to_vec() }
+    }
+
+    #[test]
+    fn cookies_and_timing_are_found() {
+        let whole = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=B; path=/\r\nServer-Timing: path;desc=\"ready\"\r\ncontent-length: 0\r\n\r\n";
+        let answer = parse(whole).unwrap().unwrap();
+        assert_eq!((answer.cookie.as_str(), answer.timing.as_str()), ("a=B", "path;desc=\"ready\""));
+    }
+
     #[test]
     fn answers_are_read_piece_by_piece() {
         let answers: [&[u8]; 2] = [
@@ -127,7 +154,7 @@ mod tests {
             for cut in 0..whole.len() {
                 assert_eq!(parse(&whole[..cut]).unwrap(), None, "{cut}");
             }
-            assert_eq!(parse(whole).unwrap(), Some(Answer { status: 200, body: b"hello\n".to_vec() }));
+            assert_eq!(parse(whole).unwrap(), Some(hello()));
         }
     }
 

@@ -135,7 +135,7 @@ pub(crate) fn on_core(core: Option<u32>, program: &Path) -> Command {
 }
 
 /// Two different ports that are free now. Another process could take one before the server does; it would say so.
-fn free_ports() -> Result<[u16; 2]> {
+pub(crate) fn free_ports() -> Result<[u16; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])

@@ -1,5 +1,6 @@
 //! The cases, one file each: a function from arguments to a report.
 
+pub(crate) mod chain;
 pub(crate) mod idle;
 pub(crate) mod serve;
 
