@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
+use crate::numeric;
 use serde::{Deserialize, Serialize};
 
 /// Functions that call others. More are served and their calls not foreseen.
@@ -238,7 +239,7 @@ impl Caller {
     }
 
     fn call(&mut self, kind: u32, is_first: bool, lag_us: u64) {
-        let lag_ln_us = (lag_us.max(1) as f32).ln();
+        let lag_ln_us = numeric::ln(lag_us.max(1) as f32);
         match self.callees.iter_mut().find(|callee| callee.kind == kind) {
             Some(callee) => {
                 callee.calls = callee.calls.saturating_add(1);
@@ -274,9 +275,9 @@ impl Caller {
             callee: callee.kind,
             probability,
             error: 1.96 * (probability * (1.0 - probability) / (invocations + 1.0)).sqrt(),
-            lag_us: callee.lag_ln_us.exp() as u64,
+            lag_us: numeric::exp(callee.lag_ln_us) as u64,
             // 1.645: the 95th percentile of a normal distribution.
-            lag_late_us: (callee.lag_ln_us + 1.645 * deviation).exp() as u64,
+            lag_late_us: numeric::exp(callee.lag_ln_us + 1.645 * deviation) as u64,
             calls: callee.calls,
         }
     }
