@@ -12,7 +12,7 @@
 
 use crate::engine::Candidate;
 use crate::event::Target;
-use crate::plan::{PlanTerms, PlanWindow, plan_share};
+use crate::plan::{Course, PlanTerms, PlanWindow};
 use crate::price::{Halt, Prices};
 use crate::timing::bins::TimeBins;
 use serde::Serialize;
@@ -130,6 +130,7 @@ pub fn decide(
     prices: &Prices,
 ) -> Decision {
     let kappa = confidence_factor(candidate, prices.caution);
+    let course = Course::new(bins, hazards);
     let mut best: Option<(usize, Vec<PlanWindow>)> = None;
     let mut terms: Vec<RungTerms> = Vec::with_capacity(RUNGS.len());
     for (index, rung) in RUNGS.into_iter().enumerate() {
@@ -145,7 +146,7 @@ pub fn decide(
             held: held.is_some_and(|held| held >= rung),
         };
         let share = candidate.probability * kappa;
-        let gain_ms = plan_share(bins, hazards, |_| share, priced, &mut windows);
+        let gain_ms = course.plan(bins, share, priced, &mut windows);
         let stated = RungTerms::new(rung, candidate.probability, kappa, &priced, gain_ms, windows.first());
         let better = best.as_ref().is_none_or(|(known, _)| gain_ms > terms[*known].gain_ms);
         terms.push(stated);

@@ -115,9 +115,8 @@ impl Outlook {
     /// the value of an avoided cold start. A candidate whose probability times value times this is below the price of a
     /// second needs no plan.
     pub fn best_gain_per_s(&self, bins: &TimeBins) -> f32 {
-        let gain = |(bin, hazard): (usize, &f32)| {
-            hazard / ((bins.end_s(bin) - bins.start_s(bin)) * (1.0 - 0.5 * hazard)).max(f32::MIN_POSITIVE)
-        };
+        let gain =
+            |(bin, hazard): (usize, &f32)| hazard / (bins.width_s(bin) * (1.0 - 0.5 * hazard)).max(f32::MIN_POSITIVE);
         self.event.hazards.iter().enumerate().map(gain).fold(0.0, f32::max)
     }
 }
@@ -186,13 +185,14 @@ impl Engine {
         self.shed.update(backlog);
         self.sequence.train_every = self.shed.train_every();
         self.sequence.infer = self.shed.infer();
+        self.paths.shed(self.shed.train_every(), self.shed.infer());
     }
 
     /// Takes a call in.
     pub fn observe(&mut self, call: &Call) {
-        self.counters.calls += 1;
+        self.counters.calls = self.counters.calls.saturating_add(1);
         if call.at_us < self.now_us || call.at_us > TIME_US_MAX {
-            self.counters.times_moved += 1;
+            self.counters.times_moved = self.counters.times_moved.saturating_add(1);
         }
         self.advance(call.at_us);
         let at_us = self.now_us;
@@ -202,7 +202,7 @@ impl Engine {
                 self.functions.insert(call.target, self.timing.add(at_us, call.count));
                 self.targets.push(call.target);
             }
-            None => self.counters.functions_refused += 1,
+            None => self.counters.functions_refused = self.counters.functions_refused.saturating_add(1),
         }
         if let Some(scope) = call.target.scope {
             self.observe_scope(scope, at_us, call.count);
@@ -302,10 +302,12 @@ impl Engine {
             && self.timing.matches(&self.settings)
             && self.scope_timing.matches(&self.settings)
             && self.now_us <= TIME_US_MAX
-            && self.sequence.is_sound()
+            && self.sequence.is_sound(self.settings.families, CONTEXTS_MAX)
             && self.sessions.is_sound()
-            && self.paths.is_sound()
+            && self.paths.is_sound(&self.settings)
+            && self.known.is_sound()
             && self.targets.len() <= FUNCTIONS_MAX
+            && self.targets.len() == self.functions.len()
             && self
                 .targets
                 .iter()
@@ -338,6 +340,7 @@ mod tests {
     use super::*;
     use crate::settings::ExpertFamilies;
     use crate::snapshot::{SNAPSHOT_VERSION, SnapshotError};
+    use crate::timing::bins::Resolution;
     use proptest::prelude::*;
 
     const SECOND_US: u64 = 1_000_000;
@@ -438,6 +441,35 @@ mod tests {
         engine.observe(&call(0, None, 1));
         assert_eq!(engine.counters().times_moved, 3);
         assert_eq!(engine.now_us(), TIME_US_MAX);
+        assert!(Engine::restore(&engine.snapshot().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_check_that_falls_due_to_the_microsecond_is_over_at_once() {
+        // The start of every segment in microseconds, found by waiting; times at which the queue does not round up.
+        for resolution in [Resolution::Second, Resolution::Minute] {
+            let bins = TimeBins::new(resolution);
+            for segment in 1..bins.segments() {
+                let wait_us = bins.segment_start_us(segment);
+                let due_us = (wait_us.next_power_of_two() / 8) * 16;
+                let mut engine = Engine::new(EngineSettings { resolution, ..EngineSettings::default() });
+                engine.observe(&call(due_us - wait_us, None, 1));
+                engine.advance(due_us);
+                let crossed = engine.timing().history(0).map(|history| usize::from(history.crossed));
+                assert_eq!(crossed, Some(bins.segment_start(segment)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_crowd_called_once_can_be_written_and_read_back() {
+        let mut engine = Engine::new(EngineSettings::default());
+        for kind in 0..20_000 {
+            engine.observe(&call(0, None, kind));
+        }
+        for hour in 1..30 {
+            engine.advance(hour * 3_600 * SECOND_US);
+        }
         assert!(Engine::restore(&engine.snapshot().unwrap()).is_ok());
     }
 

@@ -39,6 +39,10 @@ impl KnownCalls {
         due.map(|((from_us, target), until_us)| (*target, *from_us, *until_us))
     }
 
+    pub(crate) fn is_sound(&self) -> bool {
+        self.by_time.len() <= KNOWN_MAX && self.by_time.iter().all(|((from_us, _), until_us)| from_us <= until_us)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_time.len()

@@ -22,6 +22,7 @@ pub mod event;
 pub mod hash;
 pub mod known;
 pub mod numeric;
+pub mod path_map;
 pub mod paths;
 pub mod plan;
 pub mod price;

@@ -64,7 +64,11 @@ pub struct PathSample<'a> {
 pub struct PathModel {
     #[serde(with = "crate::sorted")]
     functions: KeyMap<u32, FunctionPaths>,
-    sequence: SequenceModel,
+    settings: EngineSettings,
+    train_every: u64,
+    infer: bool,
+    /// Made for the first sample: a node that samples nothing need not hold its megabytes.
+    sequence: Option<Box<SequenceModel>>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -111,7 +115,12 @@ pub struct PathSet {
 impl PathModel {
     /// A model that has seen nothing.
     pub fn new(settings: &EngineSettings) -> Self {
-        Self { functions: KeyMap::default(), sequence: SequenceModel::new(settings, CONTEXTS_MAX) }
+        Self { functions: KeyMap::default(), settings: *settings, train_every: 1, infer: true, sequence: None }
+    }
+
+    /// Sheds the network's work under load, as in [`SequenceModel`].
+    pub(crate) fn shed(&mut self, train_every: u64, infer: bool) {
+        (self.train_every, self.infer) = (train_every, infer);
     }
 
     /// Learns from a sampled call of `kind`.
@@ -123,20 +132,23 @@ impl PathModel {
         let signature = paths.assign(sample);
         let around = surroundings(kind, request);
         let mut evaluation = Evaluation::default();
-        self.sequence.evaluate(&paths.session, &around, &mut evaluation);
+        let new = || Box::new(SequenceModel::new(&self.settings, CONTEXTS_MAX));
+        let sequence = self.sequence.get_or_insert_with(new);
+        (sequence.train_every, sequence.infer) = (self.train_every, self.infer);
+        sequence.evaluate(&paths.session, &around, &mut evaluation);
         let symbol = symbol(kind, signature);
-        self.sequence.observe(u64::from(kind), &mut paths.session, &around, &evaluation, symbol);
+        sequence.observe(u64::from(kind), &mut paths.session, &around, &evaluation, symbol);
         paths.record(signature, sample);
     }
 
     /// Says what the next request of `kind` will run.
     pub fn forecast(&self, kind: u32, request: &RequestContext) -> PathForecast {
-        let Some(paths) = self.functions.get(&kind) else {
+        let (Some(paths), Some(sequence)) = (self.functions.get(&kind), &self.sequence) else {
             return PathForecast { unseen: 1.0, error: 0.5, ..PathForecast::default() };
         };
         let mut evaluation = Evaluation::default();
-        self.sequence.evaluate(&paths.session, &surroundings(kind, request), &mut evaluation);
-        let probability = |index: usize| self.sequence.probability(&evaluation, symbol(kind, index), 0);
+        sequence.evaluate(&paths.session, &surroundings(kind, request), &mut evaluation);
+        let probability = |index: usize| sequence.probability(&evaluation, symbol(kind, index), 0);
         let mut signatures: Vec<(usize, f32)> = (0..paths.signatures.len()).map(|i| (i, probability(i))).collect();
         // Candidates of other functions are possible to the sequence model but not here.
         let seen: f32 = signatures.iter().map(|(_, p)| p).sum();
@@ -200,9 +212,11 @@ impl PathModel {
         })
     }
 
-    pub(crate) fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self, settings: &EngineSettings) -> bool {
+        let sound = |sequence: &SequenceModel| sequence.is_sound(settings.families, CONTEXTS_MAX);
         self.functions.len() <= FUNCTIONS_MAX
-            && self.sequence.is_sound()
+            && self.settings == *settings
+            && self.sequence.as_deref().is_none_or(sound)
             && self.functions.values().all(FunctionPaths::is_sound)
     }
 }
@@ -259,7 +273,9 @@ impl FunctionPaths {
             && self.memory_bytes.is_finite()
             && self.cpu_time_us.is_finite()
             && self.signatures.iter().all(|signature| {
-                signature.members.len() <= SAMPLE_MAX
+                signature.calls < CALLS_MAX
+                    && signature.members.len() <= SAMPLE_MAX
+                    && signature.libraries.len() <= SAMPLE_MAX
                     && signature.members.values().chain(signature.libraries.values()).all(|c| *c <= signature.calls)
             })
     }
@@ -375,7 +391,7 @@ mod tests {
             let ran: Vec<u32> = (0..20).map(|index| hash::mix(step * 100 + index) as u32).collect();
             model.observe(1, &RequestContext::default(), &sample(&ran));
         }
-        assert!(model.is_sound());
+        assert!(model.is_sound(&EngineSettings::default()));
         assert_eq!(model.forecast(1, &RequestContext::default()).signatures.len(), SIGNATURES_MAX);
     }
 }

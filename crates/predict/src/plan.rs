@@ -7,7 +7,7 @@
 //!   inside the bin ends the holding half-way on average;
 //! - starting to hold costs `S_j rho_C c`, the work of making ready.
 //!
-//! The value-to-go is computed backwards from the end of the grid; beyond it nothing is held, so the mass of "never
+//! For a function that the event is a call of with probability `p` only, `V` is multiplied by it. The value-to-go is computed backwards from the end of the grid; beyond it nothing is held, so the mass of "never
 //! again" earns nothing. Without the cost of starting, plans flicker between neighbouring bins.
 
 use crate::timing::bins::{BINS_MAX, TimeBins};
@@ -40,62 +40,101 @@ pub struct PlanWindow {
     pub probability: f32,
 }
 
-/// Computes the windows worth holding; `windows` is overwritten.
-///
-/// Returns the expected net gain over holding nothing, at least 0.
-pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Vec<PlanWindow>) -> f32 {
-    plan_share(bins, hazards, |_| 1.0, terms, windows)
+/// How the idle time before one event may go on, by bin: what all plans for that event have in common.
+#[derive(Debug, Clone)]
+pub struct Course {
+    count: usize,
+    /// Probability that no call has come when the bin starts.
+    survival: [f32; BINS_MAX],
+    /// Probability that the call comes in the bin.
+    mass: [f32; BINS_MAX],
+    /// Expected seconds of holding through the bin.
+    held_s: [f32; BINS_MAX],
 }
 
-/// As [`plan`], for a function that is called at the next event with probability `share(bin)` only: `hazards` are those
-/// of the event. Holding ends with the event either way, because everything is planned anew then.
-pub fn plan_share(
-    bins: &TimeBins,
-    hazards: &[f32],
-    share: impl Fn(usize) -> f32,
-    terms: PlanTerms,
-    windows: &mut Vec<PlanWindow>,
-) -> f32 {
-    windows.clear();
-    let count = hazards.len().min(bins.len());
-    let mut survival = [0f32; BINS_MAX + 1];
-    survival[0] = 1.0;
-    for bin in 0..count {
-        survival[bin + 1] = survival[bin] * (1.0 - hazards[bin]);
+impl Course {
+    /// The course of an idle time with these hazards.
+    pub fn new(bins: &TimeBins, hazards: &[f32]) -> Self {
+        let count = hazards.len().min(bins.len());
+        let mut course = Self { count, survival: [0.0; BINS_MAX], mass: [0.0; BINS_MAX], held_s: [0.0; BINS_MAX] };
+        let mut survival = 1.0;
+        for (bin, hazard) in hazards[..count].iter().enumerate() {
+            let mass = survival * hazard;
+            course.survival[bin] = survival;
+            course.mass[bin] = mass;
+            course.held_s[bin] = bins.width_s(bin) * (survival - 0.5 * mass);
+            survival *= 1.0 - hazard;
+        }
+        course
     }
-    let mut stay = [false; BINS_MAX];
-    let mut start = [false; BINS_MAX];
-    let (mut from_held, mut from_empty) = (0f32, 0f32);
-    for bin in (0..count).rev() {
-        let mass = survival[bin] * hazards[bin];
-        let width_s = bins.end_s(bin) - bins.start_s(bin);
-        let held_s = width_s * (survival[bin] - 0.5 * mass);
-        let hold = mass * share(bin) * terms.value - terms.hold_per_s * held_s + from_held;
-        let hold_anew = hold - survival[bin] * terms.load;
-        stay[bin] = hold >= from_empty;
-        start[bin] = hold_anew > from_empty;
-        from_held = hold.max(from_empty);
-        from_empty = hold_anew.max(from_empty);
+
+    /// Computes the windows worth holding for a function that is called at the event with probability `share` only;
+    /// `windows` is overwritten. Holding ends with the event either way, because everything is planned anew then.
+    ///
+    /// Returns the expected net gain over holding nothing, at least 0.
+    pub fn plan(&self, bins: &TimeBins, share: f32, terms: PlanTerms, windows: &mut Vec<PlanWindow>) -> f32 {
+        windows.clear();
+        let mut gains = [0f32; BINS_MAX];
+        for ((gain, mass), held_s) in gains[..self.count].iter_mut().zip(&self.mass).zip(&self.held_s) {
+            *gain = mass * share * terms.value - terms.hold_per_s * held_s;
+        }
+        // Behind the last bin that pays for itself nothing is held: there the value-to-go is 0 and no state changes.
+        let count = gains[..self.count].iter().rposition(|gain| *gain >= 0.0).map_or(0, |last| last + 1);
+        if count == 0 {
+            return 0.0;
+        }
+        let mut choice = [Choice::default(); BINS_MAX];
+        let (mut from_held, mut from_empty) = (0f32, 0f32);
+        for bin in (0..count).rev() {
+            let hold = gains[bin] + from_held;
+            let hold_anew = hold - self.survival[bin] * terms.load;
+            choice[bin] = Choice { stay: hold >= from_empty, start: hold_anew > from_empty };
+            from_held = larger(hold, from_empty);
+            from_empty = larger(hold_anew, from_empty);
+        }
+        self.cut(bins, share, terms.held, &choice[..count], windows);
+        if terms.held { from_held } else { from_empty }
     }
-    let gain = if terms.held { from_held } else { from_empty };
-    let mut held = terms.held;
-    let mut open: Option<PlanWindow> = None;
-    for bin in 0..count {
-        let hold = if held { stay[bin] } else { start[bin] };
-        if hold {
-            let window = open.get_or_insert(PlanWindow { start_s: bins.start_s(bin), end_s: 0.0, probability: 0.0 });
-            window.end_s = bins.end_s(bin);
-            window.probability += survival[bin] * hazards[bin] * share(bin);
-        } else if let Some(window) = open.take() {
-            windows.push(window);
-            if windows.len() == WINDOWS_MAX {
-                return gain;
+
+    /// Cuts the choices into windows, the first [`WINDOWS_MAX`] of them.
+    fn cut(&self, bins: &TimeBins, share: f32, held: bool, choice: &[Choice], windows: &mut Vec<PlanWindow>) {
+        let mut held = held;
+        let mut open: Option<PlanWindow> = None;
+        for (bin, choice) in choice.iter().enumerate() {
+            held = if held { choice.stay } else { choice.start };
+            if held {
+                let window =
+                    open.get_or_insert(PlanWindow { start_s: bins.start_s(bin), end_s: 0.0, probability: 0.0 });
+                window.end_s = bins.end_s(bin);
+                window.probability += self.mass[bin] * share;
+            } else if let Some(window) = open.take() {
+                windows.push(window);
+                if windows.len() == WINDOWS_MAX {
+                    return;
+                }
             }
         }
-        held = hold;
+        windows.extend(open);
     }
-    windows.extend(open);
-    gain
+}
+
+/// What is best in one bin, by state.
+#[derive(Debug, Clone, Copy, Default)]
+struct Choice {
+    /// Go on holding.
+    stay: bool,
+    /// Start to hold.
+    start: bool,
+}
+
+/// The larger of two numbers that are not NaN; `f32::max` spends most of the recursion's time on the case that they are.
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// Computes the windows worth holding for what comes with certainty; see [`Course::plan`].
+pub fn plan(bins: &TimeBins, hazards: &[f32], terms: PlanTerms, windows: &mut Vec<PlanWindow>) -> f32 {
+    Course::new(bins, hazards).plan(bins, 1.0, terms, windows)
 }
 
 #[cfg(test)]

@@ -6,32 +6,87 @@
 //! at constant cost per use.
 
 use crate::hash::KeyMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Successors kept per context: the bound on candidates of one prediction. The rarest gives way.
 const SUCCESSORS_MAX: usize = 64;
 /// Counts of a context are halved when their sum reaches this, so that old habits fade.
 const TOTAL_MAX: u32 = 60_000;
 
-/// What followed one context.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Context {
-    /// Sum of the counts.
-    pub total: u32,
-    /// Symbols and their counts, in order of first appearance.
-    pub successors: Vec<(u32, u16)>,
+/// What followed one context. Most contexts are seen once and never again, so those with a single successor, which are
+/// most, take no memory besides their place in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    /// A single symbol, and how often.
+    One((u32, u16)),
+    /// Several symbols.
+    Many(Box<Successors>),
+}
+
+/// Several symbols that followed one context.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Successors {
+    total: u32,
+    counts: Vec<(u32, u16)>,
 }
 
 impl Context {
+    /// Symbols and their counts, in order of first appearance.
+    pub fn successors(&self) -> &[(u32, u16)] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(many) => &many.counts,
+        }
+    }
+
+    /// Sum of the counts.
+    pub fn total(&self) -> u32 {
+        match self {
+            Self::One((_, count)) => u32::from(*count),
+            Self::Many(many) => many.total,
+        }
+    }
+
     /// Counts a successor and returns how often it was counted before.
+    fn add(&mut self, symbol: u32) -> u16 {
+        match self {
+            Self::One((known, count)) if *known == symbol => {
+                let before = *count;
+                *count = before.saturating_add(1);
+                if u32::from(*count) >= TOTAL_MAX {
+                    *count /= 2;
+                }
+                before
+            }
+            Self::One(only) => {
+                let mut many = Successors { total: u32::from(only.1), counts: vec![*only] };
+                let before = many.add(symbol);
+                *self = Self::Many(Box::new(many));
+                before
+            }
+            Self::Many(many) => many.add(symbol),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        let counts = self.successors();
+        if counts.is_empty() || counts.len() > SUCCESSORS_MAX {
+            return false;
+        }
+        let sum: u32 = counts.iter().map(|(_, count)| u32::from(*count)).sum();
+        self.total() == sum && sum <= TOTAL_MAX
+    }
+}
+
+impl Successors {
     fn add(&mut self, symbol: u32) -> u16 {
         self.total += 1;
         let mut before = 0;
-        if let Some((_, count)) = self.successors.iter_mut().find(|(known, _)| *known == symbol) {
+        if let Some((_, count)) = self.counts.iter_mut().find(|(known, _)| *known == symbol) {
             before = *count;
             *count = count.saturating_add(1);
-        } else if self.successors.len() < SUCCESSORS_MAX {
-            self.successors.push((symbol, 1));
+        } else if self.counts.len() < SUCCESSORS_MAX {
+            self.counts.push((symbol, 1));
         } else {
             self.replace_rarest(symbol);
         }
@@ -42,23 +97,34 @@ impl Context {
     }
 
     fn replace_rarest(&mut self, symbol: u32) {
-        if let Some(rarest) = self.successors.iter_mut().min_by_key(|(_, count)| *count) {
+        if let Some(rarest) = self.counts.iter_mut().min_by_key(|(_, count)| *count) {
             self.total -= u32::from(rarest.1).min(self.total);
             *rarest = (symbol, 1);
         }
     }
 
     fn halve(&mut self) {
-        self.successors.retain_mut(|(_, count)| {
+        self.counts.retain_mut(|(_, count)| {
             *count /= 2;
             *count > 0
         });
-        self.total = self.successors.iter().map(|(_, count)| u32::from(*count)).sum();
+        self.total = self.counts.iter().map(|(_, count)| u32::from(*count)).sum();
     }
+}
 
-    fn is_sound(&self) -> bool {
-        let sum: u32 = self.successors.iter().map(|(_, count)| u32::from(*count)).sum();
-        self.successors.len() <= SUCCESSORS_MAX && self.total == sum && self.total <= TOTAL_MAX
+impl Serialize for Context {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.total(), self.successors()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Context {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (total, counts) = <(u32, Vec<(u32, u16)>)>::deserialize(deserializer)?;
+        Ok(match counts[..] {
+            [only] if u32::from(only.1) == total => Self::One(only),
+            _ => Self::Many(Box::new(Successors { total, counts })),
+        })
     }
 }
 
@@ -88,8 +154,13 @@ impl ContextTable {
         if let Some(context) = self.young.get_mut(&key) {
             return context.add(symbol);
         }
-        let mut context = self.old.remove(&key).unwrap_or_default();
-        let before = context.add(symbol);
+        let (context, before) = match self.old.remove(&key) {
+            Some(mut context) => {
+                let before = context.add(symbol);
+                (context, before)
+            }
+            None => (Context::One((symbol, 1)), 0),
+        };
         if self.young.len() >= self.generation_max {
             self.old = std::mem::take(&mut self.young);
         }
@@ -126,7 +197,7 @@ mod tests {
             let mut table = ContextTable::new(16);
             for (key, symbol) in additions {
                 table.add(key, symbol);
-                prop_assert!(table.get(key).is_some_and(|context| context.successors.iter().any(|(s, _)| *s == symbol)));
+                prop_assert!(table.get(key).is_some_and(|context| context.successors().iter().any(|(s, _)| *s == symbol)));
                 prop_assert!(table.len() <= 16);
             }
             prop_assert!(table.is_sound(16));
@@ -140,16 +211,34 @@ mod tests {
             table.add(key, 1);
             table.add(7, 2);
         }
-        assert_eq!(table.get(7).map(|context| context.total), Some(9_900));
+        assert_eq!(table.get(7).map(Context::total), Some(9_900));
     }
 
     #[test]
     fn counts_fade_instead_of_overflowing() {
-        let mut context = Context::default();
+        let (mut several, mut one) = (Context::One((0, 1)), Context::One((7, 1)));
         for step in 0..1_000_000u32 {
-            context.add(step % 3);
+            several.add(step % 3);
+            one.add(7);
         }
-        assert!(context.is_sound());
-        assert_eq!(context.successors.len(), 3);
+        assert!(several.is_sound() && one.is_sound());
+        assert_eq!((several.successors().len(), one.successors().len()), (3, 1));
+    }
+
+    #[test]
+    fn a_context_takes_little() {
+        assert_eq!(size_of::<(u64, Context)>(), 24);
+    }
+
+    #[test]
+    fn both_forms_are_written_alike_and_read_back() {
+        for symbols in [&[5, 5, 5][..], &[5, 6, 5]] {
+            let mut context = Context::One((5, 1));
+            for symbol in symbols {
+                context.add(*symbol);
+            }
+            let restored: Context = postcard::from_bytes(&postcard::to_stdvec(&context).unwrap()).unwrap();
+            assert_eq!(restored, context);
+        }
     }
 }

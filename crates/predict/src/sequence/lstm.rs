@@ -21,6 +21,7 @@
 //! sum of scaled contiguous rows. What it does not do: batches, several layers, a GPU; at this size they cost more
 //! than they give.
 
+use super::candidates::CANDIDATES_MAX;
 use crate::hash;
 use crate::numeric::{self, add_scaled, dot};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub const SLOTS: usize = 4_096;
 pub const OTHER_SLOT: u16 = 0;
 
 const GATES: usize = 4 * HIDDEN;
+/// Gates summed at a time: as many as fit the vector registers of every machine.
+const BLOCK: usize = 32;
 /// Adam's customary constants; the rate is its usual 1e-3 times three, because each example is seen once.
 const RATE: f32 = 3e-3;
 const MEAN_DECAY: f32 = 0.9;
@@ -62,38 +65,60 @@ impl Default for NetState {
     }
 }
 
-/// One step with all that training needs.
+/// One step with all that training needs; what follows from these by few operations is computed again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Step {
     input: u16,
-    before_h: Vec<f32>,
-    before_c: Vec<f32>,
-    gates: Vec<f32>,
-    after_c: Vec<f32>,
-    after_h: Vec<f32>,
-    /// Output slots of the candidates for the symbol after this step.
-    pub candidates: Vec<u16>,
-    /// Which candidate came, once it is known.
-    pub target: Option<u16>,
+    #[serde(with = "arrays")]
+    before_h: [f32; HIDDEN],
+    #[serde(with = "arrays")]
+    before_c: [f32; HIDDEN],
+    #[serde(with = "arrays")]
+    gates: [f32; GATES],
+    outcome: Option<Outcome>,
+}
+
+/// The candidates for the symbol after a step, and which of them came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Outcome {
+    candidates: Vec<u16>,
+    target: u16,
 }
 
 impl Step {
     /// State after the step.
     pub fn state(&self) -> NetState {
-        let mut state = NetState::default();
-        state.h.copy_from_slice(&self.after_h);
-        state.c.copy_from_slice(&self.after_c);
-        state
+        let mut after = NetState::default();
+        let (i, rest) = self.gates.split_at(HIDDEN);
+        let (f, rest) = rest.split_at(HIDDEN);
+        let (g, o) = rest.split_at(HIDDEN);
+        for k in 0..HIDDEN {
+            after.c[k] = (f[k] * self.before_c[k] + i[k] * g[k]).clamp(-PARAMETER_MAX, PARAMETER_MAX);
+            after.h[k] = o[k] * numeric::tanh(after.c[k]);
+        }
+        after
+    }
+
+    /// Says which of the output slots `candidates` stood for what came after the step.
+    pub fn set_outcome(&mut self, candidates: &[u16], target: usize) {
+        self.outcome = Some(Outcome { candidates: candidates.to_vec(), target: target as u16 });
     }
 
     pub(crate) fn is_sound(&self) -> bool {
-        let parts = [&self.before_h, &self.before_c, &self.after_c, &self.after_h];
+        let bounded = |values: &[f32], bound: f32| values.iter().all(|value| value.abs() <= bound);
         usize::from(self.input) < SLOTS
-            && parts.iter().all(|part| part.len() == HIDDEN && part.iter().all(|x| x.abs() <= PARAMETER_MAX))
-            && self.gates.len() == GATES
-            && self.gates.iter().all(|gate| gate.abs() <= 1.0)
+            && bounded(&self.before_h, PARAMETER_MAX)
+            && bounded(&self.before_c, PARAMETER_MAX)
+            && bounded(&self.gates, 1.0)
+            && self.outcome.as_ref().is_none_or(Outcome::is_sound)
+    }
+}
+
+impl Outcome {
+    fn is_sound(&self) -> bool {
+        self.candidates.len() <= CANDIDATES_MAX + 1
+            && usize::from(self.target) < self.candidates.len()
             && self.candidates.iter().all(|slot| usize::from(*slot) < SLOTS)
-            && self.target.is_none_or(|target| usize::from(target) < self.candidates.len())
     }
 }
 
@@ -103,29 +128,68 @@ pub struct Lstm {
     input_weights: Dense,
     state_weights: Dense,
     bias: Dense,
-    outputs: Rows,
+    outputs: Dense,
     embeddings: Vec<f32>,
     embedding_squares: Vec<f32>,
     updates: u32,
+    #[serde(skip)]
+    touched: Touched,
 }
 
-/// Parameters that every update touches, with Adam's moments.
+/// Parameters with Adam's moments. Their gradients exist only while a chunk is learnt from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Dense {
     value: Vec<f32>,
-    gradient: Vec<f32>,
     mean: Vec<f32>,
     square: Vec<f32>,
 }
 
-/// Output rows, `HIDDEN` weights and a bias each, of which an update touches few.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Rows {
-    dense: Dense,
-    touched: Vec<u16>,
-    is_touched: Vec<bool>,
+/// Gradients of the output rows that one chunk touches, which are few of all.
+#[derive(Debug, Clone)]
+struct Touched {
+    /// Place of a row among the gradients, or [`UNTOUCHED`].
+    places: Vec<u16>,
+    slots: Vec<u16>,
+    gradients: Vec<[f32; ROW]>,
 }
 
+const UNTOUCHED: u16 = u16::MAX;
+
+impl Default for Touched {
+    fn default() -> Self {
+        Self { places: vec![UNTOUCHED; SLOTS], slots: Vec::new(), gradients: Vec::new() }
+    }
+}
+
+impl Touched {
+    fn gradient(&mut self, slot: u16) -> &mut [f32; ROW] {
+        let place = &mut self.places[usize::from(slot)];
+        if *place == UNTOUCHED {
+            *place = self.slots.len() as u16;
+            self.slots.push(slot);
+            self.gradients.push([0.0; ROW]);
+        }
+        &mut self.gradients[usize::from(*place)]
+    }
+
+    fn clear(&mut self) {
+        for slot in self.slots.drain(..) {
+            self.places[usize::from(slot)] = UNTOUCHED;
+        }
+        self.gradients.clear();
+    }
+}
+
+/// What flows back through one step.
+struct Flow {
+    input: u16,
+    x: [f32; EMBEDDING],
+    h: [f32; HIDDEN],
+    dz: [f32; GATES],
+    dx: [f32; EMBEDDING],
+}
+
+/// An output row: `HIDDEN` weights and a bias.
 const ROW: usize = HIDDEN + 1;
 
 /// Slot of a symbol.
@@ -150,134 +214,129 @@ impl Lstm {
             input_weights: Dense::new(noise.take(EMBEDDING * GATES, input_scale)),
             state_weights: Dense::new(noise.take(HIDDEN * GATES, state_scale)),
             bias,
-            outputs: Rows {
-                dense: Dense::new(noise.take(SLOTS * ROW, 0.1 * state_scale)),
-                touched: Vec::new(),
-                is_touched: vec![false; SLOTS],
-            },
+            outputs: Dense::new(noise.take(SLOTS * ROW, 0.1 * state_scale)),
             embeddings: noise.take(SLOTS * EMBEDDING, 0.1),
             embedding_squares: vec![1e-6; SLOTS * EMBEDDING],
             updates: 0,
+            touched: Touched::default(),
         }
     }
 
     /// Feeds one symbol.
     pub fn step(&self, input: u16, before: &NetState) -> Step {
+        let mut z = self.weighted_sums(self.embedding(input), &before.h);
+        // One loop for each kind of gate, so that the compiler can do several gates at a time.
+        let (sigmoids, rest) = z.split_at_mut(2 * HIDDEN);
+        let (tanhs, more_sigmoids) = rest.split_at_mut(HIDDEN);
+        sigmoids.iter_mut().for_each(|gate| *gate = numeric::sigmoid(*gate));
+        tanhs.iter_mut().for_each(|gate| *gate = numeric::tanh(*gate));
+        more_sigmoids.iter_mut().for_each(|gate| *gate = numeric::sigmoid(*gate));
+        Step { input, before_h: before.h, before_c: before.c, gates: z, outcome: None }
+    }
+
+    /// `Wx x + Wh h + b`, by blocks that stay in registers while the inputs go by.
+    fn weighted_sums(&self, x: &[f32], h: &[f32; HIDDEN]) -> [f32; GATES] {
         let mut z = [0f32; GATES];
-        z.copy_from_slice(&self.bias.value);
-        for (k, x) in self.embedding(input).iter().enumerate() {
-            add_scaled(&mut z, *x, &self.input_weights.value[k * GATES..(k + 1) * GATES]);
+        for (block, sums) in z.chunks_exact_mut(BLOCK).enumerate() {
+            let start = block * BLOCK;
+            let mut kept = [0f32; BLOCK];
+            kept.copy_from_slice(&self.bias.value[start..start + BLOCK]);
+            for (values, weights) in [(x, &self.input_weights.value), (&h[..], &self.state_weights.value)] {
+                for (value, row) in values.iter().zip(weights.chunks_exact(GATES)) {
+                    add_scaled(&mut kept, *value, &row[start..start + BLOCK]);
+                }
+            }
+            sums.copy_from_slice(&kept);
         }
-        for (k, h) in before.h.iter().enumerate() {
-            add_scaled(&mut z, *h, &self.state_weights.value[k * GATES..(k + 1) * GATES]);
-        }
-        for (index, gate) in z.iter_mut().enumerate() {
-            *gate = if index / HIDDEN == 2 { numeric::tanh(*gate) } else { numeric::sigmoid(*gate) };
-        }
-        let mut after = NetState::default();
-        for k in 0..HIDDEN {
-            let (i, f, g, o) = (z[k], z[HIDDEN + k], z[2 * HIDDEN + k], z[3 * HIDDEN + k]);
-            after.c[k] = (f * before.c[k] + i * g).clamp(-PARAMETER_MAX, PARAMETER_MAX);
-            after.h[k] = o * numeric::tanh(after.c[k]);
-        }
-        Step {
-            input,
-            before_h: before.h.to_vec(),
-            before_c: before.c.to_vec(),
-            gates: z.to_vec(),
-            after_c: after.c.to_vec(),
-            after_h: after.h.to_vec(),
-            candidates: Vec::new(),
-            target: None,
-        }
+        z
     }
 
     /// Probabilities of the candidates (and nothing else) after a state; as many as there are candidates.
     pub fn probabilities(&self, h: &[f32], candidates: &[u16], probabilities: &mut [f32]) {
         let mut largest = f32::MIN;
         for (slot, logit) in candidates.iter().zip(probabilities.iter_mut()) {
-            let row = self.outputs.row(*slot);
+            let row = self.output(*slot);
             *logit = dot(&row[..HIDDEN], h) + row[HIDDEN];
             largest = largest.max(*logit);
         }
-        let mut sum = 0.0;
-        for logit in probabilities.iter_mut().take(candidates.len()) {
-            *logit = numeric::exp(*logit - largest);
-            sum += *logit;
-        }
+        let stated = &mut probabilities[..candidates.len()];
+        stated.iter_mut().for_each(|logit| *logit = numeric::exp(*logit - largest));
+        let sum: f32 = stated.iter().sum();
         let scale = 1.0 / sum.max(f32::MIN_POSITIVE);
-        probabilities.iter_mut().take(candidates.len()).for_each(|p| *p *= scale);
+        stated.iter_mut().for_each(|p| *p *= scale);
     }
 
-    /// Learns from consecutive steps; those without a target only carry the gradient.
+    /// Learns from consecutive steps; those without an outcome only carry the gradient.
     pub fn train(&mut self, steps: &[Step]) {
-        if steps.iter().all(|step| step.target.is_none()) {
+        if steps.iter().all(|step| step.outcome.is_none()) {
             return;
         }
-        let embedding_gradients = self.back_propagate(steps);
+        let flows = self.flow_back(steps);
         self.updates = self.updates.saturating_add(1);
         let rate = adam_rate(self.updates);
-        self.input_weights.update(rate);
-        self.state_weights.update(rate);
-        self.bias.update(rate);
-        self.outputs.update(rate);
-        for (slot, gradient) in embedding_gradients {
-            let start = usize::from(slot) * EMBEDDING;
-            for (k, g) in gradient.iter().enumerate() {
-                let square = &mut self.embedding_squares[start + k];
-                *square = (*square + g * g).min(1e12);
-                let stepped = self.embeddings[start + k] - EMBEDDING_RATE * g / square.sqrt();
-                self.embeddings[start + k] = stepped.clamp(-PARAMETER_MAX, PARAMETER_MAX);
-            }
+        for k in 0..EMBEDDING {
+            self.input_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.x[k]), rate);
+        }
+        for k in 0..HIDDEN {
+            self.state_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.h[k]), rate);
+        }
+        self.bias.update(0, &row_gradient(&flows, |_| 1.0), rate);
+        for (slot, gradient) in self.touched.slots.iter().zip(&self.touched.gradients) {
+            self.outputs.update(usize::from(*slot) * ROW, gradient, rate);
+        }
+        self.touched.clear();
+        flows.iter().for_each(|flow| self.update_embedding(flow));
+    }
+
+    fn update_embedding(&mut self, flow: &Flow) {
+        let start = usize::from(flow.input) * EMBEDDING;
+        for (k, g) in flow.dx.iter().enumerate() {
+            let square = &mut self.embedding_squares[start + k];
+            *square = (*square + g * g).min(1e12);
+            let stepped = self.embeddings[start + k] - EMBEDDING_RATE * g / square.sqrt();
+            self.embeddings[start + k] = stepped.clamp(-PARAMETER_MAX, PARAMETER_MAX);
         }
     }
 
-    /// Adds the gradients of the steps' loss to the parameters; returns those of the embeddings.
-    fn back_propagate(&mut self, steps: &[Step]) -> Vec<(u16, [f32; EMBEDDING])> {
+    /// Lets the steps' loss flow back, the last step first; the gradients of the outputs are left in `touched`.
+    fn flow_back(&mut self, steps: &[Step]) -> Vec<Flow> {
         let mut dh = [0f32; HIDDEN];
         let mut dc = [0f32; HIDDEN];
-        let mut embedding_gradients = Vec::with_capacity(steps.len());
+        let mut flows = Vec::with_capacity(steps.len());
         for step in steps.iter().rev() {
-            if let Some(target) = step.target {
-                self.output_gradient(step, target, &mut dh);
+            let after = step.state();
+            if let Some(outcome) = &step.outcome {
+                self.output_gradient(outcome, &after.h, &mut dh);
             }
-            let dz = cell_gradient(step, &dh, &mut dc);
-            let x = {
-                let mut x = [0f32; EMBEDDING];
-                x.copy_from_slice(self.embedding(step.input));
-                x
-            };
-            let mut dx = [0f32; EMBEDDING];
-            for k in 0..EMBEDDING {
-                let row = k * GATES..(k + 1) * GATES;
-                dx[k] = dot(&self.input_weights.value[row.clone()], &dz);
-                add_scaled(&mut self.input_weights.gradient[row], x[k], &dz);
-            }
-            for k in 0..HIDDEN {
-                let row = k * GATES..(k + 1) * GATES;
-                dh[k] = dot(&self.state_weights.value[row.clone()], &dz);
-                add_scaled(&mut self.state_weights.gradient[row], step.before_h[k], &dz);
-            }
-            add_scaled(&mut self.bias.gradient, 1.0, &dz);
-            embedding_gradients.push((step.input, dx));
+            let dz = cell_gradient(step, &after, &dh, &mut dc);
+            let (mut x, mut dx) = ([0f32; EMBEDDING], [0f32; EMBEDDING]);
+            x.copy_from_slice(self.embedding(step.input));
+            through(&self.input_weights.value, &dz, &mut dx);
+            through(&self.state_weights.value, &dz, &mut dh);
+            flows.push(Flow { input: step.input, x, h: step.before_h, dz, dx });
         }
-        embedding_gradients
+        flows
     }
 
-    fn output_gradient(&mut self, step: &Step, target: u16, dh: &mut [f32; HIDDEN]) {
-        let mut probabilities = vec![0f32; step.candidates.len()];
-        self.probabilities(&step.after_h, &step.candidates, &mut probabilities);
-        for (index, (slot, probability)) in step.candidates.iter().zip(&probabilities).enumerate() {
-            let error = probability - if index == usize::from(target) { 1.0 } else { 0.0 };
+    fn output_gradient(&mut self, outcome: &Outcome, after_h: &[f32; HIDDEN], dh: &mut [f32; HIDDEN]) {
+        let mut probabilities = [0f32; CANDIDATES_MAX + 1];
+        self.probabilities(after_h, &outcome.candidates, &mut probabilities);
+        for (index, (slot, probability)) in outcome.candidates.iter().zip(&probabilities).enumerate() {
+            let error = probability - if index == usize::from(outcome.target) { 1.0 } else { 0.0 };
             // What changes nothing is not worth touching a row for.
             if error.abs() < 1e-4 {
                 continue;
             }
-            add_scaled(dh, error, &self.outputs.row(*slot)[..HIDDEN]);
-            let gradient = self.outputs.touch(*slot);
-            add_scaled(&mut gradient[..HIDDEN], error, &step.after_h);
+            add_scaled(dh, error, &self.output(*slot)[..HIDDEN]);
+            let gradient = self.touched.gradient(*slot);
+            add_scaled(&mut gradient[..HIDDEN], error, after_h);
             gradient[HIDDEN] += error;
         }
+    }
+
+    fn output(&self, slot: u16) -> &[f32] {
+        let start = usize::from(slot) * ROW;
+        &self.outputs.value[start..start + ROW]
     }
 
     fn embedding(&self, slot: u16) -> &[f32] {
@@ -291,10 +350,7 @@ impl Lstm {
         self.input_weights.is_sound(EMBEDDING * GATES)
             && self.state_weights.is_sound(HIDDEN * GATES)
             && self.bias.is_sound(GATES)
-            && self.outputs.dense.is_sound(SLOTS * ROW)
-            && self.outputs.touched.is_empty()
-            && self.outputs.is_touched.len() == SLOTS
-            && self.outputs.is_touched.iter().all(|touched| !touched)
+            && self.outputs.is_sound(SLOTS * ROW)
             && self.embeddings.len() == SLOTS * EMBEDDING
             && bounded(&self.embeddings)
             && self.embedding_squares.len() == SLOTS * EMBEDDING
@@ -302,12 +358,32 @@ impl Lstm {
     }
 }
 
-fn cell_gradient(step: &Step, dh: &[f32; HIDDEN], dc: &mut [f32; HIDDEN]) -> [f32; GATES] {
+/// Gradient of one row of weights: over the steps, the value that the row weighs times what flowed back.
+fn row_gradient(flows: &[Flow], value: impl Fn(&Flow) -> f32) -> [f32; GATES] {
+    let mut gradient = [0f32; GATES];
+    for (block, sums) in gradient.chunks_exact_mut(BLOCK).enumerate() {
+        let mut kept = [0f32; BLOCK];
+        for flow in flows {
+            add_scaled(&mut kept, value(flow), &flow.dz[block * BLOCK..(block + 1) * BLOCK]);
+        }
+        sums.copy_from_slice(&kept);
+    }
+    gradient
+}
+
+/// `d = W' dz`, for weights stored by input.
+fn through(weights: &[f32], dz: &[f32; GATES], d: &mut [f32]) {
+    for (d, row) in d.iter_mut().zip(weights.chunks_exact(GATES)) {
+        *d = dot(row, dz);
+    }
+}
+
+fn cell_gradient(step: &Step, after: &NetState, dh: &[f32; HIDDEN], dc: &mut [f32; HIDDEN]) -> [f32; GATES] {
     let mut dz = [0f32; GATES];
     for k in 0..HIDDEN {
         let (i, f) = (step.gates[k], step.gates[HIDDEN + k]);
         let (g, o) = (step.gates[2 * HIDDEN + k], step.gates[3 * HIDDEN + k]);
-        let squashed = numeric::tanh(step.after_c[k]);
+        let squashed = numeric::tanh(after.c[k]);
         dc[k] += dh[k] * o * (1.0 - squashed * squashed);
         dz[k] = dc[k] * g * i * (1.0 - i);
         dz[HIDDEN + k] = dc[k] * step.before_c[k] * f * (1.0 - f);
@@ -328,54 +404,45 @@ fn adam_rate(updates: u32) -> f32 {
 impl Dense {
     fn new(value: Vec<f32>) -> Self {
         let len = value.len();
-        Self { value, gradient: vec![0.0; len], mean: vec![0.0; len], square: vec![0.0; len] }
+        Self { value, mean: vec![0.0; len], square: vec![0.0; len] }
     }
 
-    fn update(&mut self, rate: f32) {
-        self.update_range(0..self.value.len(), rate);
-    }
-
-    fn update_range(&mut self, range: std::ops::Range<usize>, rate: f32) {
+    /// Steps the parameters from `start` on against their gradients.
+    fn update(&mut self, start: usize, gradients: &[f32], rate: f32) {
+        let range = start..start + gradients.len();
         let values = &mut self.value[range.clone()];
-        let gradients = &mut self.gradient[range.clone()];
         let means = &mut self.mean[range.clone()];
         let squares = &mut self.square[range];
         for (((value, gradient), mean), square) in values.iter_mut().zip(gradients).zip(means).zip(squares) {
-            *mean = MEAN_DECAY * *mean + (1.0 - MEAN_DECAY) * *gradient;
-            *square = SQUARE_DECAY * *square + (1.0 - SQUARE_DECAY) * *gradient * *gradient;
+            *mean = MEAN_DECAY * *mean + (1.0 - MEAN_DECAY) * gradient;
+            *square = SQUARE_DECAY * *square + (1.0 - SQUARE_DECAY) * gradient * gradient;
             *value = (*value - rate * *mean / (square.sqrt() + EPSILON)).clamp(-PARAMETER_MAX, PARAMETER_MAX);
-            *gradient = 0.0;
         }
     }
 
     fn is_sound(&self, len: usize) -> bool {
-        let parts = [&self.value, &self.gradient, &self.mean, &self.square];
+        let parts = [&self.value, &self.mean, &self.square];
         parts.iter().all(|part| part.len() == len)
             && self.value.iter().all(|value| value.abs() <= PARAMETER_MAX)
-            && self.gradient.iter().all(|gradient| *gradient == 0.0)
             && self.mean.iter().all(|mean| mean.abs() <= 1e6)
             && self.square.iter().all(|square| (0.0..=1e12).contains(square))
     }
 }
 
-impl Rows {
-    fn row(&self, slot: u16) -> &[f32] {
-        &self.dense.value[usize::from(slot) * ROW..(usize::from(slot) + 1) * ROW]
+/// Arrays are written as sequences; serde itself writes those of at most 32 elements.
+mod arrays {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(array: &[f32; N], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(array)
     }
 
-    fn touch(&mut self, slot: u16) -> &mut [f32] {
-        if !self.is_touched[usize::from(slot)] {
-            self.is_touched[usize::from(slot)] = true;
-            self.touched.push(slot);
-        }
-        &mut self.dense.gradient[usize::from(slot) * ROW..(usize::from(slot) + 1) * ROW]
-    }
-
-    fn update(&mut self, rate: f32) {
-        for slot in std::mem::take(&mut self.touched) {
-            self.is_touched[usize::from(slot)] = false;
-            self.dense.update_range(usize::from(slot) * ROW..(usize::from(slot) + 1) * ROW, rate);
-        }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[f32; N], D::Error> {
+        let values = Vec::<f32>::deserialize(deserializer)?;
+        values.try_into().map_err(|values: Vec<f32>| D::Error::invalid_length(values.len(), &"another length"))
     }
 }
 
@@ -408,8 +475,7 @@ mod tests {
         for (input, target) in inputs.iter().zip(targets) {
             let mut step = lstm.step(*input, &state);
             state = step.state();
-            step.candidates = candidates.to_vec();
-            step.target = Some(*target);
+            step.set_outcome(candidates, usize::from(*target));
             let mut probabilities = vec![0.0; candidates.len()];
             lstm.probabilities(&state.h, candidates, &mut probabilities);
             loss -= f64::from(probabilities[usize::from(*target)]).ln();
@@ -437,35 +503,38 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let mut lstm = Lstm::new(7);
         // Larger weights than at the start, so that no gradient is lost in rounding.
-        lstm.outputs.dense.value.iter_mut().for_each(|value| *value *= 20.0);
+        lstm.outputs.value.iter_mut().for_each(|value| *value *= 20.0);
         lstm.embeddings.iter_mut().for_each(|value| *value *= 5.0);
         let (steps, _) = run(&lstm, &INPUTS, &CANDIDATES, &TARGETS);
         let mut trained = lstm.clone();
-        let embedding_gradients = trained.back_propagate(&steps);
+        let flows = trained.flow_back(&steps);
         let check = |what: &str, stated: f32, measured: f64| {
             let error = (f64::from(stated) - measured).abs();
             assert!(error < 2e-3 + 0.02 * measured.abs(), "{what}: stated {stated}, measured {measured}");
         };
         for index in (0..EMBEDDING * GATES).step_by(97) {
             let measured = difference(&lstm, |net| &mut net.input_weights.value[index]);
-            check("input", trained.input_weights.gradient[index], measured);
+            let (k, gate) = (index / GATES, index % GATES);
+            check("input", row_gradient(&flows, |flow| flow.x[k])[gate], measured);
         }
         for index in (0..HIDDEN * GATES).step_by(173) {
             let measured = difference(&lstm, |net| &mut net.state_weights.value[index]);
-            check("state", trained.state_weights.gradient[index], measured);
+            let (k, gate) = (index / GATES, index % GATES);
+            check("state", row_gradient(&flows, |flow| flow.h[k])[gate], measured);
         }
+        let bias = row_gradient(&flows, |_| 1.0);
         for index in 0..GATES {
-            check("bias", trained.bias.gradient[index], difference(&lstm, |net| &mut net.bias.value[index]));
+            check("bias", bias[index], difference(&lstm, |net| &mut net.bias.value[index]));
         }
         for slot in CANDIDATES {
             for k in [0, 7, HIDDEN] {
                 let index = usize::from(slot) * ROW + k;
-                let measured = difference(&lstm, |net| &mut net.outputs.dense.value[index]);
-                check("output", trained.outputs.dense.gradient[index], measured);
+                let measured = difference(&lstm, |net| &mut net.outputs.value[index]);
+                check("output", trained.touched.gradient(slot)[k], measured);
             }
         }
         for k in [0, 5, 15] {
-            let stated: f32 = embedding_gradients.iter().filter(|(slot, _)| *slot == 1).map(|(_, g)| g[k]).sum();
+            let stated: f32 = flows.iter().filter(|flow| flow.input == 1).map(|flow| flow.dx[k]).sum();
             check("embedding", stated, difference(&lstm, |net| &mut net.embeddings[EMBEDDING + k]));
         }
     }
@@ -481,10 +550,9 @@ mod tests {
         for (position, pair) in sequence.windows(2).enumerate() {
             let mut step = lstm.step(pair[0], &state);
             state = step.state();
-            step.candidates = vec![1, 2, 3];
-            step.target = Some(pair[1] - 1);
+            step.set_outcome(&[1, 2, 3], usize::from(pair[1] - 1));
             let mut probabilities = [0.0; 3];
-            lstm.probabilities(&state.h, &step.candidates, &mut probabilities);
+            lstm.probabilities(&state.h, &[1, 2, 3], &mut probabilities);
             if position > 5_000 {
                 late += 1;
                 right += u32::from(probabilities[usize::from(pair[1] - 1)] > 0.8);

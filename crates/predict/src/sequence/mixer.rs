@@ -62,38 +62,41 @@ impl GeometricMixer {
         weights
     }
 
-    /// Mixes the logarithms of what the experts state; the result sums to one over `used` entries.
+    /// Mixes the logarithms of what the experts state; the result sums to one over `used` entries and is zero beyond.
+    /// An expert of weight zero need not have stated anything.
     pub fn mix(weights: &[f32; EXPERTS], logs: &[Row; EXPERTS], used: usize, mixed: &mut Row) {
+        let width = whole_vectors(used);
         mixed.fill(0.0);
-        for (weight, row) in weights.iter().zip(logs) {
+        let row = &mut mixed[..width];
+        for (weight, logs) in weights.iter().zip(logs) {
             if *weight != 0.0 {
-                numeric::add_scaled(mixed, *weight, row);
+                numeric::add_scaled(row, *weight, &logs[..width]);
             }
         }
-        let largest = mixed[..used].iter().copied().fold(f32::MIN, f32::max);
-        let mut sum = 0.0;
-        for value in mixed.iter_mut() {
+        let largest = row[..used].iter().copied().fold(f32::MIN, f32::max);
+        for value in row.iter_mut() {
             *value = numeric::exp(*value - largest);
         }
-        mixed[used..].fill(0.0);
-        for value in &mixed[..used] {
-            sum += value;
-        }
+        row[used..].fill(0.0);
+        // Summed by itself and in order: a sum inside the loop above would keep it from being done four at a time.
+        let sum: f32 = row[..used].iter().sum();
         let scale = 1.0 / sum;
-        mixed.iter_mut().for_each(|value| *value *= scale);
+        row.iter_mut().for_each(|value| *value *= scale);
     }
 
-    /// Learns that entry `outcome` came.
+    /// Learns that entry `outcome` of `used` came.
     pub fn learn(
         &mut self,
         context: MixContext,
         active: &[bool; EXPERTS],
         logs: &[Row; EXPERTS],
         mixed: &Row,
+        used: usize,
         outcome: usize,
     ) {
+        let width = whole_vectors(used);
         for expert in (0..EXPERTS).filter(|expert| active[*expert]) {
-            let expected = numeric::dot(mixed, &logs[expert]);
+            let expected = numeric::dot(&mixed[..width], &logs[expert][..width]);
             let gradient = (logs[expert][outcome] - expected).clamp(-GRADIENT_MAX, GRADIENT_MAX);
             for weights in [&mut self.first[context.first], &mut self.second[context.second]] {
                 weights[expert] = (weights[expert] + RATE * gradient).clamp(WEIGHT_MIN, WEIGHT_MAX);
@@ -111,13 +114,16 @@ impl GeometricMixer {
     }
 }
 
-/// Logarithms of a row of probabilities.
-pub fn logarithms(row: &Row) -> Row {
-    let mut logs = [0f32; WIDTH];
-    for (log, probability) in logs.iter_mut().zip(row) {
+/// Number of entries to work on so that `used` are covered by whole vectors; entries beyond `used` are padding.
+pub fn whole_vectors(used: usize) -> usize {
+    used.next_multiple_of(8).min(WIDTH)
+}
+
+/// Logarithms of probabilities.
+pub fn logarithms(probabilities: &[f32], logs: &mut [f32]) {
+    for (log, probability) in logs.iter_mut().zip(probabilities) {
         *log = numeric::ln(probability.max(STATED_MIN));
     }
-    logs
 }
 
 #[cfg(test)]
@@ -137,11 +143,12 @@ mod tests {
             rows[0][outcome] = 0.9;
             rows[0][1 - outcome] = 0.1;
             rows[1][..2].fill(0.5);
-            let logs = rows.map(|row| logarithms(&row));
+            let mut logs = [[0.0; WIDTH]; EXPERTS];
+            rows.iter().zip(&mut logs).for_each(|(row, logs)| logarithms(row, logs));
             let weights = mixer.weights(context, &active);
             GeometricMixer::mix(&weights, &logs, 2, &mut mixed);
             assert!((mixed.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            mixer.learn(context, &active, &logs, &mixed, outcome);
+            mixer.learn(context, &active, &logs, &mixed, 2, outcome);
         }
         assert!(mixed[1] > 0.97, "the certain expert was always right: {}", mixed[1]);
         assert!(mixer.is_sound(1, 1));

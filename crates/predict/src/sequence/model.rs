@@ -13,11 +13,11 @@
 //! Their distributions over at most 64 candidates and "any other" are mixed geometrically; the probability of the top
 //! candidate is then calibrated.
 
-use super::candidates::{CANDIDATES_MAX, Candidates};
+use super::candidates::{CANDIDATES_MAX, Candidates, NO_PLACE};
 use super::contexts::{Context, ContextTable};
 use super::lstm::{self, Lstm};
 use super::map::{Calibrated, ProbabilityMap};
-use super::mixer::{GeometricMixer, MixContext, logarithms};
+use super::mixer::{GeometricMixer, MixContext, logarithms, whole_vectors};
 use super::popular::Popular;
 use super::session::{ORDER_MAX, Session};
 use super::trainer::Trainer;
@@ -39,6 +39,10 @@ const RECENT: usize = OWN + 2;
 const NETWORK: usize = RECENT + 1;
 const SIDE: usize = NETWORK + 1;
 
+/// Each Markov expert and the one it backs off to, in the order in which they are computed.
+const BACK_OFF: [(usize, usize); ORDER_MAX + 2 + SIDES] =
+    [(1, 0), (2, 1), (3, 2), (4, 3), (OWN, 1), (OWN + 1, OWN), (SIDE, 1), (SIDE + 1, SIDE), (SIDE + 2, SIDE + 1)];
+
 /// Names of the experts, by index.
 pub const EXPERT_NAMES: [&str; EXPERTS] = [
     "frequency",
@@ -57,6 +61,10 @@ pub const EXPERT_NAMES: [&str; EXPERTS] = [
 
 /// Bounds on the discount of absolute discounting; see [`Discounts`].
 const DISCOUNT_RANGE: (f32, f32) = (0.1, 0.9);
+/// Where strangers do not come they are candidates of one prediction in this many.
+const STRANGERS_EVERY: u64 = 16;
+/// Step of the share of strangers, and the share below which they do not come: none among the last five hundred.
+const STRANGERS_RATE: f32 = 1.0 / 512.0;
 /// Strength of order 0 in the recency expert, in calls.
 const RECENT_PRIOR: f32 = 2.0;
 /// A context that leaves less than this to symbols it has not seen needs no frequent strangers among its candidates; in
@@ -90,16 +98,82 @@ pub struct SequenceModel {
     map: ProbabilityMap,
     lstm: Lstm,
     trainer: Trainer,
+    strangers: Strangers,
     /// Every how many chunks the network is trained; 0 for never. Raised under load.
     pub train_every: u64,
     /// Whether the network is asked at all. Cleared under heavy load.
     pub infer: bool,
 }
 
+/// Where the successors of each context, and the recent symbols, are among the candidates; in their order, so that no
+/// symbol is looked up twice.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    all: Vec<u8>,
+    starts: [u16; EXPERTS],
+}
+
+impl Places {
+    fn clear(&mut self) {
+        self.all.clear();
+    }
+
+    /// Adds the symbols of an expert to the candidates.
+    fn add(&mut self, expert: usize, symbols: impl Iterator<Item = u32>, candidates: &mut Candidates) {
+        self.starts[expert] = self.all.len() as u16;
+        self.all.extend(symbols.map(|symbol| candidates.add(symbol)));
+    }
+
+    /// Entries of the symbols of an expert in a row of `used` entries; what found no place is in the last.
+    fn of(&self, expert: usize, used: usize) -> impl Iterator<Item = usize> + '_ {
+        let places = &self.all[usize::from(self.starts[expert])..];
+        places.iter().map(move |place| if *place == NO_PLACE { used - 1 } else { usize::from(*place) })
+    }
+}
+
+/// How often what came was a stranger: a candidate for no other reason than being frequent elsewhere. Where sequences
+/// keep to symbols of their own (the functions of one application) strangers never come, and to consider them is most
+/// of the work of a prediction; where code is shared they do, and are worth it. The share says which it is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Strangers {
+    share: f32,
+    seen: u64,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self { share: 1.0, seen: 0 }
+    }
+}
+
+impl Strangers {
+    /// Whether strangers are candidates of the next prediction: always where they come, else now and then, to notice
+    /// when that changes.
+    fn are_invited(&self) -> bool {
+        self.share > STRANGERS_RATE || self.seen.is_multiple_of(STRANGERS_EVERY)
+    }
+
+    /// Learns from an outcome: whether strangers were candidates, and whether one of them came.
+    fn learn(&mut self, invited: bool, came: bool) {
+        self.seen = self.seen.wrapping_add(1);
+        if invited {
+            self.share += STRANGERS_RATE * (f32::from(u8::from(came)) - self.share);
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        (0.0..=1.0).contains(&self.share)
+    }
+}
+
 /// A prediction, with what is needed to learn from its outcome and to explain it.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
     candidates: Candidates,
+    places: Places,
+    /// Number of candidates that are not strangers.
+    familiar: usize,
+    strangers_invited: bool,
     slots: Vec<u16>,
     rows: Box<[Row; EXPERTS]>,
     logs: Box<[Row; EXPERTS]>,
@@ -117,6 +191,9 @@ impl Default for Evaluation {
     fn default() -> Self {
         Self {
             candidates: Candidates::default(),
+            places: Places::default(),
+            familiar: 0,
+            strangers_invited: false,
             slots: Vec::with_capacity(CANDIDATES_MAX + 1),
             rows: Box::new([[0.0; WIDTH]; EXPERTS]),
             logs: Box::new([[0.0; WIDTH]; EXPERTS]),
@@ -211,6 +288,7 @@ impl SequenceModel {
             map: ProbabilityMap::new(ORDER_MAX + 1),
             lstm: Lstm::new(settings.seed),
             trainer: Trainer::default(),
+            strangers: Strangers::default(),
             train_every: 1,
             infer: true,
         }
@@ -224,8 +302,9 @@ impl SequenceModel {
         evaluation.active = self.fill_rows(&contexts, session, evaluation);
         evaluation.matched = (1..=ORDER_MAX).rev().find(|order| contexts[*order].is_some()).unwrap_or(0);
         evaluation.context = mix_context(evaluation, &contexts, used);
+        let width = whole_vectors(used);
         for expert in (0..EXPERTS).filter(|expert| evaluation.active[*expert]) {
-            evaluation.logs[expert] = logarithms(&evaluation.rows[expert]);
+            logarithms(&evaluation.rows[expert][..width], &mut evaluation.logs[expert][..width]);
         }
         evaluation.weights = self.mixer.weights(evaluation.context, &evaluation.active);
         GeometricMixer::mix(&evaluation.weights, &evaluation.logs, used, &mut evaluation.mixed);
@@ -243,10 +322,13 @@ impl SequenceModel {
     ) {
         let outcome = evaluation.entry(symbol);
         let Evaluation { context, active, logs, mixed, .. } = evaluation;
-        self.mixer.learn(*context, active, logs, mixed, outcome);
+        let used = evaluation.candidates.symbols().len() + 1;
+        self.mixer.learn(*context, active, logs, mixed, used, outcome);
         if !evaluation.candidates.symbols().is_empty() {
             self.map.learn(evaluation.matched, evaluation.mixed[evaluation.top], outcome == evaluation.top);
         }
+        let stranger = outcome >= evaluation.familiar && outcome + 1 < used;
+        self.strangers.learn(evaluation.strangers_invited, stranger);
         self.learn_contexts(session, around, symbol);
         if self.families.lstm && self.infer {
             let trainer = &mut self.trainer;
@@ -293,8 +375,18 @@ impl SequenceModel {
             return contexts;
         }
         let keys = keys(session, around);
-        for (context, key) in contexts.iter_mut().zip(keys) {
-            *context = key.and_then(|key| self.contexts.get(key));
+        let find = |expert: usize| keys[expert].and_then(|key| self.contexts.get(key));
+        // A context is learnt together with its shorter ones: where those are not known, it need not be looked for.
+        for orders in [&[1, 2, 3, 4][..], &[OWN, OWN + 1]] {
+            for expert in orders {
+                contexts[*expert] = find(*expert);
+                if contexts[*expert].is_none() {
+                    break;
+                }
+            }
+        }
+        for expert in SIDE..SIDE + SIDES {
+            contexts[expert] = find(expert);
         }
         contexts
     }
@@ -307,14 +399,26 @@ impl SequenceModel {
     ) {
         // The most particular contexts first: if there are too many candidates, those of the general ones are left out.
         const ORDER: [usize; EXPERTS - 3] = [SIDE + 2, OWN + 1, 4, 3, SIDE + 1, OWN, 2, SIDE, 1];
-        let candidates = &mut evaluation.candidates;
+        let Evaluation { candidates, places, .. } = evaluation;
         candidates.clear();
-        for context in ORDER.iter().filter_map(|expert| contexts[*expert]) {
-            context.successors.iter().for_each(|(symbol, _)| candidates.add(*symbol));
+        places.clear();
+        for expert in ORDER {
+            if let Some(context) = contexts[expert] {
+                places.add(expert, context.successors().iter().map(|(symbol, _)| *symbol), candidates);
+            }
         }
-        session.recent().iter().for_each(|(symbol, _)| candidates.add(*symbol));
-        if self.escape(contexts) > ESCAPE_SETTLED {
-            self.popular.top().iter().for_each(|symbol| candidates.add(*symbol));
+        places.add(RECENT, session.recent().iter().map(|(symbol, _)| *symbol), candidates);
+        evaluation.familiar = candidates.symbols().len();
+        let nobody = candidates.symbols().is_empty();
+        evaluation.strangers_invited =
+            self.escape(contexts) > ESCAPE_SETTLED && (nobody || self.strangers.are_invited());
+        if evaluation.strangers_invited && !candidates.is_full() {
+            for symbol in self.popular.top() {
+                candidates.add(*symbol);
+                if candidates.is_full() {
+                    break;
+                }
+            }
         }
         evaluation.slots.clear();
         evaluation.slots.extend(candidates.symbols().iter().map(|symbol| lstm::slot_of(*symbol)));
@@ -325,7 +429,7 @@ impl SequenceModel {
     fn escape(&self, contexts: &[Option<&Context>; EXPERTS]) -> f32 {
         let escape = |(expert, context): (usize, &Option<&Context>)| {
             context.map(|context| {
-                self.discounts.of(expert) * context.successors.len() as f32 / context.total.max(1) as f32
+                self.discounts.of(expert) * context.successors().len() as f32 / context.total().max(1) as f32
             })
         };
         contexts.iter().enumerate().filter_map(escape).fold(1.0, f32::min)
@@ -337,44 +441,34 @@ impl SequenceModel {
         session: &Session,
         evaluation: &mut Evaluation,
     ) -> [bool; EXPERTS] {
-        let Evaluation { candidates, slots, rows, .. } = evaluation;
-        let mut active = [false; EXPERTS];
+        let Evaluation { candidates, places, slots, rows, .. } = evaluation;
+        let used = candidates.symbols().len() + 1;
+        let width = whole_vectors(used);
+        let mut active = contexts.map(|context| context.is_some());
         active[0] = true;
-        self.fill_frequency(candidates, &mut rows[0]);
-        for expert in 1..=ORDER_MAX {
-            rows[expert] = back_off(&rows[expert - 1], contexts[expert], self.discounts.of(expert), candidates);
-            active[expert] = contexts[expert].is_some();
-        }
-        rows[OWN] = back_off(&rows[1], contexts[OWN], self.discounts.of(OWN), candidates);
-        rows[OWN + 1] = back_off(&rows[OWN], contexts[OWN + 1], self.discounts.of(OWN + 1), candidates);
-        active[OWN] = contexts[OWN].is_some();
-        active[OWN + 1] = contexts[OWN + 1].is_some();
-        let mut base = rows[1];
-        for expert in SIDE..SIDE + SIDES {
-            active[expert] = contexts[expert].is_some();
-            base = back_off(&base, contexts[expert], self.discounts.of(expert), candidates);
-            rows[expert] = base;
+        let sum = self.popular.probabilities(candidates.symbols(), &mut rows[0]);
+        rows[0][used - 1] = (1.0 - sum).max(1e-6);
+        rows[0][used..width].fill(0.0);
+        for (expert, lower) in BACK_OFF {
+            let (before, row) = two_rows(rows, lower, expert, width);
+            match contexts[expert].filter(|context| context.total() > 0) {
+                Some(context) => {
+                    back_off(before, context, self.discounts.of(expert), places.of(expert, used), row);
+                }
+                None => row.copy_from_slice(before),
+            }
         }
         if self.families.statistical {
             active[RECENT] = true;
-            rows[RECENT] = recency(&rows[0], session, candidates);
+            let (frequency, row) = two_rows(rows, 0, RECENT, width);
+            recency(frequency, session, places.of(RECENT, used), row);
         }
         if self.families.lstm && self.infer && !session.is_empty() {
             active[NETWORK] = true;
-            rows[NETWORK].fill(0.0);
-            self.lstm.probabilities(&session.net_state().h, slots, &mut rows[NETWORK]);
+            rows[NETWORK][used..width].fill(0.0);
+            self.lstm.probabilities(&session.net_state().h, slots, &mut rows[NETWORK][..used]);
         }
         active
-    }
-
-    fn fill_frequency(&self, candidates: &Candidates, row: &mut Row) {
-        row.fill(0.0);
-        let mut sum = 0.0;
-        for (index, symbol) in candidates.symbols().iter().enumerate() {
-            row[index] = self.popular.probability(*symbol, 0);
-            sum += row[index];
-        }
-        row[candidates.symbols().len()] = (1.0 - sum).max(1e-6);
     }
 
     fn learn_contexts(&mut self, session: &Session, around: &Surroundings, symbol: u32) {
@@ -390,13 +484,17 @@ impl SequenceModel {
         }
     }
 
-    pub(crate) fn is_sound(&self) -> bool {
-        self.contexts.is_sound(self.contexts_max)
+    /// Whether restored state is that of a model made with these settings.
+    pub(crate) fn is_sound(&self, families: ExpertFamilies, contexts_max: usize) -> bool {
+        self.families == families
+            && self.contexts_max == contexts_max
+            && self.contexts.is_sound(self.contexts_max)
             && self.popular.is_sound()
             && self.mixer.is_sound(FIRST_SETS, SECOND_SETS)
             && self.map.is_sound(ORDER_MAX + 1)
             && self.lstm.is_sound()
             && self.trainer.is_sound()
+            && self.strangers.is_sound()
     }
 }
 
@@ -447,29 +545,28 @@ impl Discounts {
     }
 }
 
-fn back_off(lower: &Row, context: Option<&Context>, discount: f32, candidates: &Candidates) -> Row {
-    let mut row = *lower;
-    let Some(context) = context.filter(|context| context.total > 0) else { return row };
-    let total = context.total as f32;
-    let escape = discount * context.successors.len() as f32 / total;
-    row.iter_mut().for_each(|p| *p *= escape);
-    for (symbol, count) in &context.successors {
-        let index = candidates.index(*symbol).unwrap_or(candidates.symbols().len());
-        row[index] += (f32::from(*count) - discount) / total;
-    }
-    row
+/// One row to read and a later one to write.
+fn two_rows(rows: &mut [Row; EXPERTS], read: usize, write: usize, width: usize) -> (&[f32], &mut [f32]) {
+    let (before, from) = rows.split_at_mut(write);
+    (&before[read][..width], &mut from[0][..width])
 }
 
-fn recency(frequency: &Row, session: &Session, candidates: &Candidates) -> Row {
-    let mut row = *frequency;
+fn back_off(lower: &[f32], context: &Context, discount: f32, places: impl Iterator<Item = usize>, row: &mut [f32]) {
+    let total = context.total() as f32;
+    let escape = discount * context.successors().len() as f32 / total;
+    row.iter_mut().zip(lower).for_each(|(p, lower)| *p = lower * escape);
+    for ((_, count), place) in context.successors().iter().zip(places) {
+        row[place] += (f32::from(*count) - discount) / total;
+    }
+}
+
+fn recency(frequency: &[f32], session: &Session, places: impl Iterator<Item = usize>, row: &mut [f32]) {
     let total: f32 = session.recent().iter().map(|(_, weight)| weight).sum();
     let scale = 1.0 / (total + RECENT_PRIOR);
-    row.iter_mut().for_each(|p| *p *= RECENT_PRIOR * scale);
-    for (symbol, weight) in session.recent() {
-        let index = candidates.index(*symbol).unwrap_or(candidates.symbols().len());
-        row[index] += weight * scale;
+    row.iter_mut().zip(frequency).for_each(|(p, frequency)| *p = frequency * (RECENT_PRIOR * scale));
+    for ((_, weight), place) in session.recent().iter().zip(places) {
+        row[place] += weight * scale;
     }
-    row
 }
 
 fn mix_context(evaluation: &Evaluation, contexts: &[Option<&Context>; EXPERTS], used: usize) -> MixContext {
@@ -484,13 +581,13 @@ fn mix_context(evaluation: &Evaluation, contexts: &[Option<&Context>; EXPERTS], 
     let first = (evaluation.matched * 3 + size) * 2 + own;
     let longest = contexts[..=ORDER_MAX].iter().rev().find_map(|context| *context);
     let (support, sole) = longest.map_or((0, 0), |context| {
-        let support = match context.total {
+        let support = match context.total() {
             0..=1 => 0,
             2..=3 => 1,
             4..=15 => 2,
             16.. => 3,
         };
-        (support, usize::from(context.successors.len() == 1))
+        (support, usize::from(context.successors().len() == 1))
     });
     let rows = &evaluation.rows;
     let agree =
@@ -566,7 +663,9 @@ mod tests {
         let mut model = model(ExpertFamilies::ALL);
         let symbols: Vec<u32> = (0..3_000).map(|step| hash::mix(step) as u32).collect();
         score(&mut model, Surroundings { scope: Some(1), ..Surroundings::default() }, &symbols);
-        assert!(model.is_sound());
+        assert!(model.is_sound(ExpertFamilies::ALL, 1 << 12));
+        let other = ExpertFamilies { lstm: false, ..ExpertFamilies::ALL };
+        assert!(!model.is_sound(other, 1 << 12), "state learnt under other settings is not ours");
     }
 
     #[test]

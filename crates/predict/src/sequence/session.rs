@@ -11,6 +11,8 @@ pub const START: u32 = u32::MAX;
 pub const ORDER_MAX: usize = 4;
 /// Recently frequent symbols kept per sequence.
 pub const RECENT_LEN: usize = 12;
+/// Bound on the network's state, that of [`super::lstm`].
+const STATE_MAX: f32 = 100.0;
 /// Fading of a recent symbol's weight with each call: a symbol is half forgotten after seven calls.
 const FADING: f32 = 0.9;
 
@@ -93,7 +95,7 @@ impl Session {
         self.recent.len() <= RECENT_LEN
             && self.recent.iter().all(|(_, weight)| (0.0..=20.0).contains(weight))
             && (self.state.is_empty() || self.state.len() == 2 * HIDDEN)
-            && self.state.iter().all(|half| half & 0x7c00 != 0x7c00)
+            && self.state.iter().all(|half| half & 0x7c00 != 0x7c00 && from_half(*half).abs() <= STATE_MAX)
     }
 }
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// Sequences that teach at a time. At about 20 kB each this is 5 MB.
 const PLACES: usize = 256;
+/// More steps than can ever be taken; a clock beyond it is not one of ours and might overflow.
+const CLOCK_MAX: u64 = 1 << 62;
 /// Steps of one chunk of truncated back-propagation.
 const CHUNK: usize = 16;
 
@@ -34,8 +36,7 @@ impl Trainer {
     pub fn outcome(&mut self, key: u64, candidates: &[u16], target: usize, lstm: &mut Lstm, train_every: u64) {
         let Some(place) = self.places.get_mut(&key) else { return };
         if let Some(step) = place.steps.last_mut() {
-            step.candidates = candidates.to_vec();
-            step.target = Some(target as u16);
+            step.set_outcome(candidates, target);
         }
         if place.steps.len() >= CHUNK {
             let steps = std::mem::take(&mut place.steps);
@@ -85,6 +86,7 @@ impl Trainer {
 
     pub(crate) fn is_sound(&self) -> bool {
         self.places.len() <= PLACES
+            && self.clock.max(self.chunks) <= CLOCK_MAX
             && self.by_use.last_key_value().is_none_or(|(used, _)| *used <= self.clock)
             && self.by_use.len() == self.places.len()
             && self.by_use.iter().all(|(used, key)| self.places.get(key).is_some_and(|place| place.used == *used))

@@ -35,7 +35,9 @@ pub enum Resolution {
 #[derive(Debug, Clone)]
 pub struct TimeBins {
     edges_s: Vec<f32>,
+    widths_s: Vec<f32>,
     segments: Vec<usize>,
+    segments_us: Vec<u64>,
     segment_of: Vec<u8>,
 }
 
@@ -52,7 +54,10 @@ impl TimeBins {
         for (index, bounds) in segments.windows(2).enumerate() {
             segment_of[bounds[0]..bounds[1]].fill(index as u8);
         }
-        Self { edges_s, segments, segment_of }
+        let end_s = |bin: usize| edges_s.get(bin + 1).copied().unwrap_or(edges_s[bin] * 1.5);
+        let widths_s = (0..edges_s.len()).map(|bin| end_s(bin) - edges_s[bin]).collect();
+        let segments_us = segments[..segments.len() - 1].iter().map(|start| (edges_s[*start] * 1e6) as u64).collect();
+        Self { edges_s, widths_s, segments, segments_us, segment_of }
     }
 
     /// Number of bins.
@@ -80,6 +85,11 @@ impl TimeBins {
         self.edges_s.get(bin + 1).copied().unwrap_or(self.edges_s[bin] * 1.5)
     }
 
+    /// Width of a bin, in seconds.
+    pub fn width_s(&self, bin: usize) -> f32 {
+        self.widths_s[bin]
+    }
+
     /// Number of segments. Segments group bins that share mixing weights and are learnt together; they are narrow at
     /// the short end, where the shape of the hazard changes fastest.
     pub fn segments(&self) -> usize {
@@ -89,6 +99,16 @@ impl TimeBins {
     /// First bin of a segment; `segment_start(segments())` is the number of bins.
     pub fn segment_start(&self, segment: usize) -> usize {
         self.segments[segment]
+    }
+
+    /// Idle time in microseconds at which a segment starts.
+    pub fn segment_start_us(&self, segment: usize) -> u64 {
+        self.segments_us[segment]
+    }
+
+    /// The last segment that an idle time has reached.
+    pub fn segment_reached(&self, idle_us: u64) -> usize {
+        self.segments_us.partition_point(|start_us| *start_us <= idle_us).saturating_sub(1)
     }
 
     /// Segment that a bin belongs to.

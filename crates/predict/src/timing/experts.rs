@@ -5,12 +5,13 @@
 //! There is no network among them: in the study it saved one or two percent of the coding cost of timing for most of
 //! the time an event takes, and much of that is had from the pattern and tempo experts.
 
-use super::bins::{LANES, TimeBins};
+use super::bins::{BINS_MAX, LANES, TimeBins};
+use super::counts::Counts;
 use super::history::{CALLS_CLASSES, CLOCK_CLASSES, History, NO_BIN, RATE_CLASSES, TEMPO_CLASSES};
 use super::mixer::{Block, MixContext};
-use super::points::Points;
+use super::points;
 use super::pooled::PooledHazards;
-use super::sketch::{ONE, Sketch};
+use super::sketch::Sketch;
 use crate::numeric;
 use crate::settings::ExpertFamilies;
 use serde::{Deserialize, Serialize};
@@ -99,9 +100,12 @@ pub struct View {
     /// Rows of the pooled tables: global, by calls, by calls and rate, after the last idle time, tempo, clock.
     pub classes: [usize; 6],
     pair: usize,
-    recent: Points,
-    pattern: Points,
+    pair_counts: Counts,
+    own: Counts,
+    recent: Counts,
+    pattern: Counts,
     calls_class: usize,
+    rate_class: usize,
     peakedness: usize,
     agreement: usize,
     repeats: bool,
@@ -113,43 +117,13 @@ pub const FIRST_CONTEXTS: usize = CALLS_CLASSES * 4;
 pub const SECOND_CONTEXTS: usize = 4 * 2 * RATE_CLASSES;
 
 impl View {
-    /// Looks at a history.
-    pub fn new(history: &History, bins: &TimeBins) -> Self {
-        let (pattern, agreement) = Points::pattern(history, bins.len());
-        let last = if history.recent[0] == NO_BIN { bins.len() } else { usize::from(history.recent[0]) };
-        let before = if history.recent[1] == NO_BIN { bins.len() } else { usize::from(history.recent[1]) };
-        let pair = before * (bins.len() + 1) + last;
-        let calls_class = history.calls_class();
-        let by_rate = 1 + CALLS_CLASSES;
-        let by_last = by_rate + CALLS_CLASSES * RATE_CLASSES;
-        let by_tempo = by_last + bins.len() + 1;
-        let by_clock = by_tempo + TEMPO_CLASSES;
-        Self {
-            classes: [
-                0,
-                1 + calls_class,
-                by_rate + calls_class * RATE_CLASSES + history.rate_class(),
-                by_last + last,
-                by_tempo + history.tempo_class(bins),
-                by_clock + history.clock_class(),
-            ],
-            pair,
-            recent: Points::recent(history, bins.len()),
-            pattern,
-            calls_class,
-            peakedness: history.peakedness(),
-            agreement,
-            repeats: history.repeats(),
-        }
-    }
-
     /// Mixing contexts for a segment.
-    pub fn mix_context(&self, segment: usize, history: &History) -> MixContext {
+    pub fn mix_context(&self, segment: usize) -> MixContext {
         MixContext {
             first: segment * FIRST_CONTEXTS + self.calls_class * 4 + self.peakedness,
             second: segment * SECOND_CONTEXTS
                 + (self.agreement * 2 + usize::from(self.repeats)) * RATE_CLASSES
-                + history.rate_class(),
+                + self.rate_class,
         }
     }
 }
@@ -158,18 +132,92 @@ impl View {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExpertTables {
     pooled: PooledHazards,
-    pairs: Vec<Sketch>,
+    pairs: Pairs,
     bins: usize,
 }
+
+/// Histograms of what followed a pair of idle times, for the pairs that have been seen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Pairs {
+    /// Place of a pair's histogram, or [`UNSEEN`].
+    places: Vec<u16>,
+    sketches: Vec<Sketch>,
+}
+
+const UNSEEN: u16 = u16::MAX;
+
+impl Pairs {
+    fn new(bins: usize) -> Self {
+        Self { places: vec![UNSEEN; (bins + 1) * (bins + 1)], sketches: Vec::new() }
+    }
+
+    fn get(&self, pair: usize) -> Option<&Sketch> {
+        self.sketches.get(usize::from(self.places[pair]))
+    }
+
+    fn get_mut(&mut self, pair: usize) -> &mut Sketch {
+        let place = &mut self.places[pair];
+        if *place == UNSEEN {
+            *place = self.sketches.len() as u16;
+            self.sketches.push(Sketch::default());
+        }
+        &mut self.sketches[usize::from(*place)]
+    }
+
+    fn is_sound(&self, bins: usize) -> bool {
+        let known = |place: &u16| *place == UNSEEN || usize::from(*place) < self.sketches.len();
+        self.places.len() == (bins + 1) * (bins + 1)
+            && self.places.iter().filter(|place| **place != UNSEEN).count() == self.sketches.len()
+            && self.places.iter().all(known)
+            && self.sketches.iter().all(|sketch| sketch.is_sound(bins))
+    }
+}
+
+// As many pairs as the largest grid has can be numbered, with a number to spare.
+const _: () = assert!((BINS_MAX + 1) * (BINS_MAX + 1) < UNSEEN as usize);
 
 impl ExpertTables {
     /// Empty tables for a grid.
     pub fn new(bins: usize) -> Self {
-        Self {
-            pooled: PooledHazards::new(pooled_classes(bins), bins),
-            pairs: vec![Sketch::default(); (bins + 1) * (bins + 1)],
-            bins,
+        Self { pooled: PooledHazards::new(pooled_classes(bins), bins), pairs: Pairs::new(bins), bins }
+    }
+
+    /// Looks at a history.
+    pub fn view(&self, history: &History, bins: &TimeBins) -> View {
+        let index = |bin: u8| if bin == NO_BIN { bins.len() } else { usize::from(bin) };
+        let (last, before) = (index(history.recent[0]), index(history.recent[1]));
+        let (calls_class, rate_class) = (history.calls_class(), history.rate_class());
+        let by_rate = 1 + CALLS_CLASSES;
+        let by_last = by_rate + CALLS_CLASSES * RATE_CLASSES;
+        let by_tempo = by_last + bins.len() + 1;
+        let by_clock = by_tempo + TEMPO_CLASSES;
+        let mut view = View {
+            classes: [
+                0,
+                1 + calls_class,
+                by_rate + calls_class * RATE_CLASSES + rate_class,
+                by_last + last,
+                by_tempo + history.tempo_class(bins),
+                by_clock + history.clock_class(),
+            ],
+            pair: before * (bins.len() + 1) + last,
+            pair_counts: Counts::default(),
+            own: Counts::default(),
+            recent: Counts::default(),
+            pattern: Counts::default(),
+            calls_class,
+            rate_class,
+            peakedness: history.peakedness(),
+            agreement: 0,
+            repeats: history.repeats(),
+        };
+        if let Some(pair) = self.pairs.get(view.pair) {
+            pair.unpack(&mut view.pair_counts);
         }
+        history.own.unpack(&mut view.own);
+        points::recent(history, bins.len(), &mut view.recent);
+        view.agreement = points::pattern(history, bins.len(), &mut view.pattern);
+        view
     }
 
     /// Records that the idle time under view ran through `bins` and, if `ended`, ended in the last of them.
@@ -178,43 +226,41 @@ impl ExpertTables {
             self.pooled.record(class, bins.clone(), ended);
         }
         if let (true, Some(bin)) = (ended, bins.last()) {
-            self.pairs[view.pair].add(bin as u8, PAIR_OBSERVATIONS_MAX);
+            self.pairs.get_mut(view.pair).add(bin as u8, PAIR_OBSERVATIONS_MAX);
         }
     }
 
     /// Logits of every expert for the block of bins that starts at `first`.
-    pub fn evaluate(
-        &self,
-        view: &View,
-        history: &History,
-        first: usize,
-        families: ExpertFamilies,
-        logits: &mut [Block; EXPERTS],
-    ) {
+    pub fn evaluate(&self, view: &View, first: usize, families: ExpertFamilies, logits: &mut [Block; EXPERTS]) {
         let mut base = [HAZARD_START; LANES];
         self.pooled.shrink(view.classes[0], first, STRENGTH_GLOBAL, &mut base);
         self.pooled.shrink(view.classes[1], first, STRENGTH_CLASS, &mut base);
         self.pooled.shrink(view.classes[2], first, STRENGTH_CLASS, &mut base);
         let mut chain = base;
+        // The last statement of the chain: an expert without evidence in the block repeats it.
+        let mut stated = state(&base);
         if families.statistical {
-            state(&base, &mut logits[0]);
+            logits[0] = stated;
             self.evaluate_sides(view, first, &base, logits);
         }
         if families.markov {
             self.pooled.shrink(view.classes[3], first, STRENGTH_SIDE, &mut chain);
-            state(&chain, &mut logits[1]);
-            let pair = &self.pairs[view.pair];
-            shrink_counts(pair.total(), |deaths| pair.read(first, deaths), STRENGTH_PAIR, &mut chain);
-            state(&chain, &mut logits[2]);
+            stated = state(&chain);
+            logits[1] = stated;
+            if view.pair_counts.shrink(first, STRENGTH_PAIR, &mut chain) {
+                stated = state(&chain);
+            }
+            logits[2] = stated;
         }
         if families.statistical {
-            let own = &history.own;
-            shrink_counts(own.total(), |deaths| own.read(first, deaths), STRENGTH_OWN, &mut chain);
-            state(&chain, &mut logits[3]);
-            for (points, index) in [(&view.recent, 4), (&view.pattern, 5)] {
+            if view.own.shrink(first, STRENGTH_OWN, &mut chain) {
+                stated = state(&chain);
+            }
+            logits[3] = stated;
+            for (counts, index) in [(&view.recent, 4), (&view.pattern, 5)] {
                 let mut short = chain;
-                shrink_counts(points.total(), |deaths| points.read(first, deaths), STRENGTH_SHORT, &mut short);
-                state(&short, &mut logits[index]);
+                let changed = counts.shrink(first, STRENGTH_SHORT, &mut short);
+                logits[index] = if changed { state(&short) } else { stated };
             }
         }
     }
@@ -223,61 +269,47 @@ impl ExpertTables {
         for (class, index) in [(view.classes[4], 6), (view.classes[5], 7)] {
             let mut side = *base;
             self.pooled.shrink(class, first, STRENGTH_SIDE, &mut side);
-            state(&side, &mut logits[index]);
+            logits[index] = state(&side);
         }
     }
 
     /// Whether restored state has the expected shape.
     pub fn is_sound(&self, bins: usize) -> bool {
-        self.bins == bins
-            && self.pairs.len() == (bins + 1) * (bins + 1)
-            && self.pooled.is_sound(pooled_classes(bins), bins)
+        self.bins == bins && self.pairs.is_sound(bins) && self.pooled.is_sound(pooled_classes(bins), bins)
     }
 }
 
-fn state(hazards: &Block, logits: &mut Block) {
+fn state(hazards: &Block) -> Block {
+    let mut logits = [0.0; LANES];
     for lane in 0..LANES {
         logits[lane] = numeric::stretch(hazards[lane]);
     }
-}
-
-/// Shrinks sparse counts towards `hazards`. What is at risk in a bin is everything that did not end before it.
-fn shrink_counts(total: u32, read: impl Fn(&mut [u32; LANES]) -> u32, strength: f32, hazards: &mut Block) {
-    if total == 0 {
-        return;
-    }
-    let mut deaths = [0u32; LANES];
-    let mut at_risk = total.saturating_sub(read(&mut deaths));
-    const UNIT: f32 = 1.0 / ONE as f32;
-    for lane in 0..LANES {
-        let (died, reached) = (deaths[lane] as f32 * UNIT, at_risk as f32 * UNIT);
-        hazards[lane] = (died + strength * hazards[lane]) / (reached + strength);
-        at_risk = at_risk.saturating_sub(deaths[lane]);
-    }
+    logits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::timing::bins::Resolution;
+    use crate::timing::sketch::ONE;
 
     #[test]
     fn every_expert_states_finite_logits_about_a_new_function() {
         let bins = TimeBins::new(Resolution::Second);
         let tables = ExpertTables::new(bins.len());
         let history = History::first(0, 1);
-        let view = View::new(&history, &bins);
+        let view = tables.view(&history, &bins);
         let mut logits = [[0.0; LANES]; EXPERTS];
-        tables.evaluate(&view, &history, 128, ExpertFamilies::ALL, &mut logits);
+        tables.evaluate(&view, 128, ExpertFamilies::ALL, &mut logits);
         assert!(logits.iter().flatten().all(|logit| logit.is_finite()));
     }
 
     #[test]
     fn own_counts_dominate_after_a_few_observations() {
         let mut hazards = [0.01; LANES];
-        let mut own = Sketch::default();
-        (0..20).for_each(|_| own.add(3, 64));
-        shrink_counts(own.total(), |deaths| own.read(0, deaths), STRENGTH_OWN, &mut hazards);
+        let mut own = Counts::default();
+        own.add(3, 20 * ONE as u16);
+        own.shrink(0, STRENGTH_OWN, &mut hazards);
         assert!(hazards[3] > 0.9, "{}", hazards[3]);
         assert!(hazards[2] < 0.01);
         assert!((hazards[4] - 0.01).abs() < 1e-6, "nothing was at risk beyond");

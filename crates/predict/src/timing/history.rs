@@ -11,6 +11,8 @@ pub const NO_BIN: u8 = u8::MAX;
 pub const RECENT_LEN: usize = 16;
 /// Idle times in the running mean before both sum and count are halved.
 const MEAN_COUNT_MAX: u16 = 250;
+/// Bound on their sum, above what [`MEAN_COUNT_MAX`] idle times of a thousand years give.
+const MEAN_SUM_S_MAX: f32 = 1e13;
 /// Observations in a function's own sketch before it is halved: 64 idle times describe a habit; older ones describe
 /// a habit it may have left.
 const OWN_OBSERVATIONS_MAX: u32 = 64;
@@ -155,9 +157,9 @@ impl History {
     pub(crate) fn is_sound(&self, bins: usize) -> bool {
         let known = |bin: &u8| *bin == NO_BIN || usize::from(*bin) < bins;
         self.recent.iter().all(known)
+            && self.own.is_sound(bins)
             && usize::from(self.crossed) < bins
-            && self.mean_sum_s.is_finite()
-            && self.mean_sum_s >= 0.0
+            && (0.0..=MEAN_SUM_S_MAX).contains(&self.mean_sum_s)
             && self.mean_count <= MEAN_COUNT_MAX
             && self.burst < 3
             && self.last_us <= crate::engine::TIME_US_MAX

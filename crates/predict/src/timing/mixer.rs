@@ -28,6 +28,15 @@ const LOGIT_MAX: f32 = 14.0;
 /// Logits of one expert for one block of bins.
 pub type Block = [f32; LANES];
 
+/// What a mixture states for one block of bins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mixed {
+    /// Mean of the experts' logits.
+    pub mean: Block,
+    /// Mixed hazards.
+    pub hazards: Block,
+}
+
 /// Weight sets of a hazard mixture.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HazardMixer {
@@ -64,44 +73,41 @@ impl HazardMixer {
         }
     }
 
-    /// Mixed hazards of a block.
+    /// Mixes a block.
     #[inline]
-    pub fn mix(&self, context: MixContext, logits: &[Block], hazards: &mut Block) {
+    pub fn mix(&self, context: MixContext, logits: &[Block], mixed: &mut Mixed) {
         let experts = self.active.len();
         let (first, second) = (self.first.set(context.first), self.second.set(context.second));
         let mean = self.mean(logits);
         let mean_weight = first[experts] + second[experts];
         let bias = first[experts + 1] + second[experts + 1];
-        let mut sum = [0.0; LANES];
-        for lane in 0..LANES {
-            sum[lane] = bias + mean_weight * mean[lane];
-        }
-        for (expert, block) in self.taking_part(logits) {
-            let weight = first[expert] + second[expert];
-            for lane in 0..LANES {
-                sum[lane] += weight * (block[lane] - mean[lane]);
+        let mut sum = mean.map(|mean| bias + mean_weight * mean);
+        for (((active, block), first), second) in self.active.iter().zip(logits).zip(first).zip(second) {
+            if *active {
+                let weight = first + second;
+                for lane in 0..LANES {
+                    sum[lane] += weight * (block[lane] - mean[lane]);
+                }
             }
         }
+        mixed.mean = mean;
         for lane in 0..LANES {
             let logit = sum[lane].clamp(-LOGIT_MAX, LOGIT_MAX);
-            hazards[lane] = numeric::sigmoid(logit).min(numeric::HAZARD_MAX);
+            mixed.hazards[lane] = numeric::sigmoid(logit).min(numeric::HAZARD_MAX);
         }
     }
 
-    /// Learns from a block: `errors[lane]` is outcome minus mixed hazard, zero in lanes that were not observed, and
-    /// `observed` is the number of lanes that were.
-    pub fn learn(&mut self, context: MixContext, logits: &[Block], errors: &Block, observed: usize) {
+    /// Learns from a block of which the first bins were observed: `errors` are outcome minus mixed hazard of those, and
+    /// `mean` is that of [`Mixed`].
+    pub fn learn(&mut self, context: MixContext, logits: &[Block], mean: &Block, errors: &[f32]) {
         let experts = self.active.len();
-        let mean = self.mean(logits);
+        let observed = errors.len();
         let mut gradients = [0f32; EXPERTS_MAX + 2];
         for (expert, block) in self.taking_part(logits) {
-            let mut gradient = 0.0;
-            for lane in 0..LANES {
-                gradient += errors[lane] * (block[lane] - mean[lane]);
-            }
-            gradients[expert] = gradient;
+            let lanes = errors.iter().zip(block).zip(mean);
+            gradients[expert] = lanes.map(|((error, logit), mean)| error * (logit - mean)).sum();
         }
-        gradients[experts] = MEAN_SCALE * errors.iter().zip(&mean).map(|(error, logit)| error * logit).sum::<f32>();
+        gradients[experts] = MEAN_SCALE * errors.iter().zip(mean).map(|(error, logit)| error * logit).sum::<f32>();
         gradients[experts + 1] = errors.iter().sum();
         self.first.step(context.first, &gradients, observed);
         self.second.step(context.second, &gradients, observed);
@@ -121,10 +127,10 @@ impl HazardMixer {
     }
 
     /// Whether restored state has the expected shape and only bounded numbers.
-    pub fn is_sound(&self, experts: usize, first_sets: usize, second_sets: usize) -> bool {
-        self.active.len() == experts
-            && self.first.is_sound(experts + 2, first_sets)
-            && self.second.is_sound(experts + 2, second_sets)
+    pub fn is_sound(&self, active: &[bool], first_sets: usize, second_sets: usize) -> bool {
+        self.active == active
+            && self.first.is_sound(active.len() + 2, first_sets)
+            && self.second.is_sound(active.len() + 2, second_sets)
     }
 
     fn taking_part<'a>(&'a self, logits: &'a [Block]) -> impl Iterator<Item = (usize, &'a Block)> {
@@ -135,9 +141,13 @@ impl HazardMixer {
     fn mean(&self, logits: &[Block]) -> Block {
         let mut mean = [0.0; LANES];
         let mut count = 0.0;
-        for (_, block) in self.taking_part(logits) {
-            numeric::add_scaled(&mut mean, 1.0, block);
-            count += 1.0;
+        for (active, block) in self.active.iter().zip(logits) {
+            if *active {
+                for lane in 0..LANES {
+                    mean[lane] += block[lane];
+                }
+                count += 1.0;
+            }
         }
         let scale = 1.0 / f32::max(count, 1.0);
         mean.map(|sum| sum * scale)
@@ -189,18 +199,17 @@ mod tests {
     fn the_expert_that_is_right_wins() {
         let mut mixer = HazardMixer::new(&[true, true], 1, 1);
         let logits = |truth: bool| [[if truth { 3.0 } else { -3.0 }; LANES], [0.5; LANES]];
-        let mut hazards = [0.0; LANES];
+        let mut mixed = Mixed::default();
         for step in 0..4_000 {
             let truth = step % 3 == 0;
-            mixer.mix(CONTEXT, &logits(truth), &mut hazards);
-            let mut errors = [0.0; LANES];
-            errors[0] = f32::from(u8::from(truth)) - hazards[0];
-            mixer.learn(CONTEXT, &logits(truth), &errors, 1);
+            mixer.mix(CONTEXT, &logits(truth), &mut mixed);
+            let error = f32::from(u8::from(truth)) - mixed.hazards[0];
+            mixer.learn(CONTEXT, &logits(truth), &mixed.mean, &[error]);
         }
-        mixer.mix(CONTEXT, &logits(true), &mut hazards);
-        assert!(hazards[0] > 0.95, "{}", hazards[0]);
-        mixer.mix(CONTEXT, &logits(false), &mut hazards);
-        assert!(hazards[0] < 0.05, "{}", hazards[0]);
+        mixer.mix(CONTEXT, &logits(true), &mut mixed);
+        assert!(mixed.hazards[0] > 0.95, "{}", mixed.hazards[0]);
+        mixer.mix(CONTEXT, &logits(false), &mut mixed);
+        assert!(mixed.hazards[0] < 0.05, "{}", mixed.hazards[0]);
     }
 
     #[test]
@@ -208,8 +217,8 @@ mod tests {
         let mut mixer = HazardMixer::new(&[true], 1, 1);
         for step in 0..50_000 {
             let errors = [if step % 2 == 0 { 1.0 } else { -1.0 }; LANES];
-            mixer.learn(CONTEXT, &[[13.0; LANES]], &errors, LANES);
+            mixer.learn(CONTEXT, &[[13.0; LANES]], &[13.0; LANES], &errors);
         }
-        assert!(mixer.is_sound(1, 1, 1));
+        assert!(mixer.is_sound(&[true], 1, 1));
     }
 }

@@ -6,6 +6,7 @@
 //! bin ahead. Indices are dense and given by the caller; time never runs backwards in here (the caller clamps it).
 
 pub mod bins;
+pub mod counts;
 pub mod experts;
 pub mod forecast;
 pub mod history;
@@ -18,10 +19,10 @@ pub mod sketch;
 use crate::numeric;
 use crate::settings::ExpertFamilies;
 use bins::{LANES, Resolution, TimeBins};
-use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS, View};
+use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS};
 use forecast::{ExpertShare, Forecast};
 use history::History;
-use mixer::{Block, HazardMixer};
+use mixer::{Block, HazardMixer, Mixed};
 use queue::CheckQueue;
 use serde::{Deserialize, Serialize};
 
@@ -133,19 +134,18 @@ impl TimingModel {
     pub fn forecast(&self, index: u32, forecast: &mut Forecast) {
         forecast.clear();
         let Some(history) = self.histories.get(index as usize) else { return };
-        let view = View::new(history, &self.bins);
+        let view = self.tables.view(history, &self.bins);
         let mut logits = [[0.0; LANES]; EXPERTS];
-        let mut hazards = [0.0; LANES];
+        let mut mixed = Mixed::default();
         let mut survival = 1.0f32;
         for segment in 0..self.bins.segments() {
             let start = self.bins.segment_start(segment);
             let width = self.bins.segment_start(segment + 1) - start;
-            self.tables.evaluate(&view, history, start, self.families, &mut logits);
-            self.mixer.mix(view.mix_context(segment, history), &logits, &mut hazards);
-            for hazard in &hazards[..width] {
-                survival *= 1.0 - hazard;
-                forecast.hazards.push(*hazard);
-            }
+            self.tables.evaluate(&view, start, self.families, &mut logits);
+            self.mixer.mix(view.mix_context(segment), &logits, &mut mixed);
+            let hazards = &mixed.hazards[..width];
+            survival = hazards.iter().fold(survival, |survival, hazard| survival * (1.0 - hazard));
+            forecast.hazards.extend_from_slice(hazards);
             if survival < SURVIVAL_MIN {
                 return;
             }
@@ -155,12 +155,12 @@ impl TimingModel {
     /// What each expert says of the bin that is most probable in `forecast`, with its weight: the reasons.
     pub fn explain(&self, index: u32, bin: usize) -> Vec<ExpertShare> {
         let Some(history) = self.histories.get(index as usize) else { return Vec::new() };
-        let view = View::new(history, &self.bins);
+        let view = self.tables.view(history, &self.bins);
         let segment = self.bins.segment_of(bin);
         let start = self.bins.segment_start(segment);
         let mut logits = [[0.0; LANES]; EXPERTS];
-        self.tables.evaluate(&view, history, start, self.families, &mut logits);
-        let weights = self.mixer.weights(view.mix_context(segment, history));
+        self.tables.evaluate(&view, start, self.families, &mut logits);
+        let weights = self.mixer.weights(view.mix_context(segment));
         weights
             .map(|(weight, expert)| ExpertShare {
                 expert: TIMING_EXPERTS[expert].name(),
@@ -173,11 +173,12 @@ impl TimingModel {
     fn check(&mut self, index: u32, now_us: u64) {
         let Some(history) = self.histories.get_mut(index as usize) else { return };
         history.queued = false;
-        let idle_s = now_us.saturating_sub(history.last_us) as f32 * 1e-6;
+        let idle_us = now_us.saturating_sub(history.last_us);
         let crossed = usize::from(history.crossed);
-        // Bins are known to be empty up to the one the idle time is in now; only whole segments are taken.
-        let segment = self.bins.segment_of(self.bins.bin_of(idle_s));
-        let end = self.bins.segment_start(segment);
+        // Bins are known to be empty up to the one the idle time is in now; only whole segments are taken. The times are
+        // compared as they were put in the queue: rounded to seconds a check could fall due that finds nothing to do and
+        // waits for the same moment again, for ever.
+        let end = self.bins.segment_start(self.bins.segment_reached(idle_us));
         if end > crossed {
             self.observe(index, end, false);
             self.histories[index as usize].crossed = end as u8;
@@ -191,8 +192,7 @@ impl TimingModel {
         if history.queued || segment + 1 == self.bins.segments() {
             return;
         }
-        let wait_s = self.bins.start_s(self.bins.segment_start(segment + 1));
-        let wait_us = (wait_s * 1e6) as u64;
+        let wait_us = self.bins.segment_start_us(segment + 1);
         history.queued = true;
         self.queue.push(history.last_us.saturating_add(wait_us), wait_us, index);
     }
@@ -202,23 +202,23 @@ impl TimingModel {
     fn observe(&mut self, index: u32, end: usize, ended: bool) {
         let history = &self.histories[index as usize];
         let crossed = usize::from(history.crossed).min(end);
-        let view = View::new(history, &self.bins);
+        let view = self.tables.view(history, &self.bins);
         let mut logits = [[0.0; LANES]; EXPERTS];
-        let mut hazards = [0.0; LANES];
+        let mut mixed = Mixed::default();
         let mut start = crossed;
         while start < end {
             let segment = self.bins.segment_of(start);
             let width = self.bins.segment_start(segment + 1).min(end) - start;
-            self.tables.evaluate(&view, history, start, self.families, &mut logits);
-            let context = view.mix_context(segment, history);
-            self.mixer.mix(context, &logits, &mut hazards);
+            self.tables.evaluate(&view, start, self.families, &mut logits);
+            let context = view.mix_context(segment);
+            self.mixer.mix(context, &logits, &mut mixed);
             let hit = (ended && start + width == end).then_some(width - 1);
-            let errors = errors(&hazards, width, hit);
+            let errors = errors(&mixed.hazards, width, hit);
             self.cost.add(&errors, width);
-            self.mixer.learn(context, &logits, &errors, width);
+            self.mixer.learn(context, &logits, &mixed.mean, &errors[..width]);
             start += width;
         }
-        self.cost.idle_times += u64::from(ended);
+        self.cost.idle_times = self.cost.idle_times.saturating_add(u64::from(ended));
         self.tables.record(&view, crossed..end, ended);
     }
 }
@@ -253,9 +253,12 @@ impl TimingModel {
     pub(crate) fn after_restore(&mut self) -> bool {
         self.bins = TimeBins::new(self.resolution);
         let (bins, segments) = (self.bins.len(), self.bins.segments());
+        let active = TIMING_EXPERTS.map(|expert| expert.takes_part(self.families));
         self.tables.is_sound(bins)
-            && self.mixer.is_sound(EXPERTS, segments * FIRST_CONTEXTS, segments * SECOND_CONTEXTS)
-            && self.queue.is_sound(self.histories.len())
+            && self.mixer.is_sound(&active, segments * FIRST_CONTEXTS, segments * SECOND_CONTEXTS)
+            && self
+                .queue
+                .is_sound(|index| self.histories.get(index).map(|history| history.queued), self.histories.len())
             && self.histories.iter().all(|history| history.is_sound(bins))
             && self.cost.bits.is_finite()
     }

@@ -1,13 +1,10 @@
 //! Short-memory evidence about the present idle time, built anew for each look: recent idle times, and what followed
 //! the last time the same idle times were seen.
 
-use super::bins::LANES;
+use super::counts::Counts;
 use super::history::{History, NO_BIN, RECENT_LEN};
 use super::sketch::ONE;
 
-/// Most points one kind of evidence can have: each idle time that is remembered puts one on its bin and on both
-/// neighbours.
-const POINTS_MAX: usize = RECENT_LEN * 3;
 /// Share of an observation that stays in its bin; the rest goes to the neighbours in equal parts, because the edge of
 /// a bin cuts jittered timers in two.
 const CENTRE_SHARE: f32 = 0.7;
@@ -18,84 +15,38 @@ const RECENT_WEIGHTS: [f32; 4] = [1.0, 0.7, 0.5, 0.35];
 const MATCH_WEIGHTS: [f32; 4] = [0.0, 0.7, 2.0, 4.0];
 const MATCH_FADING: f32 = 0.9;
 
-/// Weighted points on the time bins.
-#[derive(Debug, Clone)]
-pub struct Points {
-    bins: [u8; POINTS_MAX],
-    weights: [u16; POINTS_MAX],
-    len: usize,
-    total: u32,
+/// Counts from the latest idle times.
+pub fn recent(history: &History, bins: usize, counts: &mut Counts) {
+    for (bin, weight) in history.recent.iter().zip(RECENT_WEIGHTS) {
+        spread(*bin, weight, bins, counts);
+    }
 }
 
-impl Points {
-    fn empty() -> Self {
-        Self { bins: [0; POINTS_MAX], weights: [0; POINTS_MAX], len: 0, total: 0 }
+/// Counts from what followed earlier occurrences of the latest idle times; returns the length of the longest agreement
+/// (0 to 3).
+pub fn pattern(history: &History, bins: usize, counts: &mut Counts) -> usize {
+    let mut longest = 0;
+    let mut fading = 1.0;
+    for start in 1..RECENT_LEN {
+        let agreement = agreement(&history.recent, start);
+        spread(history.recent[start - 1], MATCH_WEIGHTS[agreement] * fading, bins, counts);
+        longest = longest.max(agreement);
+        fading *= MATCH_FADING;
     }
+    longest
+}
 
-    /// The latest idle times.
-    pub fn recent(history: &History, bins: usize) -> Self {
-        let mut points = Self::empty();
-        for (bin, weight) in history.recent.iter().zip(RECENT_WEIGHTS) {
-            points.spread(*bin, weight, bins);
-        }
-        points
+fn spread(bin: u8, weight: f32, bins: usize, counts: &mut Counts) {
+    if bin == NO_BIN || weight <= 0.0 {
+        return;
     }
-
-    /// What followed earlier occurrences of the latest idle times, and the length of the longest agreement (0 to 3).
-    pub fn pattern(history: &History, bins: usize) -> (Self, usize) {
-        let mut points = Self::empty();
-        let mut longest = 0;
-        let mut fading = 1.0;
-        for start in 1..RECENT_LEN {
-            let agreement = agreement(&history.recent, start);
-            points.spread(history.recent[start - 1], MATCH_WEIGHTS[agreement] * fading, bins);
-            longest = longest.max(agreement);
-            fading *= MATCH_FADING;
-        }
-        (points, longest)
+    let fixed = |share: f32| (weight * share * ONE as f32) as u16;
+    counts.add(bin, fixed(CENTRE_SHARE));
+    if bin > 0 {
+        counts.add(bin - 1, fixed(NEIGHBOUR_SHARE));
     }
-
-    /// Sum of all weights, in 1/[`ONE`].
-    pub fn total(&self) -> u32 {
-        self.total
-    }
-
-    /// As [`super::sketch::Sketch::read`].
-    pub fn read(&self, first: usize, deaths: &mut [u32; LANES]) -> u32 {
-        let mut before = 0;
-        for (bin, weight) in self.bins.iter().zip(&self.weights).take(self.len) {
-            let (bin, weight) = (usize::from(*bin), u32::from(*weight));
-            if bin < first {
-                before += weight;
-            } else if bin - first < LANES {
-                deaths[bin - first] += weight;
-            }
-        }
-        before
-    }
-
-    fn spread(&mut self, bin: u8, weight: f32, bins: usize) {
-        if bin == NO_BIN || weight <= 0.0 {
-            return;
-        }
-        self.put(bin, weight * CENTRE_SHARE);
-        if bin > 0 {
-            self.put(bin - 1, weight * NEIGHBOUR_SHARE);
-        }
-        if usize::from(bin) + 1 < bins {
-            self.put(bin + 1, weight * NEIGHBOUR_SHARE);
-        }
-    }
-
-    fn put(&mut self, bin: u8, weight: f32) {
-        let fixed = (weight * ONE as f32) as u16;
-        if fixed == 0 || self.len == POINTS_MAX {
-            return;
-        }
-        self.bins[self.len] = bin;
-        self.weights[self.len] = fixed;
-        self.len += 1;
-        self.total += u32::from(fixed);
+    if usize::from(bin) + 1 < bins {
+        counts.add(bin + 1, fixed(NEIGHBOUR_SHARE));
     }
 }
 
@@ -108,7 +59,7 @@ fn agreement(recent: &[u8; RECENT_LEN], start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timing::bins::{Resolution, TimeBins};
+    use crate::timing::bins::{LANES, Resolution, TimeBins};
 
     fn history(idles: &[usize]) -> History {
         let bins = TimeBins::new(Resolution::Minute);
@@ -121,18 +72,19 @@ mod tests {
 
     #[test]
     fn a_cycle_is_recognised() {
-        let (points, agreement) = Points::pattern(&history(&[5, 5, 40, 5, 5, 40, 5, 5]), 100);
-        assert_eq!(agreement, 3);
-        let mut deaths = [0; LANES];
-        points.read(32, &mut deaths);
-        assert!(deaths[8] > points.total() / 2, "after two fives comes forty: {deaths:?} of {}", points.total());
+        let mut counts = Counts::default();
+        assert_eq!(pattern(&history(&[5, 5, 40, 5, 5, 40, 5, 5]), 100, &mut counts), 3);
+        let mut hazards = [0.0; LANES];
+        counts.shrink(32, 1.0, &mut hazards);
+        assert!(hazards[8] > 0.5, "after two fives comes forty: {hazards:?}");
     }
 
     #[test]
     fn a_new_function_has_no_evidence() {
         let fresh = History::first(0, 1);
-        assert_eq!(Points::recent(&fresh, 100).total(), 0);
-        let (points, agreement) = Points::pattern(&fresh, 100);
-        assert_eq!((points.total(), agreement), (0, 0));
+        let mut counts = Counts::default();
+        recent(&fresh, 100, &mut counts);
+        assert_eq!(pattern(&fresh, 100, &mut counts), 0);
+        assert_eq!(counts.total(), 0);
     }
 }

@@ -34,13 +34,16 @@ impl PooledHazards {
             return;
         }
         let row = class * self.stride;
+        let mut most = 0f32;
         for count in &mut self.at_risk[row + bins.start..row + bins.end] {
             *count += 1.0;
+            most = most.max(*count);
         }
         if ended {
             self.deaths[row + bins.end - 1] += 1.0;
         }
-        if self.at_risk[row] > AT_RISK_MAX {
+        // A crowd that falls silent together goes through the later bins after the first has been halved for it.
+        if self.at_risk[row] > AT_RISK_MAX || most > 2.0 * AT_RISK_MAX {
             for count in self.at_risk[row..row + self.stride].iter_mut() {
                 *count *= 0.5;
             }
@@ -99,5 +102,16 @@ mod tests {
             pooled.record(0, 0..1, true);
         }
         assert!(pooled.is_sound(1, 16));
+    }
+
+    #[test]
+    fn a_crowd_that_falls_silent_is_bounded_in_every_bin() {
+        let mut pooled = PooledHazards::new(1, 16);
+        for segment in [0..4, 4..8, 8..16] {
+            for _ in 0..100_000 {
+                pooled.record(0, segment.clone(), false);
+            }
+            assert!(pooled.is_sound(1, 16), "after {segment:?}");
+        }
     }
 }

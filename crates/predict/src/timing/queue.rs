@@ -28,10 +28,16 @@ impl CheckQueue {
         }
     }
 
-    /// Whether every entry refers to one of `len` histories; for restored state.
-    pub fn is_sound(&self, len: usize) -> bool {
+    /// Whether the entries are one for each history that says it waits; for restored state. `queued` says that of the
+    /// histories, of which there are `len`.
+    pub fn is_sound(&self, queued: impl Fn(usize) -> Option<bool>, len: usize) -> bool {
+        let mut found = vec![false; len];
+        let new = |index: &u32| {
+            queued(*index as usize) == Some(true) && !std::mem::replace(&mut found[*index as usize], true)
+        };
         self.buckets.values().all(|bucket| !bucket.is_empty())
-            && self.buckets.values().flatten().all(|index| (*index as usize) < len)
+            && self.buckets.values().flatten().all(new)
+            && (0..len).all(|index| queued(index) != Some(true) || found[index])
     }
 }
 

@@ -3,7 +3,7 @@
 //! Counts are kept in 1/256 so that the at-risk count of a bin (what is left of the total) is exact integer arithmetic
 //! and cannot cancel to a negative number.
 
-use super::bins::LANES;
+use super::counts::Counts;
 use serde::{Deserialize, Serialize};
 
 /// One observation in the fixed-point unit of a sketch.
@@ -41,18 +41,16 @@ impl Sketch {
         self.counts[..self.used()].iter().map(|count| u32::from(*count)).max().unwrap_or(0)
     }
 
-    /// Adds the counts of the bins `first..first + LANES` to `deaths`, and returns the count that lies before `first`.
-    pub fn read(&self, first: usize, deaths: &mut [u32; LANES]) -> u32 {
-        let mut before = 0;
+    /// Adds all counts to `counts`.
+    pub fn unpack(&self, counts: &mut Counts) {
         for (bin, count) in self.bins.iter().zip(&self.counts).take(self.used()) {
-            let (bin, count) = (usize::from(*bin), u32::from(*count));
-            if bin < first {
-                before += count;
-            } else if bin - first < LANES {
-                deaths[bin - first] += count;
-            }
+            counts.add(*bin, *count);
         }
-        before
+    }
+
+    /// Whether restored state fits a grid of `bins` bins.
+    pub(crate) fn is_sound(&self, bins: usize) -> bool {
+        usize::from(self.len) <= ENTRIES_MAX && self.bins[..self.used()].iter().all(|bin| usize::from(*bin) < bins)
     }
 
     fn used(&self) -> usize {
@@ -105,8 +103,10 @@ mod tests {
                 prop_assert!(sketch.total() <= 64 * ONE);
                 prop_assert!(sketch.peak() <= sketch.total());
             }
-            let mut deaths = [0; LANES];
-            prop_assert_eq!(sketch.read(48, &mut deaths), sketch.total());
+            let mut counts = Counts::default();
+            sketch.unpack(&mut counts);
+            prop_assert_eq!(counts.total() as u32, sketch.total());
+            prop_assert!(sketch.is_sound(40));
         }
     }
 
@@ -117,8 +117,8 @@ mod tests {
             sketch.add(5, 64);
             sketch.add(100 + round % 60, 64);
         }
-        let mut deaths = [0; LANES];
-        sketch.read(0, &mut deaths);
-        assert!(deaths[5] > 8 * ONE, "the regular idle time was forgotten: {}", deaths[5]);
+        let place = sketch.bins.iter().position(|bin| *bin == 5);
+        let count = place.map_or(0, |place| u32::from(sketch.counts[place]));
+        assert!(count > 8 * ONE, "the regular idle time was forgotten: {count}");
     }
 }

@@ -5,7 +5,7 @@ use crate::ledger::{Held, Layer, Ledger};
 use crate::trace::{Directory, Invocation, UNKNOWN};
 use forerun_predict::engine::{Engine, Outlook};
 use forerun_predict::event::{Call, Target};
-use forerun_predict::plan::{PlanTerms, PlanWindow, plan_share};
+use forerun_predict::plan::{Course, PlanTerms, PlanWindow};
 use forerun_predict::settings::EngineSettings;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -70,6 +70,8 @@ impl Contestant for EngineContestant {
         let seen = Seen {
             engine: &self.engine,
             outlook: &self.outlook,
+            event: Course::new(self.engine.bins(), &self.outlook.event.hazards),
+            rhythm: Course::new(self.engine.bins(), &self.outlook.rhythm.hazards),
             best_gain_per_s: self.outlook.best_gain_per_s(self.engine.bins()),
             directory: &self.directory,
         };
@@ -92,14 +94,14 @@ impl Contestant for EngineContestant {
 
 impl Run {
     fn plan(&mut self, call: &Invocation, seen: &Seen<'_>, windows: &mut Vec<PlanWindow>) {
-        let Seen { engine, outlook, best_gain_per_s, directory } = seen;
+        let Seen { engine, outlook, event, rhythm, best_gain_per_s, directory } = seen;
         let mut now = Vec::new();
         for candidate in &outlook.candidates {
             let terms = self.terms(engine, candidate.target, candidate.target.kind == call.kind);
             if candidate.probability * terms.value * best_gain_per_s < terms.hold_per_s {
                 continue;
             }
-            plan_share(engine.bins(), &outlook.event.hazards, |_| candidate.probability, terms, windows);
+            event.plan(engine.bins(), candidate.probability, terms, windows);
             if windows.is_empty() {
                 continue;
             }
@@ -116,7 +118,7 @@ impl Run {
         }
         if !outlook.rhythm.hazards.is_empty() {
             let terms = self.terms(engine, Target { scope: Some(call.scope), kind: call.kind }, true);
-            plan_share(engine.bins(), &outlook.rhythm.hazards, |_| 1.0, terms, windows);
+            rhythm.plan(engine.bins(), 1.0, terms, windows);
             self.ledger.plan(call.function, call.at_us, Layer::Own, held(windows, outlook.from_us));
         }
         let before = self.planned.insert(call.scope, now).unwrap_or_default();
@@ -138,6 +140,8 @@ impl Run {
 struct Seen<'a> {
     engine: &'a Engine,
     outlook: &'a Outlook,
+    event: Course,
+    rhythm: Course,
     best_gain_per_s: f32,
     directory: &'a RefCell<Directory>,
 }
