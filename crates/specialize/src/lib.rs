@@ -14,12 +14,15 @@
 //!
 //! What the work is, is not known here: it is a function given to [`worker_main`]. Nor is it decided
 //! here whether a failed job is tried again; that is up to whoever asked for it.
+//!
+//! [`passes`] is apart from all this: what may be done to a component before its code is made, as pure functions.
 
 mod failure;
 mod frame;
 mod guard;
 mod job;
 mod limits;
+pub mod passes;
 mod proc_status;
 mod progress;
 mod sandbox;

@@ -5,3 +5,16 @@
 //! stranger: it is validated first, nothing in it makes a pass panic, and what a pass makes is validated again.
 //!
 //! No machine code is made here, and nothing is decided about when a pass is worth its time.
+
+pub mod body_hash;
+mod chain;
+pub mod coverage;
+mod layout;
+pub mod prelink;
+mod report;
+pub mod split;
+pub mod state;
+
+pub use chain::{Pass, apply, known, revision};
+pub use layout::Unsupported;
+pub use report::{Made, MalformedMade, PassReport};

@@ -1,0 +1,91 @@
+//! What is known of a component's requests, and what shall be made of it.
+
+use std::collections::BTreeMap;
+
+use super::module::Module;
+use super::refusal::SplitRefusal;
+use crate::passes::body_hash::{BodyHash, body_hashes};
+
+/// Functions of a group: enough that the fixed cost of a module (some milliseconds of compiling, tens of microseconds
+/// of instantiating) is shared, few enough that a missed group is compiled in about a tenth of a second.
+pub(super) const GROUP_FUNCTIONS_MAX: usize = 150;
+/// Bytes of code in a group, unless one function has more; bounds what one miss costs.
+pub(super) const GROUP_CODE_BYTES_MAX: usize = 128 << 10;
+
+/// What is known of a component's functions: how many of a thousand requests run them. Functions that are not named
+/// are held for cold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// By index in the function index space of the largest core module; for this component only.
+    ByIndex(BTreeMap<u32, u16>),
+    /// By [`body_hashes`]: what was learnt of another revision, or of another component with the same runtime.
+    ByBody(BTreeMap<BodyHash, u16>),
+}
+
+/// What stays with a function that runs while the component may not be left: while arguments and results are lowered,
+/// after a return, in a destructor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConfinedCallees {
+    /// Everything that it calls by name, and so on: such code is never missed, unless it is called through a table.
+    #[default]
+    All,
+    /// What is hot anyway. In a large language runtime an allocation may lead to the garbage collector and so to a third
+    /// of all code, of which requests run next to nothing. If one does run it, the call ends in the trap "cannot leave
+    /// component instance", which the whole component would not: only for those who discard an image that traps.
+    Observed,
+}
+
+/// How to split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitPlan {
+    /// What is known.
+    pub known: Known,
+    /// A function is hot if at least so many of a thousand requests run it; 0 is taken for 1.
+    pub hot_permille_min: u16,
+    /// What stays beside what runs while the component may not be left.
+    pub confined_callees: ConfinedCallees,
+    /// Functions of a group at most, at least 1.
+    pub group_functions_max: usize,
+    /// Bytes of code of a group at most; a function that is larger gets a group of its own.
+    pub group_code_bytes_max: usize,
+}
+
+impl SplitPlan {
+    /// A plan with groups of the usual size.
+    pub fn new(known: Known, hot_permille_min: u16) -> Self {
+        Self {
+            known,
+            hot_permille_min,
+            confined_callees: ConfinedCallees::All,
+            group_functions_max: GROUP_FUNCTIONS_MAX,
+            group_code_bytes_max: GROUP_CODE_BYTES_MAX,
+        }
+    }
+
+    /// The probability of each function of `module`, in permille, by index; imported functions have none.
+    pub(super) fn probabilities(&self, module: &Module<'_>) -> Result<Vec<u16>, SplitRefusal> {
+        let mut probabilities = vec![0; module.functions()];
+        let known = match &self.known {
+            Known::ByIndex(known) => {
+                for (index, permille) in known {
+                    if let Some(probability) = probabilities.get_mut(*index as usize) {
+                        *probability = *permille;
+                    }
+                }
+                known.len()
+            }
+            Known::ByBody(known) => {
+                let hashes = body_hashes(module.bytes).map_err(|error| SplitRefusal::Malformed(error.to_string()))?;
+                for (probability, hash) in probabilities[module.imported..].iter_mut().zip(hashes) {
+                    *probability = known.get(&hash).copied().unwrap_or(0);
+                }
+                known.len()
+            }
+        };
+        // Knowing nothing is one thing, knowing only other functions another: that is somebody else's profile.
+        if known > 0 && probabilities.iter().all(|probability| *probability == 0) {
+            return Err(SplitRefusal::NoneKnown(known));
+        }
+        Ok(probabilities)
+    }
+}

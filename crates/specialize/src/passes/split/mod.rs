@@ -1,0 +1,124 @@
+//! Splits a component in two: what a request is expected to run stays, the rest becomes modules that are loaded when
+//! they are called.
+//!
+//! ```text
+//!   component ──► whole.rs    validated, read; what may not be split is refused by name
+//!                 module.rs   its one large core module, and who calls whom in it
+//!                 hot.rs      hot: probable, pinned or tiny · cold: the rest · dead: nobody can call it
+//!                 groups.rs   cold functions that call one another, some hundred a group
+//!                 links.rs    a slot for every cold function that is entered from outside its group
+//!                 cold.rs     each group a core module; from the primary it imports what it uses
+//!                 primary.rs  the module without its cold bodies
+//!                 append.rs   the component, and behind it the loader's import in slot 0
+//! ```
+//!
+//! In the primary everything is appended, so that no index changes and hot bodies stay as they are, byte for byte. A
+//! cold body becomes a stub: its arguments, its slot, and a tail call to the one dispatcher of its type, which looks
+//! into the table `__cold`, has the loader (slot 0) fill the slot if it is empty, and calls on. A group's own segment
+//! of elements fills the slots when the group is instantiated, in the same store as the component.
+//!
+//! The loader is a call out of the component, which is forbidden while arguments are lowered, after a return, and in
+//! destructors, and impossible before the component is complete. So what runs there is pinned: it stays in the
+//! primary with every function that it calls by name. What it calls through a table is not known here; such calls are
+//! counted in the report ([`SplitReport::pinned_indirect_calls`]), and are one reason to compare before publishing.
+//! Who can live with a trap there may keep less ([`ConfinedCallees`]).
+//!
+//! Nothing is compiled here and nothing loaded; where groups are kept and how the loader finds the instance that they
+//! belong to is the business of the driver.
+
+mod append;
+mod choice;
+mod cold;
+mod features;
+mod groups;
+mod hot;
+mod index;
+mod links;
+mod module;
+mod needs;
+mod primary;
+mod raw;
+mod refusal;
+mod report;
+mod whole;
+
+pub use choice::{ConfinedCallees, Known, SplitPlan};
+pub use index::{GroupEntry, INDEX_BYTES_MAX, IndexError, SplitIndex};
+pub use refusal::SplitRefusal;
+pub use report::SplitReport;
+
+use std::fmt;
+
+use module::Module;
+use whole::Whole;
+
+/// The interface that a split component imports beside its own: `load: func(slot: u32)`.
+pub const LOADER_INTERFACE: &str = "forerun:vm/lazy@0.1.0";
+/// Its function. When it returns, the slot is filled.
+pub const LOADER_FUNCTION: &str = "load";
+/// The table of cold functions, exported by the primary module. Only that module exports this name.
+pub const COLD_TABLE: &str = "__cold";
+/// What the primary exports for its groups begins with this, too.
+const EXPORT_PREFIX: &str = COLD_TABLE;
+/// The name under which groups import what the primary exports.
+pub const PRIMARY: &str = "primary";
+
+/// A component in two parts.
+pub struct Split {
+    /// The component with the hot functions; it imports [`LOADER_INTERFACE`].
+    pub primary: Vec<u8>,
+    /// The cold functions. Slots of a group are consecutive, and groups are in the order of their slots.
+    pub groups: Vec<ColdGroup>,
+    /// What became of it.
+    pub report: SplitReport,
+}
+
+/// Cold functions that are loaded together.
+pub struct ColdGroup {
+    /// A core module. It imports from [`PRIMARY`] and fills its slots of [`COLD_TABLE`] when it is instantiated.
+    pub module: Vec<u8>,
+    /// The first slot it fills; slot 0 is the loader's.
+    pub first_slot: u32,
+    /// The functions of its slots, by their index in the original module.
+    pub entries: Vec<u32>,
+    /// How many functions it has; those without a slot are called by their neighbours only.
+    pub functions: u32,
+    /// Bytes of their bodies.
+    pub code_bytes: u64,
+}
+
+/// Which core module of `component` is split, counted from 0 in the order in which the component defines them: the one
+/// that [`Known::ByIndex`] speaks of.
+///
+/// # Errors
+/// Why the component is not split.
+pub fn main_module(component: &[u8]) -> Result<u32, SplitRefusal> {
+    Whole::read(component).map(|whole| module::index_u32(whole.main))
+}
+
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Split").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+/// Splits `component` as `plan` says.
+///
+/// # Errors
+/// Why it stays whole.
+pub fn split(component: &[u8], plan: &SplitPlan) -> Result<Split, SplitRefusal> {
+    let whole = Whole::read(component)?;
+    let module = Module::read(whole.main_module())?;
+    let probabilities = plan.probabilities(&module)?;
+    let pins = whole.pins(&module);
+    let temperature = hot::choose(&module, &probabilities, plan, &pins)?;
+    let grouping = groups::form(&module, &temperature, &probabilities, plan);
+    let links = links::Links::new(&module, &temperature, grouping)?;
+    let mut needs = needs::Needs::default();
+    let groups = cold::emit_all(&module, &links, &mut needs)?;
+    let report = SplitReport::new(&whole, &module, &temperature, &links, &needs, &pins);
+    let main = primary::rewrite(&module, &temperature, &links, &needs)?;
+    let primary = append::rebuild(&whole, &main)?;
+    features::validate_output("primary", &primary)?;
+    Ok(Split { primary, groups, report })
+}

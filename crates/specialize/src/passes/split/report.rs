@@ -1,0 +1,97 @@
+//! What became of a component, in numbers.
+
+use super::hot::{Temperature, Why};
+use super::links::Links;
+use super::module::{Module, index_u32};
+use super::needs::Needs;
+use super::whole::{Pins, Whole};
+
+/// Counts of functions, and bytes of their bodies as wasm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SplitReport {
+    /// Functions that the main module defines.
+    pub functions: u32,
+    /// Those that stay because requests run them.
+    pub probable: u32,
+    /// Those that stay because they may be called where no loader can be.
+    pub pinned: u32,
+    /// Those that stay because a stub would be no smaller.
+    pub tiny: u32,
+    /// Those that went into groups.
+    pub cold: u32,
+    /// Those that nothing can call; they are dropped.
+    pub dead: u32,
+    /// Cold functions that the primary refers to.
+    pub stubs: u32,
+    /// Cold functions that are entered from outside their group.
+    pub slots: u32,
+    /// Dispatchers: distinct types of those.
+    pub dispatchers: u32,
+    /// What the primary exports for its groups.
+    pub exports: u32,
+    /// Bytes of bodies that stay.
+    pub hot_code_bytes: u64,
+    /// Bytes of bodies in groups.
+    pub cold_code_bytes: u64,
+    /// Bytes of bodies that were dropped.
+    pub dead_code_bytes: u64,
+    /// Bytes of code in other modules of the component, which stays.
+    pub other_code_bytes: u64,
+    /// Functions that the component may not be left in, before what they call: the roots of the pinned ones.
+    pub pins: u32,
+    /// Calls through tables in pinned functions: where those lead was not followed.
+    pub pinned_indirect_calls: u32,
+}
+
+impl SplitReport {
+    pub(super) fn new(
+        whole: &Whole<'_>,
+        module: &Module<'_>,
+        temperature: &[Temperature],
+        links: &Links,
+        needs: &Needs,
+        pins: &Pins,
+    ) -> Self {
+        let mut report = Self {
+            functions: index_u32(module.bodies.len()),
+            stubs: index_u32(links.stubs.len()),
+            slots: links.slots - 1,
+            dispatchers: index_u32(links.dispatched.len()),
+            exports: index_u32(needs.len() + 1),
+            other_code_bytes: whole.other_code_bytes(),
+            pins: index_u32(pins.early.union(&pins.confined).count()),
+            ..Self::default()
+        };
+        for (function, body) in module.defined() {
+            let bytes = body.size_bytes() as u64;
+            match temperature[function as usize] {
+                Temperature::Hot(why) => {
+                    report.hot_code_bytes += bytes;
+                    match why {
+                        Why::Imported => {}
+                        Why::Pinned => {
+                            report.pinned += 1;
+                            report.pinned_indirect_calls += body.indirect_calls;
+                        }
+                        Why::Probable => report.probable += 1,
+                        Why::Tiny => report.tiny += 1,
+                    }
+                }
+                Temperature::Cold => {
+                    report.cold += 1;
+                    report.cold_code_bytes += bytes;
+                }
+                Temperature::Dead => {
+                    report.dead += 1;
+                    report.dead_code_bytes += bytes;
+                }
+            }
+        }
+        report
+    }
+
+    /// Share of the module's live code that stays, in permille.
+    pub fn hot_permille(&self) -> u64 {
+        self.hot_code_bytes * 1000 / (self.hot_code_bytes + self.cold_code_bytes).max(1)
+    }
+}

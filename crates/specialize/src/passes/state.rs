@@ -1,0 +1,276 @@
+//! The pass `state`: a component that can save and restore its mutable globals when its host tells it to.
+//!
+//! A used VM is put back to how it was by restoring its memories, which the host can do alone once it knows where they
+//! are, and its globals, which only code in the module that defines them can. So each core module gets two functions,
+//!
+//! ```text
+//! save:     copy[i] := global[i]        for each mutable global i that the module defines
+//! restore:  global[i] := copy[i]
+//! ```
+//!
+//! where the copies are globals of the module's own: 16 bytes each in a VM, whereas a second memory would take a
+//! slot of the pool for a handful of values. One small core module more calls those of all modules, and the
+//! component exports it as the instance [`STATE_INTERFACE`] with `save: func()` and `restore: func()`. Imported
+//! globals are saved by the module that defines them. Instantiation is as it was: nothing is saved before the
+//! host calls `save`, and `restore` before the first `save` traps.
+//!
+//! Where the memories are the host learns from `memory0`, `memory1`, ...: `func() -> list<u8>`, one for each memory that
+//! a core module defines. The list *is* the memory, from its first byte to its last, and nothing is copied to make it. Its
+//! own address and length have to be in that memory; they are put over the first eight bytes, which are put back as soon
+//! as the host has read them.
+//!
+//! A component in whose code something else changes during a request is refused, see [`Obstacle`].
+
+mod connector;
+mod obstacle;
+
+pub use obstacle::Obstacle;
+
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use wasm_encoder::{ConstExpr, ExportKind, Function, GlobalType, ValType};
+
+use super::layout::{
+    Additions, ComponentLayout, ModuleLayout, Raw, Unsupported, check_input, check_output, module_section,
+};
+
+/// The instance which the component then exports.
+pub const STATE_INTERFACE: &str = "forerun:vm/state@0.1.0";
+/// Its function without parameters or results that remembers all mutable globals.
+pub const SAVE: &str = "save";
+/// Its function without parameters or results that puts them back; traps if nothing was saved.
+pub const RESTORE: &str = "restore";
+/// What the names of the functions begin with that give a memory as a list of bytes; a number from 0 follows.
+pub const MEMORY: &str = "memory";
+
+/// What a module exports its own two under; the component does not let anyone else see them.
+const MODULE_SAVE: &str = "forerun:save";
+const MODULE_RESTORE: &str = "forerun:restore";
+/// The same for its memories; a number follows.
+const MODULE_MEMORY: &str = "forerun:memory";
+
+/// Memories of one component; compilers make one. A core module may have a hundred.
+const MEMORIES_MAX: usize = 99;
+
+/// Mutable globals of one module: compilers make one to a few, a dynamically linked library one for each symbol of
+/// another. Far more would make `save` slower than a new VM.
+const GLOBALS_PER_MODULE_MAX: u32 = 10_000;
+
+/// Goes up whenever other bytes are made of some component than before.
+pub const REVISION: u32 = 1;
+
+/// A component with save and restore, and how much that took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// The component.
+    pub component: Vec<u8>,
+    /// Core modules that define mutable globals.
+    pub modules: u32,
+    /// Mutable globals, all together.
+    pub globals: u32,
+    /// Memories, all together.
+    pub memories: u32,
+}
+
+/// Why a component's VMs cannot be put back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateRefusal {
+    /// Nothing can be added to it.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Something changes that nobody could restore.
+    #[error("a used VM of it cannot be put back: {0}")]
+    Obstacle(#[from] Obstacle),
+    /// Saving them would take longer than it saves.
+    #[error("core module {module} has {globals} mutable globals, at most {globals_max} are saved")]
+    TooManyGlobals {
+        /// Number of the module.
+        module: u32,
+        /// What it has.
+        globals: u32,
+        /// The bound.
+        globals_max: u32,
+    },
+    /// A memory that is empty at first, has 64-bit addresses or pages of another size: no list can be it.
+    #[error(
+        "memory {memory} of core module {module} is empty at first, or has wide addresses or pages of its own size"
+    )]
+    UnusualMemory {
+        /// Number of the module.
+        module: u32,
+        /// Index of the memory.
+        memory: u32,
+    },
+    /// One core module cannot reach so many.
+    #[error("the component has {memories} memories, at most {memories_max} are restored")]
+    TooManyMemories {
+        /// What it has.
+        memories: usize,
+        /// The bound.
+        memories_max: usize,
+    },
+}
+
+impl StateRefusal {
+    /// A short name, for metrics and labels.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unsupported(reason) => reason.name(),
+            Self::Obstacle(obstacle) => obstacle.name(),
+            Self::TooManyGlobals { .. } => "too-many-globals",
+            Self::UnusualMemory { .. } => "unusual-memory",
+            Self::TooManyMemories { .. } => "too-many-memories",
+        }
+    }
+}
+
+/// Adds save and restore to a component.
+///
+/// # Errors
+/// Why this component's VMs cannot be put back, or why nothing can be added to it.
+pub fn add_state_calls(component: &[u8]) -> Result<Stated, StateRefusal> {
+    check_input(component)?;
+    let layout = ComponentLayout::read(component)?;
+    layout.require_free(STATE_INTERFACE)?;
+    if let Some(obstacle) = obstacle::find_in_component(&layout)? {
+        return Err(obstacle.into());
+    }
+
+    let mut replaced = Vec::new();
+    let mut stateful = Vec::new();
+    let (mut globals, mut memories) = (0, 0);
+    for part in &layout.parts {
+        // A module that is never instantiated has no state.
+        let Some(instance) = part.instance else {
+            continue;
+        };
+        let module = ModuleLayout::read(part.bytes)?;
+        if let Some(obstacle) = obstacle::find_in_module(part.module, &module)? {
+            return Err(obstacle.into());
+        }
+        let saved = mutable_globals(part.module, &module)?;
+        let own_memories = own_memories(part.module, &module)?;
+        if !saved.is_empty() || !own_memories.is_empty() {
+            replaced.push((part.module, add_to_module(&module, &saved, &own_memories)?));
+            stateful.push(Stateful { instance, has_globals: !saved.is_empty(), memories: own_memories.len() });
+            globals += saved.len();
+            memories += own_memories.len();
+        }
+    }
+    if memories > MEMORIES_MAX {
+        return Err(StateRefusal::TooManyMemories { memories, memories_max: MEMORIES_MAX });
+    }
+
+    let appendix = connector::appendix(&layout.counts, &stateful);
+    let component = layout.rebuild(&replaced, &appendix);
+    check_output(&component)?;
+    let modules = stateful.iter().filter(|module| module.has_globals).count();
+    // All are bounded by the component's size.
+    Ok(Stated { component, modules: count(modules), globals: count(globals), memories: count(memories) })
+}
+
+/// A core module with something to put back.
+struct Stateful {
+    /// Its core instance.
+    instance: u32,
+    /// Whether it exports [`MODULE_SAVE`] and [`MODULE_RESTORE`].
+    has_globals: bool,
+    /// How many memories it exports as [`MODULE_MEMORY`] and a number.
+    memories: usize,
+}
+
+/// Indices of the memories that a module defines.
+fn own_memories(module: u32, layout: &ModuleLayout<'_>) -> Result<Vec<u32>, StateRefusal> {
+    let own = (0_u32..).zip(&layout.memories).skip(layout.counts.memories_imported as usize);
+    own.map(|(memory, ty)| {
+        let usual = ty.initial > 0 && !ty.memory64 && ty.page_size_log2.is_none();
+        if usual { Ok(memory) } else { Err(StateRefusal::UnusualMemory { module, memory }) }
+    })
+    .collect()
+}
+
+/// What the `number`th memory of a module is exported as.
+fn module_memory(number: usize) -> String {
+    format!("{MODULE_MEMORY}{number}")
+}
+
+/// A global to be saved.
+struct Saved {
+    index: u32,
+    ty: ValType,
+}
+
+fn mutable_globals(module: u32, layout: &ModuleLayout<'_>) -> Result<Vec<Saved>, StateRefusal> {
+    let mut saved = Vec::new();
+    for (global, index) in layout.globals_defined.iter().zip(layout.counts.globals_imported..) {
+        if global.mutable {
+            let ty = RoundtripReencoder.val_type(global.content_type);
+            let ty = ty.map_err(|error| Unsupported::Invalid { reason: error.to_string() })?;
+            saved.push(Saved { index, ty });
+        }
+    }
+    let globals = count(saved.len());
+    if globals > GLOBALS_PER_MODULE_MAX {
+        return Err(StateRefusal::TooManyGlobals { module, globals, globals_max: GLOBALS_PER_MODULE_MAX });
+    }
+    Ok(saved)
+}
+
+fn add_to_module(layout: &ModuleLayout<'_>, saved: &[Saved], memories: &[u32]) -> Result<Vec<u8>, Unsupported> {
+    layout.require_free(MODULE_SAVE)?;
+    layout.require_free(MODULE_RESTORE)?;
+    let counts = layout.counts;
+    let mut additions = Additions::default();
+    for (number, memory) in memories.iter().enumerate() {
+        let name = module_memory(number);
+        if layout.exports_name(&name) {
+            return Err(Unsupported::NameTaken { name: MODULE_MEMORY });
+        }
+        additions.add_export(&name, ExportKind::Memory, *memory);
+    }
+    if saved.is_empty() {
+        return layout.with(&additions);
+    }
+    additions.add(module_section::TYPE, &Raw(&[0x60, 0, 0]));
+
+    let mut save = Function::new([]);
+    let mut restore = Function::new([]);
+    for (global, copy) in saved.iter().zip(counts.globals..) {
+        additions.add(module_section::GLOBAL, &Copy { ty: global.ty });
+        save.instructions().global_get(global.index).global_set(copy);
+        restore.instructions().global_get(copy).global_set(global.index);
+    }
+    let names = [(MODULE_SAVE, save), (MODULE_RESTORE, restore)];
+    for ((name, mut function), index) in names.into_iter().zip(counts.functions..) {
+        function.instructions().end();
+        additions.add(module_section::FUNCTION, &counts.types);
+        additions.add(module_section::CODE, &function);
+        additions.add_export(name, ExportKind::Func, index);
+    }
+    layout.with(&additions)
+}
+
+/// A global that holds another's value.
+struct Copy {
+    ty: ValType,
+}
+
+impl wasm_encoder::Encode for Copy {
+    fn encode(&self, sink: &mut Vec<u8>) {
+        GlobalType { val_type: self.ty, mutable: true, shared: false }.encode(sink);
+        let zero = match self.ty {
+            ValType::I32 => ConstExpr::i32_const(0),
+            ValType::I64 => ConstExpr::i64_const(0),
+            ValType::F32 => ConstExpr::f32_const(0.0.into()),
+            ValType::F64 => ConstExpr::f64_const(0.0.into()),
+            ValType::V128 => ConstExpr::v128_const(0),
+            // Refused as an obstacle before this.
+            ValType::Ref(reference) => ConstExpr::ref_null(reference.heap_type),
+        };
+        zero.encode(sink);
+    }
+}
+
+/// A number of things in a component, which has fewer bytes than this has values.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,166 @@
+//! What a split looks like: hot bodies as they were, groups with nothing they do not need, slots in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forerun_specialize::passes::body_hash::body_hashes;
+use forerun_specialize::passes::split::{self, COLD_TABLE, Known, PRIMARY, Split, SplitPlan, split};
+use wasmparser::{Encoding, Parser, Payload};
+
+use crate::everything::EVERYTHING;
+use crate::seeds::{Numbers, for_seeds};
+
+fn hello() -> Vec<u8> {
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello/components/hello.wasm")).unwrap()
+}
+
+fn cold_but(source: &[u8], hot: &[u32]) -> Split {
+    let known = hot.iter().map(|function| (*function, 1000)).collect();
+    split(source, &SplitPlan::new(Known::ByIndex(known), 1)).unwrap()
+}
+
+/// The largest core module of a component.
+fn main_module(component: &[u8]) -> Vec<u8> {
+    let modules = Parser::new(0).parse_all(component).filter_map(|payload| match payload.unwrap() {
+        Payload::ModuleSection { unchecked_range, .. } => Some(component[unchecked_range].to_vec()),
+        _ => None,
+    });
+    modules.max_by_key(Vec::len).unwrap()
+}
+
+fn bodies(module: &[u8]) -> Vec<Vec<u8>> {
+    let bodies = Parser::new(0).parse_all(module).filter_map(|payload| match payload.unwrap() {
+        Payload::CodeSectionEntry(body) => Some(body.as_bytes().to_vec()),
+        _ => None,
+    });
+    bodies.collect()
+}
+
+#[test]
+fn hot_bodies_stay_byte_for_byte_at_their_index() {
+    for source in [wat::parse_str(EVERYTHING).unwrap(), hello()] {
+        let before = bodies(&main_module(&source));
+        for_seeds(10, |seed| {
+            let functions = u32::try_from(before.len()).unwrap();
+            let plan = Numbers::new(seed).plan(functions);
+            let Ok(split) = split(&source, &plan) else { return };
+            let after = bodies(&main_module(&split.primary));
+            let report = &split.report;
+            assert_eq!(after.len(), before.len() + report.dispatchers as usize, "seed {seed}");
+            let same = before.iter().zip(&after).filter(|(before, after)| before == after).count();
+            let hot = report.probable + report.pinned + report.tiny;
+            assert!(same >= hot as usize, "seed {seed}: {same} bodies are as they were, {hot} should be");
+            assert_eq!(hot + report.cold + report.dead, report.functions);
+            let in_groups: u32 = split.groups.iter().map(|group| group.functions).sum();
+            assert_eq!(in_groups, report.cold, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn the_module_that_is_split_can_be_asked_for() {
+    let small = "(core module (func (export \"a\")))";
+    let large =
+        r#"(core module $m (func (export "b") (result i32) (i32.mul (i32.const 12345678) (i32.const 87654321))))"#;
+    for (modules, expected) in [([large, small], 0), ([small, large], 1)] {
+        let [first, second] = modules;
+        let component = format!("(component {first} {second} (core instance (instantiate $m)))");
+        assert_eq!(split::main_module(&wat::parse_str(component).unwrap()), Ok(expected));
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let source = hello();
+    let plan = Numbers::new(1).plan(300);
+    let (first, second) = (split(&source, &plan).unwrap(), split(&source, &plan).unwrap());
+    assert_eq!(first.primary, second.primary);
+    let modules = |split: &Split| split.groups.iter().map(|group| group.module.clone()).collect::<Vec<_>>();
+    assert_eq!(modules(&first), modules(&second));
+}
+
+#[test]
+fn slots_are_consecutive_and_every_entry_has_one() {
+    for_seeds(20, |seed| {
+        let Ok(split) = split(&hello(), &Numbers::new(seed).plan(300)) else { return };
+        let mut slot = 1;
+        for group in &split.groups {
+            assert_eq!(group.first_slot, slot, "seed {seed}");
+            slot += u32::try_from(group.entries.len()).unwrap();
+            assert!(group.entries.is_sorted());
+        }
+        assert_eq!(slot - 1, split.report.slots);
+    });
+}
+
+#[test]
+fn a_group_has_nothing_that_it_does_not_need() {
+    let source = wat::parse_str(EVERYTHING).unwrap();
+    // All but `$sum`, which uses one memory, one global (through `$bump`, which is tiny and hot) and its own type.
+    let hot: Vec<u32> = (0..40).filter(|function| *function != 17).collect();
+    let split = cold_but(&source, &hot);
+    let [group] = &split.groups[..] else { panic!("{:?}", split.report) };
+    assert_eq!(group.entries, [17]);
+    let (mut types, mut imports) = (0, BTreeSet::new());
+    for payload in Parser::new(0).parse_all(&group.module) {
+        match payload.unwrap() {
+            Payload::Version { encoding, .. } => assert_eq!(encoding, Encoding::Module),
+            Payload::TypeSection(section) => types = section.count(),
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.unwrap();
+                    assert_eq!(import.module, PRIMARY);
+                    imports.insert(import.name);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(types, 2);
+    assert_eq!(imports, BTreeSet::from([COLD_TABLE, "__cold_f1", "__cold_m0"]));
+}
+
+#[test]
+fn what_nothing_can_call_is_dropped() {
+    let source = wat::parse_str(EVERYTHING).unwrap();
+    let split = cold_but(&source, &[]);
+    assert_eq!(split.report.dead, 2, "the two that only call one another: {:?}", split.report);
+}
+
+#[test]
+fn a_profile_by_bodies_splits_as_one_by_indices() {
+    let source = hello();
+    let hashes = body_hashes(&main_module(&source)).unwrap();
+    let imported = imported_functions(&main_module(&source));
+    let mut numbers = Numbers::new(5);
+    let by_body: BTreeMap<[u8; 16], u16> =
+        hashes.iter().filter(|_| numbers.below(3) == 0).map(|hash| (*hash, 900)).collect();
+    let by_index = (imported..).zip(&hashes).filter(|(_, hash)| by_body.contains_key(*hash));
+    let by_index = by_index.map(|(index, _)| (index, 900)).collect();
+    let with = |known| split(&source, &SplitPlan::new(known, 500)).unwrap();
+    assert_eq!(with(Known::ByBody(by_body)).primary, with(Known::ByIndex(by_index)).primary);
+}
+
+fn imported_functions(module: &[u8]) -> u32 {
+    let mut functions = 0;
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::ImportSection(section) = payload.unwrap() {
+            let is_function = |ty| matches!(ty, wasmparser::TypeRef::Func(_));
+            functions = section.into_imports().filter(|import| is_function(import.as_ref().unwrap().ty)).count();
+        }
+    }
+    u32::try_from(functions).unwrap()
+}
+
+#[test]
+fn functions_that_were_seen_are_not_grouped_with_those_that_never_ran() {
+    let source = hello();
+    let known: BTreeMap<u32, u16> = (100..160).map(|function| (function, 10)).collect();
+    let mut plan = SplitPlan::new(Known::ByIndex(known.clone()), 500);
+    plan.group_functions_max = 20;
+    let split = split(&source, &plan).unwrap();
+    let mixed = split.groups.iter().filter(|group| {
+        let seen = group.entries.iter().filter(|entry| known.contains_key(*entry)).count();
+        seen > 0 && seen < group.entries.len()
+    });
+    assert!(mixed.count() <= 1, "only the group in which the seen ones end may have others");
+}
