@@ -1,4 +1,4 @@
-//! The one binary: a node (`up`, `serve`), a command that talks to one, or a replay of a trace.
+//! The one binary: a node (`up`, `serve`), a command that talks to one, or one that needs none (`replay`, `split`).
 //!
 //! What was typed becomes a [`cli::meaning::Command`]; each is carried out by one module. Nothing is decided here.
 
@@ -7,6 +7,7 @@ mod client;
 mod node;
 mod replay;
 mod running;
+mod split;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 fn carry_out(Invocation { output, log, command }: Invocation) -> ExitCode {
     match command {
         Command::Replay(wanted) => replay::run(&output, &wanted),
+        Command::Split(wanted) => split::run(&output, &wanted),
         Command::Up(up) => node::up(&output, &log, up),
         Command::Serve(settings) => node::serve(&output, &log, settings),
         Command::Completions(shell) => match cli::write_completions(shell, &mut std::io::stdout()) {

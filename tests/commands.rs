@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::node::data_folder;
-use support::{App, Command, Ended, Node, eventually, hello, misbehave};
+use support::{App, Command, Ended, Node, eventually, hello, misbehave, repository};
 
 /// A command to `node`, found by its data folder; `FORERUN_TOKEN` has its token.
 fn forerun(node: &Node, arguments: &[&str]) -> Command {
@@ -157,4 +157,46 @@ fn the_machine_code_of_a_function_is_listed_with_whose_it_is() {
     let listed = json_of(&well(&node, &["images", "f", "--json"]));
     assert_eq!(listed["images"][0]["functions"], json!(["f"]));
     check_refused(&forerun(&node, &["images", "nobody"]).run(), 1, &["no function named `nobody`"]);
+}
+
+#[test]
+fn the_history_is_written_out_and_replayed_and_the_node_is_watched() {
+    let (folder, data) = data_folder();
+    let node = Command::serve(&data).start();
+    assert_eq!(node.deploy(&json!({ "name": "hello", "routes": ["/..."] }), &hello()).status, 200);
+    (0..5).for_each(|_| assert_eq!(node.get("/").status, 200));
+    // The history is written a second later.
+    let exported = eventually("five rows", || {
+        let exported = well(&node, &["export"]).stdout;
+        (exported.lines().count() == 6).then_some(exported)
+    });
+    assert!(exported.starts_with("id,started_unix_us,invocation_id"), "{exported}");
+    let lines = well(&node, &["export", "--json", "--function", "hello", "--since-min", "5"]).stdout;
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((rows.len(), &rows[0]["function"]), (5, &json!("hello")));
+    assert!(well(&node, &["export", "--function", "nobody"]).stdout.lines().count() <= 1);
+
+    for (name, text) in [("calls.csv", &exported), ("calls.jsonl", &lines)] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let replayed = Command::new(&["replay", path(&file)]).run();
+        assert_eq!(replayed.code, Some(0), "{name}: {replayed:?}");
+    }
+
+    let frame = well(&node, &["top", "--frames", "1"]).stdout;
+    assert!(frame.contains("requests a second") && frame.contains("hello"), "{frame}");
+}
+
+#[test]
+fn visitors_go_through_the_shop_and_it_is_said_how_they_are_served() {
+    let up = Command::up(&repository("examples/shop")).argument("--no-watch").argument("--demo");
+    let mut shop = up.start();
+    let said = shop.process.wait_for("demo   10 s");
+    let line = said.lines().find(|line| line.starts_with("demo   10 s")).unwrap();
+    assert!(line.contains("requests") && !line.contains("failed"), "{line}");
+
+    let (_folder, data) = data_folder();
+    let hello = Command::new(&["up", path(&repository("examples/hello")), "--demo", "--data", path(&data)]).run();
+    assert_eq!(hello.code, Some(1), "{hello:?}");
+    assert!(hello.stderr.contains("demo.toml"), "{hello:?}");
 }

@@ -14,7 +14,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Command, Node, repository};
 
 /// A language runtime of 13 or 20 MB is compiled in 10 s on two idle cores; these may not be.
@@ -58,8 +58,20 @@ fn language_runtimes_answer_and_stream() {
     javascript_answers_both_kinds_of_request_and_streams();
 }
 
+/// What was done to the component of the only function before it was compiled.
+fn pass(node: &Node, name: &str) -> Value {
+    let images = node.admin_json("/v1/images")["images"].clone();
+    let passes = images.as_array().unwrap().iter().flat_map(|image| image["passes"].as_array().unwrap());
+    let found = passes.into_iter().find(|pass| pass["pass"] == name);
+    found.unwrap().clone()
+}
+
 fn python_answers_both_kinds_of_request_and_streams() {
     let Some(node) = example("python") else { return };
+    // The language and its libraries are 14 core modules; what stays apart is the table of the host's functions.
+    let prelinked = pass(&node, "prelink");
+    assert_eq!(prelinked["applied"], true, "{prelinked}");
+    assert!(prelinked["detail"].as_str().unwrap().starts_with("core modules 14 to 2, "), "{prelinked}");
     let report = node.get("/report?currency=EUR");
     assert_eq!(report.status, 200, "{report:?}");
     assert!(report.json().is_object());
@@ -68,7 +80,9 @@ fn python_answers_both_kinds_of_request_and_streams() {
     assert!(analysed.text().contains("ada@example.org") && analysed.text().contains("2026-01-31"), "{analysed:?}");
     let rows = streamed(&node, "/report/stream?since=2026-03-25&pause_ms=200");
     assert!(rows.lines().count() > 3 && rows.lines().all(|row| row.contains(',')), "{rows}");
+    // Raised and caught as exceptions of the language.
     assert_eq!(node.get("/report?currency=no-such-currency").status, 400);
+    assert_eq!(node.get("/no-such-path").status, 404);
 }
 
 fn javascript_answers_both_kinds_of_request_and_streams() {

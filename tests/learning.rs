@@ -18,9 +18,17 @@ const THINK: Duration = Duration::from_millis(120);
 /// Sessions until the order must have been learnt.
 const SESSIONS_MAX: usize = 60;
 
+/// A node whose learning may take a whole processor: without optimisation it is twenty times slower, and would see
+/// what comes at this pace in summary only.
+fn eager(command: Command) -> Node {
+    command.argument("--learning-cores").argument("1").start()
+}
+
 fn deploy_steps(node: &Node) {
     for name in STEPS {
-        let specification = json!({ "name": name, "app": "shop", "routes": [format!("/{name}")] });
+        // A VM that was put back after the last request would serve, and nothing would have to be made ready.
+        let fresh = json!({ "policy": "fresh" });
+        let specification = json!({ "name": name, "app": "shop", "routes": [format!("/{name}")], "reuse": fresh });
         assert_eq!(node.deploy(&specification, &hello()).status, 200);
     }
 }
@@ -58,7 +66,7 @@ fn command(node: &Node, arguments: &[&str]) -> Ended {
 #[test]
 fn what_comes_in_one_order_is_ready_before_it_comes() {
     let (_folder, data) = data_folder();
-    let node = Command::serve(&data).start();
+    let node = eager(Command::serve(&data));
     deploy_steps(&node);
     let first = session(&node);
     assert!(first.iter().all(|(path, _)| path.starts_with("generic-")), "{first:?}");
@@ -75,7 +83,7 @@ fn what_comes_in_one_order_is_ready_before_it_comes() {
 
     // Ended in order, it has kept what it knows; killed later, it still has it.
     node.stop();
-    let node = Command::serve(&data).start();
+    let node = eager(Command::serve(&data));
     let prediction = node.admin_json("/v1/functions/look/prediction");
     assert!(prediction["prediction"]["calls"].as_u64() > Some(0), "{prediction:#}");
     sessions_until_ready(&node);
@@ -100,7 +108,7 @@ fn without_learning_nothing_is_made_ready() {
 #[test]
 fn the_switch_takes_effect_at_once_and_what_was_learnt_stays() {
     let (_folder, data) = data_folder();
-    let node = Command::serve(&data).start();
+    let node = eager(Command::serve(&data));
     deploy_steps(&node);
     sessions_until_ready(&node);
     let calls = || node.admin_json("/v1/functions/look/prediction")["prediction"]["calls"].as_u64().unwrap();
@@ -139,7 +147,7 @@ fn the_switch_takes_effect_at_once_and_what_was_learnt_stays() {
 /// A function called by another one comes within milliseconds; the first call of the chain announces it.
 #[test]
 fn a_chain_of_calls_is_foreseen_from_its_first_call() {
-    let shop = Command::up(&repository("examples/shop")).argument("--no-watch").start();
+    let shop = eager(Command::up(&repository("examples/shop")).argument("--no-watch"));
     let cart = shop.client().send("POST", "/cart/lamp", &[], b"");
     let cookie = cart.header("set-cookie").split(';').next().unwrap().to_owned();
     let buy = || {
@@ -179,7 +187,7 @@ fn a_chain_of_calls_is_foreseen_from_its_first_call() {
 #[test]
 fn sessions_are_told_apart_by_what_the_operator_says() {
     let (_folder, data) = data_folder();
-    let node = Command::serve(&data).argument("--session").argument("cookie:sid").start();
+    let node = eager(Command::serve(&data).argument("--session").argument("cookie:sid"));
     deploy_steps(&node);
     let step = |turn: usize, name: &str| {
         let cookie = format!("sid={turn}");
@@ -205,7 +213,7 @@ fn what_was_learnt_and_is_damaged_is_set_aside() {
     std::fs::create_dir_all(&data).unwrap();
     for garbage in [b"".as_slice(), b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\x02\0\0\0\0\0\0\0{}FRPREDCT"] {
         std::fs::write(data.join("learning.bin"), garbage).unwrap();
-        let node = Command::serve(&data).start();
+        let node = eager(Command::serve(&data));
         assert_eq!(node.admin_json("/v1/learning")["mode"], "full");
         node.stop();
         assert!(data.join("learning.unusable").exists());

@@ -101,7 +101,7 @@ impl Arguments {
         arguments.case = case.context("no case given: serve, chain or idle")?;
         arguments.rounds = rounds.unwrap_or(match arguments.case {
             Case::Serve => 5,
-            Case::Idle => 1,
+            Case::Chain | Case::Idle => 1,
         });
         Ok(Some(arguments))
     }

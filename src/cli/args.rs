@@ -102,10 +102,14 @@ pub(crate) enum CommandArgs {
     Top(TopArgs),
     /// Write the history of invocations to stdout, as CSV or (with --json) JSON lines
     Export(ExportArgs),
+    /// Show which code of a function runs, by class of request
+    Paths(PathsArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),
     /// Show what prediction would have done on a trace, beside the usual keep-alive policies
     Replay(ReplayArgs),
+    /// Split a component into what requests run and modules that are loaded when they are called
+    Split(SplitArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
 }
@@ -138,6 +142,9 @@ pub(crate) struct NodeArgs {
     /// Processor time for learning, in processors
     #[arg(long, value_name = "CORES", default_value_t = 0.05)]
     pub(crate) learning_cores: f32,
+    /// Learn which code of each function runs; at most this share of its processor time goes into it, such as 0.02
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub(crate) sample_share: String,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -320,6 +327,21 @@ pub(crate) struct TopArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun paths cart\n  $ forerun paths cart --json\n  \
+    $ forerun paths cart --folded > cart.folded\n\n\
+    The node must have been started with --sample-share.")]
+pub(crate) struct PathsArgs {
+    /// Name of the function
+    pub(crate) function: String,
+    /// Lines of each table
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 15)]
+    pub(crate) top: usize,
+    /// Print one line a code path, as flame-graph tools read it
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) folded: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  $ forerun doctor")]
 pub(crate) struct DoctorArgs {}
 
@@ -344,6 +366,29 @@ pub(crate) struct ReplayArgs {
     /// Score whole sessions one after the other instead of calls in their order in time
     #[arg(long, requires = "which")]
     pub(crate) by_session: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun split cart.wasm --profile cart.json -o split/\n  \
+    $ forerun split cart.wasm --profile cart.json --threshold 50 -o split/ --json\n\n\
+    Writes primary.wasm, cold-N.wasm and index.json into an empty or new folder. Needs no node.")]
+pub(crate) struct SplitArgs {
+    /// Component to split
+    #[arg(value_name = "COMPONENT")]
+    pub(crate) component: PathBuf,
+    /// Specialization profile that names the functions that requests run
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: PathBuf,
+    /// Keep functions that at least so many of a thousand requests run
+    #[arg(long, value_name = "PERMILLE", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) threshold: u16,
+    /// Beside functions that run where a component may not be left, keep only what requests run too; other code that is
+    /// called there then traps
+    #[arg(long)]
+    pub(crate) confined_observed: bool,
+    /// Folder for what is made
+    #[arg(long = "output", short = 'o', value_name = "DIR")]
+    pub(crate) output: PathBuf,
 }
 
 fn format_names() -> PossibleValuesParser {

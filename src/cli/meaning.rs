@@ -15,7 +15,7 @@ use forerun_types::{
 };
 
 use super::args::{ADMIN_DEFAULT, Args, CommandArgs, DeployArgs, FORMAT_AUTO, Globals, InvokeArgs, NodeArgs};
-use super::args::{ReplayArgs, UpArgs};
+use super::args::{ReplayArgs, SplitArgs, UpArgs};
 use super::environment::Environment;
 use super::output::{Format, Output};
 use super::paths::{self, DataFolder};
@@ -95,12 +95,27 @@ pub(crate) enum Command {
     Top(Connection, Option<u32>),
     /// Write the history out.
     Export(Connection, Export),
+    /// Show which code of a function runs.
+    Paths(Connection, CodePaths),
     /// Check this machine and the node.
     Doctor(Connection),
     /// Feed traces through the prediction engine; needs no node.
     Replay(Replay),
+    /// Split a component; needs no node.
+    Split(Split),
     /// Print a completion script; see [`super::write_completions`].
     Completions(clap_complete::Shell),
+}
+
+/// Which code paths to show, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CodePaths {
+    /// Of which function.
+    pub(crate) function: FunctionName,
+    /// Lines of each table at most.
+    pub(crate) top: usize,
+    /// For a flame-graph tool.
+    pub(crate) folded: bool,
 }
 
 /// A trace to replay.
@@ -118,6 +133,21 @@ pub(crate) struct Replay {
     pub(crate) by_session: bool,
     /// Show how far it has come: a person watches stderr.
     pub(crate) progress: bool,
+}
+
+/// A component to split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Split {
+    /// Its file.
+    pub(crate) component: PathBuf,
+    /// The file of the profile.
+    pub(crate) profile: PathBuf,
+    /// Functions stay that so many of a thousand requests run, 1 to 1000.
+    pub(crate) hot_permille_min: u16,
+    /// Keep beside confined functions only what requests run.
+    pub(crate) confined_observed: bool,
+    /// Where the parts go; it does not exist or is an empty folder.
+    pub(crate) folder: PathBuf,
 }
 
 /// A node with an application.
@@ -150,6 +180,8 @@ pub(crate) struct Node {
     pub(crate) learning: LearningSettings,
     /// What tells sessions apart.
     pub(crate) session: SessionSource,
+    /// Share of processor time for learning which code runs; 0 is none.
+    pub(crate) sample_share_max: f64,
     /// Where traces go, if anywhere.
     pub(crate) otlp_endpoint: Option<String>,
     /// The admin port's token, if given; else the node makes one and keeps it with its data.
@@ -324,7 +356,12 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
         }
         CommandArgs::Top(args) => Command::Top(connection()?, args.frames),
         CommandArgs::Calls(_) => Command::Calls(connection()?),
+        CommandArgs::Paths(args) => {
+            let wanted = CodePaths { function: name(&args.function)?, top: args.top, folded: args.folded };
+            Command::Paths(connection()?, wanted)
+        }
         CommandArgs::Doctor(_) => Command::Doctor(connection()?),
+        CommandArgs::Split(args) => Command::Split(split(args)?),
         CommandArgs::Completions(args) => Command::Completions(args.shell),
     };
     Ok(Invocation { output, log, command })
@@ -363,7 +400,19 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     let session = args.session.parse();
     let session = session.map_err(|error| refused("session", &args.session, &error, "for example cookie:sid"))?;
     let learning = learning(&args.learning, args.ready_memory_mib, args.learning_cores)?;
-    Ok(Node { listen, admin, data, tls, learning, session, otlp_endpoint, token: token(globals, environment)? })
+    let sample_share_max = share("sample-share", &args.sample_share)?;
+    let token = token(globals, environment)?;
+    Ok(Node { listen, admin, data, tls, learning, session, sample_share_max, otlp_endpoint, token })
+}
+
+fn share(option: &str, text: &str) -> Result<f64, UsageError> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => {
+            let message = format!("--{option} {text}: this is no share");
+            Err(UsageError::new(message, "give a number from 0 to 1, such as 0.02 for two per cent"))
+        }
+    }
 }
 
 fn learning(mode: &str, ready_memory_mib: u64, cores: f32) -> Result<LearningSettings, UsageError> {
@@ -545,6 +594,26 @@ fn picture_path(svg: &Path, traces: &[PathBuf]) -> Result<(), UsageError> {
         return refused("it is the trace");
     }
     Ok(())
+}
+
+fn split(args: SplitArgs) -> Result<Split, UsageError> {
+    let SplitArgs { component, profile, threshold, confined_observed, output: folder } = args;
+    for path in [&component, &profile] {
+        if !path.is_file() {
+            let message = format!("cannot split: there is no file `{}`", path.display());
+            return Err(UsageError::new(message, "give the path of a component, and of a profile with --profile"));
+        }
+    }
+    // Parts of an earlier split would be taken for parts of this one.
+    let is_free = match std::fs::read_dir(&folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !is_free {
+        let message = format!("--output {}: it is no empty folder", folder.display());
+        return Err(UsageError::new(message, "name a folder that does not exist yet"));
+    }
+    Ok(Split { component, profile, hot_permille_min: threshold, confined_observed, folder })
 }
 
 fn log(globals: &Globals, runs_node: bool, output: &Output, environment: &Environment) -> Result<Log, UsageError> {

@@ -46,6 +46,27 @@ pub(super) struct Function {
     /// Invocations under way.
     #[serde(default)]
     pub(super) in_flight: u64,
+    /// What becomes of its VMs when they have served.
+    #[serde(default)]
+    pub(super) vms: Vms,
+}
+
+/// What becomes of a function's VMs when they have served.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Vms {
+    /// `fresh`, `rollback` or `reuse`; empty while loading.
+    #[serde(default)]
+    pub(super) policy: String,
+    /// Why they are not rolled back though that was asked for.
+    #[serde(default)]
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Why VMs are not rolled back.
+#[derive(Debug, Deserialize)]
+pub(super) struct Refusal {
+    /// A line for people.
+    pub(super) detail: String,
 }
 
 /// What was asked for.
@@ -113,6 +134,9 @@ pub(super) struct Image {
     /// How it was made; none while there is no file.
     #[serde(default)]
     pub(super) kind: Option<String>,
+    /// What its component went through before.
+    #[serde(default)]
+    pub(super) passes: Vec<ImagePass>,
     /// `stored`, `loaded`, `building`, ...
     pub(super) state: String,
     /// Of its file.
@@ -135,6 +159,18 @@ pub(super) struct Image {
     /// Why it is not here, or what the last failure was.
     #[serde(default)]
     pub(super) why: Option<String>,
+}
+
+/// What came of one pass over a component.
+#[derive(Debug, Deserialize)]
+pub(super) struct ImagePass {
+    /// Its name.
+    pub(super) pass: String,
+    /// Whether it changed the component.
+    pub(super) applied: bool,
+    /// What it did, or why it did not.
+    #[serde(default)]
+    pub(super) detail: String,
 }
 
 /// One that went.

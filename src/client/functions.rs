@@ -11,7 +11,7 @@ use super::error::ClientError;
 use super::text;
 use crate::cli::meaning::Consent;
 use crate::cli::output::{Format, Output};
-use crate::cli::table::{Align, Table};
+use crate::cli::table::{Align, Table, printable};
 
 /// Bytes of an answer to a question; `yes` has three.
 const ANSWER_BYTES_MAX: u64 = 64;
@@ -27,15 +27,18 @@ pub(super) fn list(output: &Output, api: &Api) -> Result<(), ClientError> {
         ("state", Align::Left),
         ("routes", Align::Left),
         ("world", Align::Left),
+        ("vms", Align::Left),
         ("code", Align::Right),
         ("in flight", Align::Right),
     ]);
     for function in &functions {
-        let Function { spec, revision, state, world, code_bytes, in_flight, .. } = function;
+        let Function { spec, revision, state, world, code_bytes, in_flight, vms, .. } = function;
         let app = if spec.app.is_empty() { "-" } else { &spec.app };
         let world = if world.is_empty() { "-" } else { world };
+        let vms = if vms.policy.is_empty() { "-" } else { &vms.policy };
         let (revision, in_flight) = (revision.to_string(), in_flight.to_string());
-        table.row([&spec.name, app, &revision, state, &spec.routes(), world, &text::bytes(*code_bytes), &in_flight]);
+        let (routes, code) = (spec.routes(), text::bytes(*code_bytes));
+        table.row([&spec.name, app, &revision, state, &routes, world, vms, &code, &in_flight]);
     }
     let empty = "no functions yet; deploy some with `forerun deploy examples/shop`";
     output.table(&table, &answer, empty).map_err(ClientError::Stdout)?;
@@ -43,6 +46,12 @@ pub(super) fn list(output: &Output, api: &Api) -> Result<(), ClientError> {
         for function in functions.iter().filter(|function| !function.reason.is_empty()) {
             let reason: String = function.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             output.warning(&format!("{}: {reason}", function.spec.name));
+        }
+        for (function, refusal) in
+            functions.iter().filter_map(|function| Some((function, function.vms.refusal.as_ref()?)))
+        {
+            let why = printable(&refusal.detail);
+            output.note(&format!("{}: a fresh VM for each request: {why}", function.spec.name));
         }
     }
     Ok(())

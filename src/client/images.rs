@@ -36,6 +36,11 @@ pub(super) fn list(output: &Output, api: &Api, of: Option<&FunctionName>) -> Res
 
 fn show(output: &Output, answer: &Value, images: &[Image], gone: &[GoneImage], empty: &str) -> io::Result<()> {
     output.table(&table_of(images), answer, empty)?;
+    let passes = table_of_passes(images);
+    if !passes.is_empty() {
+        output.note("\nwhat was done to the components before:");
+        output.table(&passes, answer, empty)?;
+    }
     if gone.is_empty() {
         return Ok(());
     }
@@ -87,6 +92,31 @@ fn table_of(images: &[Image]) -> Table {
     table
 }
 
+fn table_of_passes(images: &[Image]) -> Table {
+    let mut table = Table::new(&[
+        ("functions", Align::Left),
+        ("component", Align::Left),
+        ("kind", Align::Left),
+        ("pass", Align::Left),
+        ("done", Align::Left),
+        ("what or why", Align::Left),
+    ]);
+    for image in images {
+        for pass in &image.passes {
+            let done = if pass.applied { "yes" } else { "no" };
+            table.row([
+                users(&image.functions),
+                text::digest(&image.component),
+                image.kind.clone().unwrap_or_default(),
+                pass.pass.clone(),
+                done.to_owned(),
+                pass.detail.clone(),
+            ]);
+        }
+    }
+    table
+}
+
 fn table_of_gone(gone: &[GoneImage]) -> Table {
     let mut table = Table::new(&[
         ("functions", Align::Left),
@@ -127,7 +157,7 @@ mod tests {
     fn answer() -> Value {
         let image = |functions: Value, state: &str, bytes: u64, in_use: u64| {
             json!({ "component": "sha256:8b312c429c6e0011", "functions": functions, "kind": "t2-full", "state": state,
-                "bytes": bytes, "age_ms": 5000, "hits": 3, "uses_since": 4, "in_use": in_use, "value_ms_per_byte": 0.00001 })
+                "passes": [{ "pass": "prelink", "applied": in_use > 0, "detail": "core modules 14 to 2" }], "bytes": bytes, "age_ms": 5000, "hits": 3, "uses_since": 4, "in_use": in_use, "value_ms_per_byte": 0.00001 })
         };
         json!({
             "images": [image(json!(["cart", "lamp"]), "loaded", 2048, 1), image(json!([]), "stored", 2048, 0),
@@ -145,6 +175,8 @@ mod tests {
         assert_eq!(lines[1], "cart lamp 8b312c429c6e t2-full loaded 2.0 KiB 5 s 3 in use 10.5");
         assert_eq!(lines[2], "- 8b312c429c6e t2-full stored 2.0 KiB 5 s 3 4 uses ago 10.5");
         assert_eq!(lines[3], "- 00 - quarantined - - 0 never 0.0 it trapped");
+        let text = table_of_passes(&images).render(false);
+        assert!(text.contains("prelink  yes   core modules 14 to 2"), "{text}");
         let text = table_of_gone(&gone).render(false);
         assert!(text.contains("1970-01-01 00:00:00Z") && text.contains("removed by somebody else"), "{text}");
     }

@@ -6,6 +6,7 @@
 
 mod answers;
 mod api;
+mod code_paths;
 mod deploy;
 mod doctor;
 mod error;
@@ -83,8 +84,11 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
         Command::Export(connection, wanted) => export::export(output, &connect(&connection)?, &wanted).map(well),
         Command::Top(connection, frames) => top::top(output, &connect(&connection)?, frames).map(well),
         Command::Calls(connection) => learning::calls(output, &connect(&connection)?).map(well),
+        Command::Paths(connection, wanted) => code_paths::show(output, &connect(&connection)?, &wanted).map(well),
         Command::Doctor(connection) => doctor::doctor(output, &connection, &Environment::of_process()),
-        Command::Up(_) | Command::Serve(_) | Command::Replay(_) | Command::Completions(_) => Err(ClientError::NotOurs),
+        Command::Up(_) | Command::Serve(_) | Command::Replay(_) | Command::Split(_) | Command::Completions(_) => {
+            Err(ClientError::NotOurs)
+        }
     }
 }
 

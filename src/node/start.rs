@@ -182,6 +182,7 @@ fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDi
     settings.gateway.session = node.session;
     settings.admin_listen = node.admin;
     settings.learning = node.learning;
+    settings.sample_share_max = node.sample_share_max;
     settings.admin_token = node.token.map(|token| token.0);
     settings.otlp = OtlpSettings {
         endpoint: node.otlp_endpoint.unwrap_or_default(),

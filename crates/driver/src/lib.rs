@@ -20,4 +20,6 @@ pub use host::{
 };
 pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
-pub use program::{BoxFuture, Driver, HeldReady, LoadError, LoadRequest, Program, ProgramFacts};
+pub use program::{
+    BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, MarksHook, Program, ProgramFacts,
+};

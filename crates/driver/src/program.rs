@@ -4,13 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
+use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber, RollbackRefusal, VmDiscard};
 use http::Request;
 
 use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply};
 
 /// A future behind a pointer, so that contracts can be trait objects.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// Takes what an instrumented program noted of one request: a byte for each of its inner functions, 1 if it ran.
+pub type MarksHook = Box<dyn FnOnce(Vec<u8>) + Send>;
 
 /// One kind of VM.
 pub trait Driver: Send + Sync + 'static {
@@ -31,6 +34,18 @@ pub trait Program: Send + Sync + 'static {
     fn invoke(self: Arc<Self>, invocation: Invocation, request: Request<Body>)
     -> BoxFuture<Result<Reply, InvokeError>>;
 
+    /// Answers one request as [`Self::invoke`] does and gives `marks` what the program's own instrumentation noted of
+    /// it, once the VM has done everything for the request and outside of its latency. A program without
+    /// instrumentation, and a request that fails, gives nothing.
+    fn invoke_sampled(
+        self: Arc<Self>,
+        invocation: Invocation,
+        request: Request<Body>,
+        _marks: MarksHook,
+    ) -> BoxFuture<Result<Reply, InvokeError>> {
+        self.invoke(invocation, request)
+    }
+
     /// What is known of the program from loading it.
     fn facts(&self) -> &ProgramFacts;
 
@@ -40,10 +55,34 @@ pub trait Program: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// What becomes of its VMs when they have served. A program without VMs has nothing to say.
+    fn isolation(&self) -> IsolationReport {
+        IsolationReport::default()
+    }
+
     /// What is held ready at the moment.
     fn held_ready(&self) -> HeldReady {
         HeldReady::default()
     }
+}
+
+/// What becomes of a program's VMs when they have served, for display.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IsolationReport {
+    /// What is done: `fresh`, `rollback` or `reuse`; empty if there are no VMs.
+    pub policy: &'static str,
+    /// Why VMs are not rolled back though the function's policy asks for it.
+    pub refusal: Option<RollbackRefusal>,
+    /// VMs that have served and wait for another request.
+    pub idle_vms: u32,
+    /// Memory they hold for themselves, in bytes: what they share with the image file does not count.
+    pub idle_bytes: u64,
+    /// VMs put back since the program was loaded.
+    pub rolled_back: u64,
+    /// Memory that was restored for that, in bytes.
+    pub restored_bytes: u64,
+    /// VMs thrown away instead, by reason; reasons that did not occur are left out.
+    pub discarded: Vec<(VmDiscard, u64)>,
 }
 
 /// VMs that wait for requests.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use forerun_images::{
-    CacheSecret, Claim, ImageCache, ImageCacheSettings, ImageLabel, ImageMeta, SystemClock, VerifiedPayload,
+    CacheSecret, Claim, ImageCache, ImageCacheSettings, ImageLabel, ImageMeta, PassNotes, SystemClock, VerifiedPayload,
 };
 use forerun_types::{ComponentDigest, EngineFingerprint, ImageKey, ProfileDigest};
 
@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         (0..bytes as u64).map(|index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
 
     let Claim::Yours(ticket) = cache.claim(&key) else { return Err("the directory is not empty".into()) };
-    let meta = ImageMeta { created_unix_ms: 0, build_ms: 0, label: ImageLabel::new("t0")? };
+    let (label, passes) = (ImageLabel::new("t0")?, PassNotes::default());
+    let meta = ImageMeta { created_unix_ms: 0, build_ms: 0, label, passes };
     let begin = Instant::now();
     cache.publish(ticket, VerifiedPayload::vouch(&payload), &meta, 1.0)?;
     println!("publish, synced      {:>8.2} ms", begin.elapsed().as_secs_f64() * 1e3);

@@ -161,6 +161,13 @@ impl ImageCache {
         }
     }
 
+    /// Whether the image of `key` is stored, as far as is known without looking. It is not counted as asked for, so that
+    /// looking for what is seldom there leaves no trace in lists.
+    pub fn holds(&self, key: &ImageKey) -> bool {
+        let state = self.inner.state.lock();
+        state.records.get(key).is_some_and(|record| matches!(record.presence, Presence::Stored(_)))
+    }
+
     /// Loads the image of `key` and keeps it in memory, and from being evicted, until it is unpinned or discarded.
     ///
     /// # Errors

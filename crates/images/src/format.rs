@@ -3,7 +3,7 @@
 //! ```text
 //! offset  bytes  all numbers little-endian
 //!      0      8  magic "FORERUNI"
-//!      8      4  format version, 1
+//!      8      4  format version, 2
 //!     12      4  length of the meta
 //!     16      8  length of the whole file
 //!     24     32  component digest
@@ -24,11 +24,11 @@ use crate::meta::ImageMeta;
 
 pub(crate) const MAGIC: [u8; 8] = *b"FORERUNI";
 /// Goes up with every change of the layout, of the meta's fields or of what is authenticated.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 pub(crate) const HEADER_BYTES: usize = 120;
 pub(crate) const CODE_BYTES: usize = 32;
-/// The meta has three short fields; a reader never takes more than this into memory for it.
-pub(crate) const META_BYTES_MAX: usize = 1024;
+/// The meta has three short fields and some notes; a reader never takes more than this into memory for it.
+pub(crate) const META_BYTES_MAX: usize = 8192;
 const ENDING: &str = ".image";
 /// Hexadecimal digits of each part of a file name.
 const DIGITS: usize = 64;
@@ -47,8 +47,8 @@ pub(crate) fn file_bytes(meta_bytes: usize, payload_bytes: u64) -> u64 {
 
 /// Header and meta as they stand in the file. Both are bounded by construction of [`ImageMeta`].
 pub(crate) fn head(key: &ImageKey, meta: &ImageMeta, payload_bytes: u64) -> Vec<u8> {
-    let meta = serde_json::to_vec(meta).expect("two numbers and a word can be written as JSON");
-    assert!(meta.len() <= META_BYTES_MAX, "a label is short");
+    let meta = serde_json::to_vec(meta).expect("numbers and texts can be written as JSON");
+    assert!(meta.len() <= META_BYTES_MAX, "a label is short, and so are notes");
     let mut head = Vec::with_capacity(HEADER_BYTES + meta.len());
     head.extend(MAGIC);
     head.extend(VERSION.to_le_bytes());
@@ -132,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::meta::ImageLabel;
+    use crate::meta::{ImageLabel, PassNotes};
 
     fn key() -> ImageKey {
         ImageKey {
@@ -143,7 +143,8 @@ mod tests {
     }
 
     fn meta() -> ImageMeta {
-        ImageMeta { created_unix_ms: 1_700_000_000_000, build_ms: 1500, label: ImageLabel::new("t0").unwrap() }
+        let label = ImageLabel::new("t0").unwrap();
+        ImageMeta { created_unix_ms: 1_700_000_000_000, build_ms: 1500, label, passes: PassNotes::default() }
     }
 
     fn parsed(head: &[u8], file_bytes: u64) -> Result<Header, Flaw> {
@@ -153,11 +154,11 @@ mod tests {
     /// Files in the field look like this. If it fails, raise `VERSION`; do not edit the bytes.
     #[test]
     fn golden_head() {
-        let mut expected = b"FORERUNI\x01\0\0\0\x3e\0\0\0\xde\0\0\0\0\0\0\0".to_vec();
+        let mut expected = b"FORERUNI\x02\0\0\0\x4a\0\0\0\xea\0\0\0\0\0\0\0".to_vec();
         expected.extend(ComponentDigest::of(b"component").as_bytes());
         expected.extend([0x11; 32]);
         expected.extend([0x22; 32]);
-        expected.extend(br#"{"created_unix_ms":1700000000000,"build_ms":1500,"label":"t0"}"#);
+        expected.extend(br#"{"created_unix_ms":1700000000000,"build_ms":1500,"label":"t0","passes":[]}"#);
         let head = head(&key(), &meta(), 8);
         assert_eq!(head, expected, "{}", String::from_utf8_lossy(&head));
     }
@@ -181,7 +182,8 @@ mod tests {
         };
         assert_eq!(changed(0, b'f'), Err(Flaw::ForeignFormat));
         assert_eq!(changed(8, 0), Err(Flaw::ForeignFormat));
-        assert_eq!(changed(8, 2), Err(Flaw::NewerFormat { found: 2 }));
+        assert_eq!(changed(8, 1), Err(Flaw::ForeignFormat));
+        assert_eq!(changed(8, 3), Err(Flaw::NewerFormat { found: 3 }));
         assert_eq!(changed(13, 0xff), Err(Flaw::Tampered));
         assert_eq!(changed(24, 0), Err(Flaw::OtherKey));
         assert_eq!(changed(56, 0), Err(Flaw::OtherKey));

@@ -42,7 +42,7 @@ pub use counters::ImageCounters;
 pub use discard::Discarded;
 pub use flaw::Flaw;
 pub use list::ImageRow;
-pub use meta::{ImageLabel, ImageMeta, LABEL_BYTES_MAX, LabelError};
+pub use meta::{ImageLabel, ImageMeta, LABEL_BYTES_MAX, LabelError, NoteText, PassNote, PassNotes};
 pub use miss::{DiscardReason, Gone, GoneReason, Miss};
 pub use publish::{PublishError, Published, VerifiedPayload};
 pub use secret::{CacheSecret, SecretError};

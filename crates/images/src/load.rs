@@ -226,7 +226,7 @@ mod tests {
     use forerun_types::{ComponentDigest, EngineFingerprint, ProfileDigest};
 
     use super::*;
-    use crate::meta::ImageLabel;
+    use crate::meta::{ImageLabel, PassNotes};
 
     const MAC_KEY: [u8; 32] = [9; 32];
     const BYTES_MAX: u64 = 8 << 20;
@@ -240,7 +240,8 @@ mod tests {
     }
 
     fn content(key: &ImageKey, payload: &[u8]) -> Vec<u8> {
-        let meta = ImageMeta { created_unix_ms: 1, build_ms: 2, label: ImageLabel::new("t0").unwrap() };
+        let label = ImageLabel::new("t0").unwrap();
+        let meta = ImageMeta { created_unix_ms: 1, build_ms: 2, label, passes: PassNotes::default() };
         let head = format::head(key, &meta, payload.len() as u64);
         let code = blake3::Hasher::new_keyed(&MAC_KEY).update(&head).update(payload).finalize();
         [&head, payload, code.as_bytes()].concat()

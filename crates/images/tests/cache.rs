@@ -358,6 +358,6 @@ fn golden_file() {
     let bytes = fs::read(path(directory.path(), &key(1))).unwrap();
     assert_eq!(
         forerun_types::ComponentDigest::of(&bytes).hex(),
-        "bb363b0f5f6cd270f1a552150ec9a154bc26aa7898c647677058a3d507e9a1ef"
+        "6e3dacead2019d6424843317fc2e598ad6ba34d3452619333ff4df5b82ff9bd6"
     );
 }

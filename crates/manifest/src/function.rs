@@ -126,7 +126,7 @@ fn forget(spec: &mut FunctionSpec, error: &SpecError) -> bool {
             "limits.queue_max" => spec.limits.queue_max = usual.queue_max,
             "limits.queue_timeout_ms" => spec.limits.queue_timeout_ms = usual.queue_timeout_ms,
             "limits.response_body_bytes_max" => spec.limits.response_body_bytes_max = usual.response_body_bytes_max,
-            "reuse.requests_max" | "reuse.idle_ms" => spec.reuse = ReusePolicy::Fresh,
+            "reuse.requests_max" | "reuse.idle_ms" => spec.reuse = ReusePolicy::default(),
             _ => return false,
         },
         SpecError::TooMany { field, .. } => match *field {

@@ -437,6 +437,8 @@ const imagesPage = () => refreshed("Images", (signal) => askJson("/v1/images", s
   card("In the cache", table("Images", [
     ["Component", (row) => make("code", { title: row.component }, short(row.component))],
     ["Kind", (row) => row.kind],
+    ["Before", (row) => row.passes.map((pass) => make("span", { class: pass.applied ? "good" : "", title: pass.detail },
+      pass.applied ? pass.pass : `${pass.pass} refused`))],
     ["State", (row) => make("span", { class: row.state === "ready" ? "good" : "warn" }, row.state)],
     ["Size", (row) => bytes(row.bytes), true],
     ["Built in", (row) => (row.build_ms == null ? "–" : time(row.build_ms * 1000)), true],

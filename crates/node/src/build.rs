@@ -15,8 +15,9 @@ use forerun_telemetry::{
 };
 use tokio::net::TcpListener;
 
-use crate::functions::{Functions, Restoring};
+use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
+use crate::paths::{Paths, TwinParts};
 use crate::settings::NodeSettings;
 use crate::workshop::Workshop;
 
@@ -118,6 +119,7 @@ impl Node {
         let workshop = workshop(&store, &driver, &settings);
         let driver: Arc<dyn Driver> = Arc::new(driver);
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
+        let paths = follow_paths(&settings, workshop.as_ref(), &driver, &store, &host)?;
         let functions = Arc::new(Functions::new(
             store,
             driver,
@@ -125,7 +127,7 @@ impl Node {
             gateway.clone(),
             Arc::clone(&logs),
             Arc::clone(&metrics),
-            workshop,
+            CodeSources { workshop, paths },
         ));
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         watch_live(&metrics, &functions, &gateway, &logs);
@@ -187,6 +189,26 @@ fn workshop(store: &Store, driver: &WasmDriver, settings: &NodeSettings) -> Opti
             None
         }
     }
+}
+
+/// Who follows which code runs, if requests are sampled at all.
+fn follow_paths(
+    settings: &NodeSettings,
+    workshop: Option<&Arc<Workshop>>,
+    driver: &Arc<dyn Driver>,
+    store: &Arc<Store>,
+    host: &Host,
+) -> Result<Option<Arc<Paths>>, NodeError> {
+    let Some(workshop) = workshop.filter(|_| settings.sample_share_max > 0.0) else {
+        return Ok(None);
+    };
+    let parts = TwinParts {
+        workshop: Arc::clone(workshop),
+        driver: Arc::clone(driver),
+        store: Arc::clone(store),
+        host: host.clone(),
+    };
+    Paths::start(parts, settings.sample_share_max).map(Some).map_err(NodeError::Telemetry)
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {

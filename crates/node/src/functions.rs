@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use forerun_driver::{AuthenticImage, Driver, Host, LoadError, LoadRequest, Program};
+use forerun_driver::{Driver, Host, LoadError, LoadRequest, Program};
 use forerun_gateway::{Admission, FunctionEntry, Gateway, RouteTable};
 use forerun_images::ImageCache;
 use forerun_runtime::Tier;
@@ -25,8 +25,11 @@ use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber,
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::loading::{FromImage, NotLoaded, first_that_loads};
+use crate::paths::Paths;
 use crate::pending::{Loading, PendingProgram};
-use crate::workshop::{Fresh, MakeFailure, Workshop};
+use crate::vms::VmsView;
+use crate::workshop::{Form, Found, MakeFailure, Variant, Workshop};
 
 /// A function to be deployed.
 #[derive(Clone, Debug)]
@@ -149,6 +152,8 @@ pub struct FunctionView {
     pub in_flight: usize,
     /// Requests that wait.
     pub queued: usize,
+    /// What becomes of its VMs when they have served.
+    pub vms: VmsView,
 }
 
 /// The functions of a node.
@@ -161,6 +166,8 @@ pub struct Functions {
     metrics: Arc<Metrics>,
     /// Absent where the cache cannot be opened: then this process compiles.
     workshop: Option<Arc<Workshop>>,
+    /// Follows which code runs; absent where nothing is sampled.
+    paths: Option<Arc<Paths>>,
     running: Mutex<BTreeMap<FunctionName, Running>>,
     /// Held by whoever changes anything.
     changing: AsyncMutex<()>,
@@ -188,11 +195,10 @@ struct Made {
     compile_ms: u64,
 }
 
-/// Machine code for the driver.
-struct Code {
-    image: AuthenticImage,
-    tier: Tier,
-    build_ms: u64,
+/// Where the code of functions comes from, and who looks at which of it runs.
+pub(crate) struct CodeSources {
+    pub(crate) workshop: Option<Arc<Workshop>>,
+    pub(crate) paths: Option<Arc<Paths>>,
 }
 
 impl Functions {
@@ -203,10 +209,11 @@ impl Functions {
         gateway: Gateway,
         logs: Arc<GuestLogs>,
         metrics: Arc<Metrics>,
-        workshop: Option<Arc<Workshop>>,
+        code: CodeSources,
     ) -> Self {
+        let CodeSources { workshop, paths } = code;
         let running = Mutex::default();
-        Self { store, driver, host, gateway, logs, metrics, workshop, running, changing: AsyncMutex::default() }
+        Self { store, driver, host, gateway, logs, metrics, workshop, paths, running, changing: AsyncMutex::default() }
     }
 
     /// Deploys all of `wanted`, or nothing; with `prune_app`, functions of that application that are not among them go.
@@ -313,6 +320,11 @@ impl Functions {
         self.workshop.as_deref().map(Workshop::cache)
     }
 
+    /// What is known of code paths; absent where nothing is sampled.
+    pub(crate) fn paths(&self) -> Option<&Arc<Paths>> {
+        self.paths.as_ref()
+    }
+
     /// What serves a function now.
     pub(crate) fn program(&self, name: &FunctionName) -> Option<Arc<dyn Program>> {
         self.running.lock().get(name).map(|running| Arc::clone(&running.entry.program))
@@ -356,7 +368,7 @@ impl Functions {
 
     fn load_from_image(&self, revision: &Revision) -> Option<Made> {
         let workshop = self.workshop.as_ref()?;
-        let (image, tier) = workshop.find(revision.digest)?;
+        let Found { image, variant, .. } = workshop.find(revision.digest, Form::Prepared)?;
         let request = LoadRequest {
             spec: &revision.spec,
             revision: revision.number,
@@ -366,9 +378,9 @@ impl Functions {
             image: Some(image),
         };
         match self.driver.load(request) {
-            Ok(program) => Some(Made { program, tier, compile_ms: 0 }),
+            Ok(program) => Some(Made { program, tier: variant.tier, compile_ms: 0 }),
             Err(error) => {
-                workshop.reject(revision.digest, tier, &error.to_string());
+                workshop.reject(revision.digest, variant, &error.to_string());
                 None
             }
         }
@@ -407,6 +419,10 @@ impl Functions {
 
     /// Begins to make fully optimised code of the active revision; it takes over without a pause when it is made.
     fn improve_later(self: &Arc<Self>, name: &FunctionName) {
+        self.make_later(name, Variant { tier: Tier::Full, form: Form::Prepared });
+    }
+
+    fn make_later(self: &Arc<Self>, name: &FunctionName, variant: Variant) {
         let (Some(workshop), Some(running)) = (self.workshop.clone(), self.running.lock().get(name).cloned()) else {
             return;
         };
@@ -415,17 +431,18 @@ impl Functions {
             let (store, digest) = (Arc::clone(&own.store), running.digest);
             let made = blocking(move || -> Result<_, String> {
                 let source = store.component(digest).map_err(|error| error.to_string())?;
-                workshop.make(digest, source.into(), Tier::Full, false).map_err(|error| error.to_string())
+                workshop.make(digest, source.into(), variant, false).map_err(|error| error.to_string())
             });
             match made.await {
-                Ok(fresh) => own.replace_code(&name, &running, fresh.image).await,
+                Ok(found) => own.replace_code(&name, &running, found).await,
                 Err(reason) => tracing::warn!(function = %name, reason, "no optimised code: what serves goes on"),
             }
         });
     }
 
     /// Lets `image` serve in the place of `before`, if that still serves.
-    async fn replace_code(&self, name: &FunctionName, before: &Running, image: AuthenticImage) {
+    async fn replace_code(self: &Arc<Self>, name: &FunctionName, before: &Running, found: Found) {
+        let Found { image, variant, is_changed, .. } = found;
         let _changing = self.changing.lock().await;
         let still = self.running.lock().get(name).is_some_and(|now| Arc::ptr_eq(&now.entry, &before.entry));
         if !still {
@@ -440,6 +457,7 @@ impl Functions {
         match loaded.await {
             Ok(program) => {
                 let spec = Arc::clone(&before.entry.spec);
+                let program = self.followed(program, &spec, before.entry.revision, digest);
                 let admission = Arc::clone(&before.entry.admission);
                 let entry = Arc::new(FunctionEntry::new(spec, before.entry.revision, program, admission));
                 let running = Running { entry, digest, state: FunctionState::Ready };
@@ -449,7 +467,11 @@ impl Functions {
             }
             Err(error) => {
                 if let Some(workshop) = &self.workshop {
-                    workshop.reject(digest, Tier::Full, &error.to_string());
+                    workshop.reject(digest, variant, &error.to_string());
+                }
+                if is_changed {
+                    // The component may be fine and a pass at fault.
+                    self.make_later(name, Variant { form: Form::AsDeployed, ..variant });
                 }
             }
         }
@@ -497,21 +519,26 @@ impl Functions {
             let request =
                 |image| LoadRequest { spec: &spec, revision, digest, source: &source, host: host.clone(), image };
             let bad = |reason| DeployFailure::Load { function: spec.name.clone(), reason };
+            // Without a worker no pass is applied: what strangers wrote is not rewritten in this process.
             let compiled_here = |driver: &dyn Driver| -> Result<Made, DeployFailure> {
                 let program = driver.load(request(None)).map_err(bad)?;
                 let compile_ms = program.facts().compile_ms;
                 Ok(Made { program, tier: Tier::Full, compile_ms })
             };
-            let made = match code(workshop.as_deref(), &spec.name, digest, &source)? {
-                Some(Code { image, tier, build_ms }) => match driver.load(request(Some(image))) {
-                    Ok(program) => Made { program, tier, compile_ms: build_ms },
-                    Err(LoadError::ForeignImage { detail }) => {
-                        workshop.iter().for_each(|workshop| workshop.reject(digest, tier, &detail));
-                        compiled_here(&*driver)?
-                    }
-                    Err(reason) => return Err(bad(reason)),
+            let loaded = first_that_loads(
+                |form| code(workshop.as_deref(), &spec.name, digest, &source, form),
+                |image| driver.load(request(Some(image))),
+                |variant, reason| {
+                    workshop.iter().for_each(|workshop| workshop.reject(digest, variant, &reason.to_string()));
                 },
-                None => compiled_here(&*driver)?,
+            );
+            let made = match loaded {
+                Ok(Some(FromImage { program, variant, build_ms })) => {
+                    Made { program, tier: variant.tier, compile_ms: build_ms }
+                }
+                Ok(None) => compiled_here(&*driver)?,
+                Err(NotLoaded::NoImage(failure)) => return Err(failure),
+                Err(NotLoaded::Refused(reason)) => return Err(bad(reason)),
             };
             store.put_component(&source)?;
             Ok((digest, made))
@@ -572,6 +599,7 @@ impl Functions {
         self.store.remove(name)?;
         self.running.lock().remove(name);
         self.metrics.forget(name);
+        self.paths.iter().for_each(|paths| paths.forget(name));
         if let Err(error) = self.logs.remove(name) {
             tracing::warn!(function = %name, %error, "the log of a removed function could not be deleted");
         }
@@ -586,8 +614,23 @@ impl Functions {
             Some(before) => Arc::clone(&before.entry.admission),
             None => Arc::new(Admission::new(&revision.spec.limits)),
         };
+        let program = self.followed(program, &revision.spec, revision.number, revision.digest);
         let entry = FunctionEntry::new(Arc::new(revision.spec), revision.number, program, admission);
         running.insert(name, Running { entry: Arc::new(entry), digest: revision.digest, state });
+    }
+
+    /// The program with its twin beside it, where requests are sampled.
+    fn followed(
+        &self,
+        program: Arc<dyn Program>,
+        spec: &FunctionSpec,
+        revision: RevisionNumber,
+        digest: ComponentDigest,
+    ) -> Arc<dyn Program> {
+        match &self.paths {
+            Some(paths) => paths.follow(program, spec, revision, digest),
+            None => program,
+        }
     }
 
     fn set_state(&self, name: &FunctionName, state: FunctionState) {
@@ -626,22 +669,23 @@ impl Loaded {
 }
 
 /// The code of a component: there already, or made now. `None` where this machine cannot make any in a
-/// worker; the driver then compiles by itself.
+/// worker; the driver then compiles by itself, and without passes.
 fn code(
     workshop: Option<&Workshop>,
     function: &FunctionName,
     digest: ComponentDigest,
     source: &Bytes,
-) -> Result<Option<Code>, DeployFailure> {
+    form: Form,
+) -> Result<Option<Found>, DeployFailure> {
     let Some(workshop) = workshop else {
         return Ok(None);
     };
-    if let Some((image, tier)) = workshop.find(digest) {
-        return Ok(Some(Code { image, tier, build_ms: 0 }));
+    if let Some(found) = workshop.find(digest, form) {
+        return Ok(Some(found));
     }
     let tier = Workshop::first_tier(source);
-    match workshop.make(digest, source.clone(), tier, true) {
-        Ok(Fresh { image, build_ms }) => Ok(Some(Code { image, tier, build_ms })),
+    match workshop.make(digest, source.clone(), Variant { tier, form }, true) {
+        Ok(found) => Ok(Some(found)),
         Err(MakeFailure::BadComponent(detail)) => {
             Err(DeployFailure::BadComponent { function: function.clone(), detail })
         }
@@ -649,8 +693,11 @@ fn code(
             Err(DeployFailure::HarmfulComponent { function: function.clone(), detail: failure.to_string() })
         }
         Err(
-            failure
-            @ (MakeFailure::Worker(_) | MakeFailure::NotNow(_) | MakeFailure::Publish(_) | MakeFailure::Lost(_)),
+            failure @ (MakeFailure::Worker(_)
+            | MakeFailure::NotNow(_)
+            | MakeFailure::Publish(_)
+            | MakeFailure::Malformed(_)
+            | MakeFailure::Lost(_)),
         ) => {
             tracing::warn!(%function, reason = %failure, "no worker made an image: compiled by the node itself");
             Ok(None)
@@ -682,6 +729,7 @@ fn view(running: &Running) -> FunctionView {
         compile_ms: facts.compile_ms,
         in_flight: running.entry.admission.in_flight(),
         queued: running.entry.admission.queued(),
+        vms: running.entry.program.isolation().into(),
     }
 }
 

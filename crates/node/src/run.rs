@@ -37,6 +37,9 @@ impl Node {
         loading.abort();
         admin.abort();
         tokio::task::block_in_place(|| self.learning.stop());
+        if let Some(paths) = self.functions.paths() {
+            tokio::task::block_in_place(|| paths.keep());
+        }
         // The accept loops have ended by now; a panic in one was reported by the panic hook.
         let _ = serving.await;
         // Events and logs that are still in their queues reach their places when these are dropped.

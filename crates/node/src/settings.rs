@@ -34,6 +34,8 @@ pub struct NodeSettings {
     pub restore_patience: Duration,
     /// How far the node learns from its requests and makes VMs ready ahead of them.
     pub learning: LearningSettings,
+    /// Share of a function's processor time that learning which code of it runs may add; 0 switches it off. Default 0.
+    pub sample_share_max: f64,
     /// How long invocations are remembered.
     pub history: HistorySettings,
     /// `wasi:keyvalue`.
@@ -80,6 +82,7 @@ impl NodeSettings {
             images: ImageCacheSettings::default(),
             restore_patience: Duration::from_secs(2),
             learning: LearningSettings::default(),
+            sample_share_max: 0.0,
             history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),

@@ -1,22 +1,28 @@
 //! Machine code for functions: taken from the image cache, or made in a worker process and kept there.
 //!
 //! ```text
-//! find:  cache (authenticated) ─────────────────────────────► image
-//! make:  claim ─► worker process (sandboxed) ─► publish ────► image
+//! find:  cache (authenticated) ───────────────────────────────────────────► image
+//! make:  claim ─► worker process (sandboxed): passes ─► compile ─► publish ► image
 //! ```
+//! Code is made of the component as the passes leave it ([`Form::Prepared`]). Where that code turned out to be no
+//! good its key is in quarantine, and code of the component as it was deployed takes its place ([`Form::AsDeployed`]).
+//!
 //! Compilers run on what strangers wrote, so none runs in this process while a worker can be had. What
 //! cannot be made for reasons of this machine (no process, no disk) is no reason not to serve: the caller
 //! then compiles here, as if there were no workshop. What a component did to its compiler is one.
+
+mod twin;
 
 use std::path::Path;
 
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
 use forerun_images::{
-    CacheSecret, Claim, DiscardReason, ImageCache, ImageCacheSettings, ImageLabel, ImageMeta, Miss, PublishError,
-    SystemClock, VerifiedPayload,
+    CacheSecret, Claim, DiscardReason, ImageCache, ImageCacheSettings, ImageLabel, ImageMeta, Miss, NoteText, PassNote,
+    PassNotes, PublishError, SystemClock, VerifiedPayload,
 };
 use forerun_runtime::Tier;
+use forerun_specialize::passes::{self, Made, Pass, PassReport};
 use forerun_specialize::{FailureKind, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
 use forerun_types::{ComponentDigest, EngineFingerprint, ImageKey, ProfileDigest};
 
@@ -38,10 +44,32 @@ pub(crate) struct Workshop {
     engine: EngineFingerprint,
 }
 
-/// An image that has just been made.
-pub(crate) struct Fresh {
+/// Passes that every component goes through, in order.
+const PREPARING: &[&str] = &["prelink", "state"];
+
+/// How a component is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As the passes leave it.
+    Prepared,
+    /// As it came.
+    AsDeployed,
+}
+
+/// Which of the images of a component one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) tier: Tier,
+    pub(crate) form: Form,
+}
+
+/// An image to be loaded.
+pub(crate) struct Found {
     pub(crate) image: AuthenticImage,
-    /// Time the worker took, in milliseconds; 0 if somebody else made it meanwhile.
+    pub(crate) variant: Variant,
+    /// Whether its component is another than was deployed, so that a failure may be the fault of a pass.
+    pub(crate) is_changed: bool,
+    /// Time the worker took, in milliseconds; 0 if it was there already.
     pub(crate) build_ms: u64,
 }
 
@@ -63,6 +91,9 @@ pub(crate) enum MakeFailure {
     /// The cache could not keep it.
     #[error("{0}")]
     Publish(#[from] PublishError),
+    /// What the worker made cannot be read.
+    #[error("{0}")]
+    Malformed(#[from] passes::MalformedMade),
     /// Published, and not to be had.
     #[error("{0}")]
     Lost(#[from] Miss),
@@ -86,28 +117,46 @@ impl Workshop {
         if source.len() <= SMALL_COMPONENT_BYTES { Tier::Full } else { Tier::Quick }
     }
 
-    /// The best image of a component that is there already.
-    pub(crate) fn find(&self, component: ComponentDigest) -> Option<(AuthenticImage, Tier)> {
-        [Tier::Full, Tier::Quick].into_iter().find_map(|tier| match self.image(component, tier) {
-            Ok(image) => Some((image, tier)),
-            Err(miss) => {
-                tracing::debug!(%component, ?tier, %miss, "no image");
-                None
+    /// The best image of a component that is there already; of its form, or made as it was deployed.
+    pub(crate) fn find(&self, component: ComponentDigest, form: Form) -> Option<Found> {
+        let forms: &[Form] = match form {
+            Form::Prepared => &[Form::Prepared, Form::AsDeployed],
+            Form::AsDeployed => &[Form::AsDeployed],
+        };
+        let of = |tier| forms.iter().map(move |form| Variant { tier, form: *form });
+        let is_likely = |variant: &Variant| match variant.form {
+            Form::Prepared => true,
+            // There is one only where a pass did harm.
+            Form::AsDeployed => self.cache.holds(&self.key(component, *variant)),
+        };
+        of(Tier::Full).chain(of(Tier::Quick)).filter(is_likely).find_map(|variant| {
+            match self.image(component, variant, 0) {
+                Ok(found) => Some(found),
+                Err(miss) => {
+                    tracing::debug!(%component, ?variant, %miss, "no image");
+                    None
+                }
             }
         })
     }
 
-    /// Makes an image and keeps it. Blocks for as long as the compiler takes.
+    /// Makes an image and keeps it; one of the component as it was deployed, where what the passes made of it is in
+    /// quarantine. Blocks for as long as the compiler takes.
     pub(crate) fn make(
         &self,
         component: ComponentDigest,
         source: Bytes,
-        tier: Tier,
+        mut variant: Variant,
         urgent: bool,
-    ) -> Result<Fresh, MakeFailure> {
-        let ticket = match self.cache.claim(&self.key(component, tier)) {
+    ) -> Result<Found, MakeFailure> {
+        let mut claim = self.cache.claim(&self.key(component, variant));
+        if matches!(claim, Claim::Quarantined { .. }) {
+            variant.form = Form::AsDeployed;
+            claim = self.cache.claim(&self.key(component, variant));
+        }
+        let ticket = match claim {
             Claim::Yours(ticket) => ticket,
-            Claim::Present => return Ok(Fresh { image: self.image(component, tier)?, build_ms: 0 }),
+            Claim::Present => return Ok(self.image(component, variant, 0)?),
             claim @ (Claim::UnderWay
             | Claim::TooManyUnderWay
             | Claim::BackingOff { .. }
@@ -116,7 +165,7 @@ impl Workshop {
         };
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };
-        let job = Job { kind: worker::kind(tier), parameters: b"{}".to_vec(), component: source };
+        let job = Job { kind: worker::kind(variant.tier), parameters: parameters(variant.form), component: source };
         let artifact = match supervisor.run(job) {
             Ok(artifact) => artifact,
             Err(failure) => {
@@ -125,15 +174,18 @@ impl Workshop {
             }
         };
         let build_ms = artifact.usage.wall_ms;
-        let meta = ImageMeta { created_unix_ms, build_ms, label: label(tier) };
-        self.cache.publish(ticket, VerifiedPayload::vouch(&artifact.bytes), &meta, VALUE_MS_PER_BYTE)?;
-        Ok(Fresh { image: self.image(component, tier)?, build_ms })
+        // Dropping the ticket notes a failed build.
+        let Made { code, passes } = Made::from_artifact(artifact.bytes)?;
+        let passes = noted(component, &passes);
+        let meta = ImageMeta { created_unix_ms, build_ms, label: label(variant.tier), passes };
+        self.cache.publish(ticket, VerifiedPayload::vouch(&code), &meta, VALUE_MS_PER_BYTE)?;
+        Ok(self.image(component, variant, build_ms)?)
     }
 
-    /// An image turned out to be unusable: it goes.
-    pub(crate) fn reject(&self, component: ComponentDigest, tier: Tier, reason: &str) {
-        tracing::warn!(%component, ?tier, reason, "image discarded");
-        self.cache.discard(&self.key(component, tier), DiscardReason::Misbehaved { detail: reason.to_owned() });
+    /// An image turned out to be unusable: it goes, and is not made again soon.
+    pub(crate) fn reject(&self, component: ComponentDigest, variant: Variant, reason: &str) {
+        tracing::warn!(%component, ?variant, reason, "image discarded");
+        self.cache.discard(&self.key(component, variant), DiscardReason::Misbehaved { detail: reason.to_owned() });
     }
 
     /// The cache, for display.
@@ -141,18 +193,54 @@ impl Workshop {
         &self.cache
     }
 
-    fn image(&self, component: ComponentDigest, tier: Tier) -> Result<AuthenticImage, Miss> {
-        let lease = self.cache.get(&self.key(component, tier))?;
+    fn image(&self, component: ComponentDigest, variant: Variant, build_ms: u64) -> Result<Found, Miss> {
+        let lease = self.cache.get(&self.key(component, variant))?;
         let file = lease.file_cloned().map_err(|error| Miss::Io { detail: error.to_string() })?;
+        let is_changed = lease.meta().passes.iter().any(|note| note.applied);
         // The one place that vouches: the lease's file is sealed, and its bytes carry the keyed hash of what
         // `publish` above was given, which is what our compiler made.
-        Ok(AuthenticImage::vouch_for(file, lease))
+        Ok(Found { image: AuthenticImage::vouch_for(file, lease), variant, is_changed, build_ms })
     }
 
-    fn key(&self, component: ComponentDigest, tier: Tier) -> ImageKey {
-        let profile = ProfileDigest::of(format!("whole component, {}", label(tier)).as_bytes());
-        ImageKey { component, profile, engine: self.engine }
+    /// Other passes, or other revisions of them, are another image.
+    fn key(&self, component: ComponentDigest, variant: Variant) -> ImageKey {
+        let passes: Vec<_> = variant.form.passes().collect();
+        let recipe = format!("whole component, {}, {}", label(variant.tier), passes::revision(&passes));
+        ImageKey { component, profile: ProfileDigest::of(recipe.as_bytes()), engine: self.engine }
     }
+}
+
+impl Form {
+    fn passes(self) -> impl Iterator<Item = &'static Pass> {
+        let names: &[&str] = match self {
+            Self::Prepared => PREPARING,
+            Self::AsDeployed => &[],
+        };
+        names.iter().map(|name| passes::known(name).expect("this build knows its own passes"))
+    }
+}
+
+fn parameters(form: Form) -> Vec<u8> {
+    let passes = form.passes().map(|pass| pass.name.to_owned()).collect();
+    serde_json::to_vec(&worker::Parameters { passes }).expect("names are always JSON")
+}
+
+/// What came of the passes: into the log, and beside the image.
+fn noted(component: ComponentDigest, passes: &[PassReport]) -> PassNotes {
+    for PassReport { pass, refusal, detail } in passes {
+        match refusal {
+            None => tracing::info!(%component, pass, detail, "the component was changed before it was compiled"),
+            Some(refusal) => tracing::info!(%component, pass, refusal, detail, "a pass left the component as it was"),
+        }
+    }
+    let note = |report: &PassReport| {
+        let detail = match &report.refusal {
+            Some(refusal) => format!("{refusal}: {}", report.detail),
+            None => report.detail.clone(),
+        };
+        PassNote { pass: NoteText::new(&report.pass), applied: report.is_applied(), detail: NoteText::new(&detail) }
+    };
+    PassNotes::new(passes.iter().map(note))
 }
 
 fn label(tier: Tier) -> ImageLabel {

@@ -6,4 +6,7 @@
 mod sys;
 mod wasm;
 
-pub use wasm::{Tier, WasmDriver, WasmDriverError, WasmSettings, compile};
+pub use wasm::{
+    CodeFrom, ColdCode, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener, SplitProgram, Tier,
+    WasmDriver, WasmDriverError, WasmSettings, compile, compile_module,
+};

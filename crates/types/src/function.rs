@@ -61,8 +61,11 @@ pub struct FunctionSpec {
 #[serde(tag = "policy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ReusePolicy {
     /// A fresh VM for each request: nothing of one request can reach another.
-    #[default]
     Fresh,
+    /// Nothing of one request can reach another, at less cost: after its request, a VM is put back to the state in which it
+    /// was made. Where that cannot be done or is in doubt, as `Fresh`.
+    #[default]
+    Rollback,
     /// One VM serves requests one after the other; module state survives from one to the next.
     Reuse {
         /// Requests after which the VM is retired.
@@ -187,7 +190,7 @@ impl FunctionSpec {
         range("limits.queue_timeout_ms", queue_timeout_ms, 0, limits::TIMEOUT_MS_MAX)?;
         range("limits.response_body_bytes_max", response_body_bytes_max, 1, u64::MAX)?;
         match self.reuse {
-            ReusePolicy::Fresh => Ok(()),
+            ReusePolicy::Fresh | ReusePolicy::Rollback => Ok(()),
             ReusePolicy::Reuse { requests_max, idle_ms } => {
                 range("reuse.requests_max", requests_max.into(), 1, u32::MAX.into())?;
                 range("reuse.idle_ms", idle_ms, 1, limits::TIMEOUT_MS_MAX)

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod name;
 pub mod outbound;
 pub mod profile;
+pub mod rollback;
 pub mod route;
 pub mod serve_path;
 pub mod session;
@@ -24,9 +25,10 @@ pub use limits::FunctionLimits;
 pub use name::{FunctionName, NameError};
 pub use outbound::{OutboundHost, OutboundHostError};
 pub use profile::{
-    BodyHash, BuildPlan, CodePath, Coverage, Library, Optimisation, Permille, ProfileError, ProfileSource,
-    SpecializationProfile, VmParameters,
+    BodyHash, BuildPlan, CodePath, Coverage, Library, Optimisation, PROFILE_TEXT_BYTES_MAX, Permille, ProfileError,
+    ProfileSource, SpecializationProfile, VmParameters,
 };
+pub use rollback::{RollbackRefusal, VmDiscard};
 pub use route::{PathPattern, RouteError, RoutePattern};
 pub use serve_path::{GenericReason, Outcome, ServePath};
 pub use session::{SessionKey, SessionSource, SessionSourceError};

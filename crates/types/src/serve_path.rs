@@ -7,6 +7,8 @@ use std::fmt;
 pub enum ServePath {
     /// A VM made ready before the request came, because it was expected.
     Ready,
+    /// A VM that had served earlier requests of this function and was put back to the state in which it was made.
+    RolledBack,
     /// A VM already at work on earlier requests of this function served it (reuse policy).
     Reused,
     /// Standard initialization.
@@ -24,19 +26,23 @@ pub enum GenericReason {
     AllTaken,
     /// A VM was held ready and left alone: this request shows what it would have cost without one.
     Control,
+    /// Served by the instrumented twin: this request shows which code of the function runs.
+    Sampled,
     /// Specialization is switched off, for the node or for this function.
     Disabled,
 }
 
 impl ServePath {
     /// Every value, in order; for metrics that must exist before the first request.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Ready,
+        Self::RolledBack,
         Self::Reused,
         Self::Generic(GenericReason::NoImage),
         Self::Generic(GenericReason::BelowThreshold),
         Self::Generic(GenericReason::AllTaken),
         Self::Generic(GenericReason::Control),
+        Self::Generic(GenericReason::Sampled),
         Self::Generic(GenericReason::Disabled),
     ];
 
@@ -44,11 +50,13 @@ impl ServePath {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ready => "ready",
+            Self::RolledBack => "rolled-back",
             Self::Reused => "reused",
             Self::Generic(GenericReason::NoImage) => "generic-no-image",
             Self::Generic(GenericReason::BelowThreshold) => "generic-below-threshold",
             Self::Generic(GenericReason::AllTaken) => "generic-all-taken",
             Self::Generic(GenericReason::Control) => "generic-control",
+            Self::Generic(GenericReason::Sampled) => "generic-sampled",
             Self::Generic(GenericReason::Disabled) => "generic-disabled",
         }
     }
@@ -57,6 +65,9 @@ impl ServePath {
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Ready => "served by a VM that had been made ready because this request was expected",
+            Self::RolledBack => {
+                "served by a VM of an earlier request that had been put back to the state in which it was made"
+            }
             Self::Reused => "served by a VM kept from an earlier request, as the function's reuse policy asks",
             Self::Generic(GenericReason::NoImage) => {
                 "standard initialization: no specialized image of this revision exists"
@@ -69,6 +80,9 @@ impl ServePath {
             }
             Self::Generic(GenericReason::Control) => {
                 "standard initialization: held out as control, so that the benefit of a ready VM is measured"
+            }
+            Self::Generic(GenericReason::Sampled) => {
+                "standard initialization of the instrumented twin: this request shows which code of the function runs"
             }
             Self::Generic(GenericReason::Disabled) => "standard initialization: specialization is switched off",
         }

@@ -8,8 +8,6 @@ use crate::client::text;
 
 /// Oldest kernel this is meant for: the oldest long-term one that is still maintained.
 const KERNEL_MIN: (u32, u32) = (5, 10);
-/// First kernel with `PAGEMAP_SCAN` and asynchronous write-protection by userfaultfd.
-const PAGE_TRACKING_KERNEL: (u32, u32) = (6, 7);
 /// Memory below which a node with a few functions is tight: machine code, VMs and page cache.
 const MEMORY_BYTES_MIN: u64 = 512 << 20;
 /// A limit that is "no limit" in the first version of cgroups, which has no word for it.
@@ -24,7 +22,7 @@ pub(super) fn checks(root: &Path) -> Vec<Check> {
     let version = read(root, "proc/sys/kernel/osrelease");
     vec![
         kernel(version.as_deref()),
-        page_tracking(root, version.as_deref()),
+        page_tracking(),
         processor(),
         cores(),
         memory(root),
@@ -53,23 +51,16 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn page_tracking(root: &Path, version: Option<&str>) -> Check {
+/// Tried, not judged by the version: what a filter of system calls forbids is seen only then.
+fn page_tracking() -> Check {
     let name = "page tracking";
-    let hint = "nothing to do: every request then gets a fresh VM, which is the usual way";
-    let new_enough = version.and_then(numbers).is_some_and(|found| found >= PAGE_TRACKING_KERNEL);
-    let built_in = root.join("proc/sys/vm/unprivileged_userfaultfd").exists();
-    let filtered = read(root, "proc/self/status").is_some_and(|status| {
-        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
-    });
-    let methods = "userfaultfd write protection and PAGEMAP_SCAN";
-    match (new_enough, built_in, filtered) {
-        (false, _, _) => Check::warning(name, format!("{methods} need Linux 6.7"), hint),
-        (true, false, _) => Check::warning(name, "this kernel was built without userfaultfd", hint),
-        (true, true, true) => {
-            let detail = format!("the kernel has {methods}, but a seccomp filter is active and may refuse them");
-            Check::warning(name, detail, "in a container, allow `userfaultfd` in its seccomp profile")
-        }
-        (true, true, false) => Check::ok(name, format!("the kernel has {methods} (by its version; not tried)")),
+    match forerun_node::rollback_support() {
+        Ok(()) => Check::ok(name, "userfaultfd write protection and PAGEMAP_SCAN work: used VMs can be rolled back"),
+        Err(why) => Check::warning(
+            name,
+            format!("{why}: every request gets a fresh VM"),
+            "use Linux 6.7 or later; in a container, allow `userfaultfd` in its seccomp profile",
+        ),
     }
 }
 
@@ -216,13 +207,10 @@ mod tests {
     }
 
     #[test]
-    fn page_tracking_wants_version_option_and_no_filter() {
-        let option = ("proc/sys/vm/unprivileged_userfaultfd", "0");
-        let state = |files: &[(&str, &str)], version| page_tracking(pretend(files).path(), Some(version)).state;
-        assert_eq!(state(&[option], "6.7.0"), State::Ok);
-        assert_eq!(state(&[option], "6.6.9"), State::Warning);
-        assert_eq!(state(&[], "6.7.0"), State::Warning);
-        assert_eq!(state(&[option, ("proc/self/status", "Name:\ta\nSeccomp:\t2\n")], "6.7.0"), State::Warning);
+    fn page_tracking_is_tried() {
+        let found = page_tracking();
+        assert_eq!(found.state == State::Ok, forerun_node::rollback_support().is_ok());
+        assert_eq!(found.hint.is_empty(), found.state == State::Ok);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `forerun doctor`: what on this machine and about the node may go wrong, and what to do about it.
 //!
 //! Only looks: a file is made in the data folder and removed again, ports are bound and let go, nothing else is
-//! touched. What the kernel can do is judged by its version and settings and not tried.
+//! touched. What the kernel can do is judged by its version and settings, and
+//! tried only on memory of this process's own.
 
 mod kernel;
 mod limits;

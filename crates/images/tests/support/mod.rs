@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use forerun_images::{
     BuildTicket, CacheSecret, Claim, Clock, ImageCache, ImageCacheSettings, ImageLabel, ImageLease, ImageMeta,
-    PublishError, Published, VerifiedPayload,
+    PassNotes, PublishError, Published, VerifiedPayload,
 };
 use forerun_types::{ComponentDigest, EngineFingerprint, ImageKey, ProfileDigest};
 
@@ -52,7 +52,8 @@ pub fn payload(number: u64, bytes: usize) -> Vec<u8> {
 }
 
 pub fn meta() -> ImageMeta {
-    ImageMeta { created_unix_ms: 1_000, build_ms: 5, label: ImageLabel::new("t0").unwrap() }
+    let (label, passes) = (ImageLabel::new("t0").unwrap(), PassNotes::default());
+    ImageMeta { created_unix_ms: 1_000, build_ms: 5, label, passes }
 }
 
 /// Bytes of the file around a payload.

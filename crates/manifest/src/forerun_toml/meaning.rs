@@ -126,10 +126,13 @@ impl Reader<'_> {
         let Some(At { value, span }) = reuse else { return ReusePolicy::default() };
         match value {
             TextOr::Text(word) if word == "fresh" => ReusePolicy::Fresh,
+            TextOr::Text(word) if word == "rollback" => ReusePolicy::Rollback,
             TextOr::Text(word) => {
                 let finding = self.findings.error(span, format_args!("`{word}` is not a reuse policy"));
-                finding.help("write `reuse = \"fresh\"` or `reuse = { requests_max = 100, idle_ms = 1000 }`");
-                ReusePolicy::Fresh
+                finding.help(
+                    "write `reuse = \"rollback\"`, `reuse = \"fresh\"` or `reuse = { requests_max = 100, idle_ms = 1000 }`",
+                );
+                ReusePolicy::default()
             }
             TextOr::Table(raw::Reuse { requests_max, idle_ms }) => ReusePolicy::Reuse {
                 requests_max: self.number(&requests_max),

@@ -61,8 +61,9 @@ pub(crate) struct Function {
     /// Key-value stores it may open (wasi:keyvalue/store), by name.
     #[serde(default)]
     pub(crate) key_value_stores: Vec<At<String>>,
-    /// `"fresh"` (the default): a new VM for each request, so that nothing of one reaches another. Or a table: one VM
-    /// serves requests one after the other, and module state survives between them.
+    /// `"rollback"` (the default): after each request the VM is put back to the state in which it was made, so that nothing
+    /// of one request reaches another; where that cannot be done, as `"fresh"`: a new VM for each request. Or a table: one
+    /// VM serves requests one after the other, and module state survives between them.
     pub(crate) reuse: Option<At<TextOr<Reuse>>>,
     /// How the component is built; run by `forerun up --build`.
     pub(crate) build: Option<BuildTable>,

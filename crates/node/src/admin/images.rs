@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use forerun_images::{Gone, ImageRow};
+use forerun_images::{Gone, ImageRow, PassNote};
 use forerun_types::{ComponentDigest, FunctionName};
 use serde_json::{Value, json};
 
@@ -33,6 +33,7 @@ fn row(image: &ImageRow, users: &Users) -> Value {
         "profile": image.key.profile.to_string(),
         "engine": image.key.engine.to_string(),
         "kind": image.meta.as_ref().map(|meta| meta.label.to_string()),
+        "passes": image.meta.as_ref().map_or_else(Vec::new, |meta| meta.passes.iter().map(pass).collect()),
         "build_ms": image.meta.as_ref().map(|meta| meta.build_ms),
         "state": image.state.label(),
         "bytes": image.bytes,
@@ -45,6 +46,10 @@ fn row(image: &ImageRow, users: &Users) -> Value {
         "failures": image.failures,
         "why": image.why,
     })
+}
+
+fn pass(note: &PassNote) -> Value {
+    json!({ "pass": note.pass.as_str(), "applied": note.applied, "detail": note.detail.as_str() })
 }
 
 fn gone_row(gone: &Gone, users: &Users) -> Value {

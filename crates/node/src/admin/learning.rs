@@ -64,6 +64,18 @@ pub(super) async fn explain(State(state): State<Shared>, Path(text): Path<String
     })))
 }
 
+pub(super) async fn paths(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
+    let function = name(&text)?;
+    let view = state.functions.get(&function).ok_or_else(|| ApiError::unknown_function(&text))?;
+    let paths = state.functions.paths();
+    Ok(Json(json!({
+        "function": function,
+        "revision": view.revision,
+        "sampling_enabled": paths.is_some(),
+        "map": paths.and_then(|paths| paths.view(&function)),
+    })))
+}
+
 pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
     let function = name(&text)?;
     let view = state.functions.get(&function).ok_or_else(|| ApiError::unknown_function(&text))?;

@@ -76,6 +76,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/invocations/{id}", &["get"]),
     ("/v1/invocations/{id}/explain", &["get"]),
     ("/v1/functions/{name}/prediction", &["get"]),
+    ("/v1/functions/{name}/paths", &["get"]),
     ("/v1/history", &["get"]),
     ("/v1/learning", &["get", "put"]),
     ("/v1/calls", &["get"]),
@@ -114,6 +115,7 @@ fn router(state: Shared, feed: Arc<Feed>) -> Router {
         .route("/v1/invocations/{id}", get(invocations::one))
         .route("/v1/invocations/{id}/explain", get(learning::explain))
         .route("/v1/functions/{name}/prediction", get(learning::predict))
+        .route("/v1/functions/{name}/paths", get(learning::paths))
         .route("/v1/learning", get(learning::view).put(learning::switch))
         .route("/v1/history", get(history::export))
         .route("/v1/calls", get(learning::calls))

@@ -106,10 +106,11 @@ impl Cost {
                     GenericReason::NoImage
                     | GenericReason::BelowThreshold
                     | GenericReason::AllTaken
+                    | GenericReason::Sampled
                     | GenericReason::Disabled => {}
                 }
             }
-            ServePath::Reused => {}
+            ServePath::RolledBack | ServePath::Reused => {}
         }
         mean(&mut self.memory_bytes, event.memory_bytes_peak as f64, self.generic + self.ready);
     }
@@ -146,7 +147,7 @@ impl Foresight {
             ServePath::Generic(_) if expected => self.late += 1,
             ServePath::Generic(_) => self.missed += 1,
             // A VM that is kept anyway needs no foresight.
-            ServePath::Reused => {}
+            ServePath::Reused | ServePath::RolledBack => {}
         }
     }
 }

@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 /// Work that may be done at one go after a rest. A chain of calls needs some milliseconds of it.
 const SAVED_MAX: Duration = Duration::from_millis(50);
 
+/// Longest rest, so that a switch or the node's end is noticed, in seconds.
+const REST_MAX_S: f64 = 1.0;
+
 /// The credit of one loop.
 pub(super) struct Credit {
     /// Share of one processor, above 0.
-    share: f32,
-    credit: Duration,
+    share: f64,
+    /// In seconds; below nothing, it is a debt.
+    credit_s: f64,
     counted: Instant,
     worked: Duration,
 }
@@ -21,7 +25,8 @@ pub(super) struct Credit {
 impl Credit {
     /// Full credit at `now`, for a loop that may take `share` of one processor.
     pub(super) fn new(share: f32, now: Instant) -> Self {
-        Self { share: share.clamp(0.001, 1.0), credit: SAVED_MAX, counted: now, worked: Duration::ZERO }
+        let share = f64::from(share.clamp(0.001, 1.0));
+        Self { share, credit_s: SAVED_MAX.as_secs_f64(), counted: now, worked: Duration::ZERO }
     }
 
     /// Work was done from `began` until `now`.
@@ -29,17 +34,18 @@ impl Credit {
         let work = now.saturating_duration_since(began);
         self.worked += work;
         self.fill(now);
-        self.credit = self.credit.saturating_sub(work);
+        self.credit_s -= work.as_secs_f64();
     }
 
     /// How long to rest at `now` before more may be done; nothing while there is credit.
     pub(super) fn rest(&mut self, now: Instant) -> Duration {
         self.fill(now);
-        if self.credit > Duration::ZERO {
+        if self.credit_s > 0.0 {
             return Duration::ZERO;
         }
         // Until a tenth is saved: many small rests would cost more than they save.
-        SAVED_MAX.div_f32(10.0 * self.share)
+        let missing_s = 0.1 * SAVED_MAX.as_secs_f64() - self.credit_s;
+        Duration::from_secs_f64((missing_s / self.share).min(REST_MAX_S))
     }
 
     /// Time worked in all.
@@ -50,7 +56,7 @@ impl Credit {
     fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.counted);
         self.counted = now;
-        self.credit = (self.credit + passed.mul_f32(self.share)).min(SAVED_MAX);
+        self.credit_s = (self.credit_s + self.share * passed.as_secs_f64()).min(SAVED_MAX.as_secs_f64());
     }
 }
 

@@ -368,7 +368,7 @@ mod tests {
             |session: u64, round: u64| ["look", "fill", "pay"].get((round + 3 - session % 3) as usize % 3).copied();
         for round in 0..60 {
             for session in 0..10u64 {
-                now_us += 500_000;
+                now_us += 200_000 + (round * 7_919 + session * 104_729) * 31 % 600_000;
                 let mut one = arrival(step_of(session, round).unwrap(), now_us);
                 // A session is over when it has paid; the next one of this place has another key.
                 let turn = (round + 3 - session % 3) / 3;
@@ -379,7 +379,7 @@ mod tests {
         let mut look = arrival("look", now_us + 500_000);
         look.session = Some(SessionKey::from_hash(999_999));
         arrive(&mut expectations, &look, &cost);
-        let fill = expectations.standing("fill", now_us + 5 * SECOND_US).expect("this session fills next");
+        let fill = expectations.standing("fill", now_us + 4 * SECOND_US).expect("this session fills next");
         assert_eq!(fill.by, Ground::Session, "{fill:?}");
         assert!(fill.probability > 0.7, "{fill:?}");
     }
@@ -417,9 +417,10 @@ mod tests {
         let (learnt, last_us) = after_sessions(50);
         let Expectations { engine, names, calls, gaps, .. } = learnt;
         let mut again = Expectations::new(engine, names, calls, gaps);
-        assert!(again.due(last_us + 2 * SECOND_US, u64::MAX).is_empty());
+        assert!(again.due(last_us + 4_500_000, u64::MAX).is_empty());
         again.plan_from_memory(&cost, &Prices::default());
-        let due = again.due(last_us + 2 * SECOND_US, u64::MAX);
+        // The last call of `fill` was ten seconds before; it comes every fifteen.
+        let due = again.due(last_us + 4_500_000, u64::MAX);
         assert!(due.contains_key("fill"), "{due:?}");
     }
 

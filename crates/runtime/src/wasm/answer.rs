@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use forerun_driver::{Body, BodyError, EndHook, InvocationEnd, InvokeError};
-use forerun_types::{Outcome, ServePath};
+use forerun_types::{Outcome, ServePath, VmDiscard};
 use http::{Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -33,6 +33,7 @@ use super::errors::body_error_from_guest;
 use super::failure::Failure;
 use super::guest::{GuestExit, GuestFuture, HeadSlot};
 use super::program::WasmProgram;
+use super::sampled::Sample;
 use super::vm::Vm;
 
 /// Waits for the head and makes the response.
@@ -75,7 +76,7 @@ fn after_return(response: Response<WasiBody>, guest: Guest, finisher: Finisher) 
     let complete = collect_ready(&mut body, &mut frames);
     let body = match (complete, guest) {
         (true, Guest::Returned(vm)) => {
-            finisher.finish_later(vm);
+            finisher.finish(Some(vm), None);
             ReadyBody::new(frames).boxed_unsync()
         }
         // A trap after the head, or a body that is not complete: left open, or passed through from elsewhere.
@@ -314,6 +315,7 @@ pub(super) struct Finisher {
     deadline: Instant,
     busy: Duration,
     memory_bytes_peak: u64,
+    sample: Option<Sample>,
 }
 
 impl Finisher {
@@ -323,8 +325,9 @@ impl Finisher {
         serve_path: ServePath,
         deploy: Duration,
         deadline: Instant,
+        sample: Option<Sample>,
     ) -> Self {
-        Self { program, end, serve_path, deploy, deadline, busy: deploy, memory_bytes_peak: 0 }
+        Self { program, end, serve_path, deploy, deadline, busy: deploy, memory_bytes_peak: 0, sample }
     }
 
     /// Runs `poll` and adds its time to the invocation's.
@@ -352,11 +355,44 @@ impl Finisher {
         error
     }
 
-    /// Ends an invocation: keeps a VM that may serve again, frees any other, then reports.
-    fn finish(self, vm: Option<Box<Vm>>, failure: Option<Failure>) {
-        if let (Some(vm), None) = (vm, &failure) {
-            self.program.idle.put(vm, Instant::now());
-        }
+    /// Ends an invocation: keeps a VM that may serve again, frees any other, then reports. What that takes is done behind
+    /// the response: the client need not wait for it.
+    fn finish(mut self, vm: Option<Box<Vm>>, failure: Option<Failure>) {
+        let why = match (vm, &failure) {
+            (Some(vm), None) => match (self.sample.take(), tokio::runtime::Handle::try_current()) {
+                // A twin's VM is read and then thrown away.
+                (Some(sample), _) => {
+                    sample.read_later(vm);
+                    self.report(None);
+                    return;
+                }
+                (None, Ok(runtime)) => {
+                    runtime.spawn(async move {
+                        self.program.keep(vm).await;
+                        self.report(None);
+                    });
+                    return;
+                }
+                // The node is going down.
+                (None, Err(_)) => VmDiscard::Surplus,
+            },
+            (None, None) => VmDiscard::BodyOpen,
+            (_, Some(failure)) => match failure.outcome {
+                Outcome::ClientGone | Outcome::Timeout | Outcome::ResponseTooLarge => VmDiscard::Stopped,
+                Outcome::Ok
+                | Outcome::Trap
+                | Outcome::OutOfMemory
+                | Outcome::NoResponse
+                | Outcome::GuestError
+                | Outcome::NoVm
+                | Outcome::Rejected => VmDiscard::Failed,
+            },
+        };
+        self.program.isolation.discarded(why);
+        self.report(failure);
+    }
+
+    fn report(self, failure: Option<Failure>) {
         let failure = match failure {
             Some(failure) if failure.outcome == Outcome::ClientGone && Instant::now() >= self.deadline => {
                 Some(Failure::new(Outcome::Timeout, "the invocation ran out of time and was stopped"))
@@ -372,11 +408,6 @@ impl Finisher {
             busy: self.busy,
             memory_bytes_peak: self.memory_bytes_peak,
         });
-    }
-
-    /// Ends a successful invocation behind the response: freeing a VM takes system calls that the client need not wait for.
-    fn finish_later(self, vm: Box<Vm>) {
-        tokio::spawn(async move { self.finish(Some(vm), None) });
     }
 
     /// Lets a guest whose response is complete go on with what it still has to do, until its deadline.

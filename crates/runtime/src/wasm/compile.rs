@@ -11,6 +11,7 @@ use wasmtime::{Engine, OptLevel, RegallocAlgorithm};
 use super::driver::not_compiled;
 use super::engine::Concurrency;
 use super::{engine, inspect};
+use crate::sys::CompiledModule;
 
 /// How much work the compiler puts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,29 @@ pub enum Tier {
 /// Why `source` is no component, or what the compiler said.
 pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, LoadError> {
     inspect::check_header(source)?;
-    let mut config = engine::code_config(inspect::concurrency(source));
+    let engine = compiler(inspect::concurrency(source), tier, parallel)?;
+    engine.precompile_component(source).map_err(|error| not_compiled(&error))
+}
+
+/// Compiles a core module of a split component, for [`super::SplitProgram`], on one core.
+///
+/// # Errors
+/// Why `source` is no module, or what the compiler said.
+pub fn compile_module(source: &[u8], tier: Tier) -> Result<Vec<u8>, LoadError> {
+    compile_module_here(source, tier).map(CompiledModule::into_bytes)
+}
+
+/// The same, for this process.
+pub(super) fn compile_module_here(source: &[u8], tier: Tier) -> Result<CompiledModule, LoadError> {
+    if source.len() > forerun_types::limits::COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge { bytes: source.len(), max: forerun_types::limits::COMPONENT_BYTES_MAX });
+    }
+    let engine = compiler(Concurrency::None, tier, false)?;
+    CompiledModule::new(&engine, source).map_err(|error| not_compiled(&error))
+}
+
+fn compiler(concurrency: Concurrency, tier: Tier, parallel: bool) -> Result<Engine, LoadError> {
+    let mut config = engine::code_config(concurrency);
     config.parallel_compilation(parallel);
     match tier {
         Tier::Full => {}
@@ -37,9 +60,7 @@ pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, Loa
             config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
         }
     }
-    let failed = |error: wasmtime::Error| LoadError::Compile { detail: format!("{error:#}") };
-    let engine = Engine::new(&config).map_err(failed)?;
-    engine.precompile_component(source).map_err(|error| not_compiled(&error))
+    Engine::new(&config).map_err(|error| LoadError::Compile { detail: format!("{error:#}") })
 }
 
 /// What machine code must match to be loaded by this build on this machine: version and settings of the
@@ -52,6 +73,8 @@ pub(super) fn fingerprint() -> wasmtime::Result<[u8; 32]> {
     }
     // Code of another build of ours may have been made with other settings that the engine does not check.
     hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+    // Nor does it see what the specializer does to a component first: code without that would never be rolled back.
+    hasher.write(b"state 1");
     Ok(*hasher.0.finalize().as_bytes())
 }
 

@@ -1,24 +1,28 @@
 //! The driver: the engines, and the way from bytes to a program.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{AuthenticImage, Driver, LoadError, LoadRequest, Program, ProgramFacts};
+use forerun_types::ReusePolicy;
 use parking_lot::Mutex;
 use wasmtime::component::Component;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::compile;
-use super::engine::Concurrency;
+use super::engine::{Code, Concurrency};
 use super::inspect::{self, World};
-use super::program::WasmProgram;
+use super::isolation::Isolation;
+use super::lazy::{ColdGroups, Compiles, FindInstance, ProbeTrap, SplitProgram};
+use super::program::{Programs, WasmProgram};
 use super::ready::ReadyVms;
 use super::reuse::IdleVms;
+use super::rollback::StateExports;
 use super::sandbox::Sandbox;
 use super::settings::WasmSettings;
 use super::vm::{Linked, Template};
-use crate::sys;
+use crate::sys::{self, Tracker};
 
 /// Time a component's start functions may take when it is loaded.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -34,10 +38,19 @@ pub struct WasmDriver {
     sequential: Sandbox,
     /// For components of WASI 0.3; made for the first of them.
     concurrent: Mutex<Option<Arc<Sandbox>>>,
+    /// For split components; made for the first of them.
+    split: Mutex<Option<Arc<SplitSandbox>>>,
+    /// How written pages are found, or why they are not.
+    tracker: Result<Arc<Tracker>, String>,
     programs: Programs,
 }
 
-type Programs = Arc<Mutex<Vec<Weak<WasmProgram>>>>;
+/// What split components need of an engine.
+struct SplitSandbox {
+    sandbox: Sandbox,
+    finder: Arc<dyn FindInstance>,
+    compiles: Compiles,
+}
 
 /// Why there is no driver.
 #[derive(Debug, thiserror::Error)]
@@ -59,16 +72,33 @@ impl WasmDriver {
         let refused = |error: wasmtime::Error| WasmDriverError::Engine(format!("{error:#}"));
         let fingerprint = compile::fingerprint().map_err(refused)?;
         let programs = Programs::default();
-        let swept = Arc::clone(&programs);
+        let swept = programs.clone();
         let mut ticks = 0;
         let every_tick = move || {
             ticks += 1;
             if ticks % SWEEP_TICKS == 0 {
-                sweep(&swept, Instant::now());
+                swept.sweep(Instant::now());
             }
         };
-        let sequential = Sandbox::new(settings, Concurrency::None, every_tick)?;
-        Ok(Self { settings: settings.clone(), fingerprint, sequential, concurrent: Mutex::default(), programs })
+        let sequential = Sandbox::new(settings, Concurrency::None, Code::Whole, every_tick)?;
+        let tracker = Tracker::new().map_err(|why| why.to_string());
+        Ok(Self {
+            settings: settings.clone(),
+            fingerprint,
+            sequential,
+            concurrent: Mutex::default(),
+            split: Mutex::default(),
+            tracker,
+            programs,
+        })
+    }
+
+    /// Whether this machine offers what rolling VMs back needs.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn rollback_support() -> Result<(), String> {
+        Tracker::new().map(drop).map_err(|why| why.to_string())
     }
 
     /// What machine code must match to be loaded here: version and settings of the engines, and CPU features.
@@ -96,7 +126,7 @@ impl WasmDriver {
         if let Some(sandbox) = &*concurrent {
             return Ok(Arc::clone(sandbox));
         }
-        let made = Sandbox::new(&self.settings, Concurrency::Tasks, || {});
+        let made = Sandbox::new(&self.settings, Concurrency::Tasks, Code::Whole, || {});
         let sandbox = Arc::new(made.map_err(|error| LoadError::Compile { detail: error.to_string() })?);
         *concurrent = Some(Arc::clone(&sandbox));
         Ok(sandbox)
@@ -106,12 +136,40 @@ impl WasmDriver {
     fn load_image(&self, image: &AuthenticImage, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
         let with = |sandbox: &Sandbox| {
             let component = sys::load_image(&sandbox.engine, image).map_err(|error| foreign_image(&error))?;
-            prepare(sandbox, &component, request, 0)
+            self.prepare(sandbox, &component, request, 0, None)
         };
-        match self.with_sandbox(Concurrency::None, with) {
-            Err(LoadError::ForeignImage { .. }) => self.with_sandbox(Concurrency::Tasks, with),
+        let first = match self.with_sandbox(Concurrency::None, with) {
+            Err(LoadError::ForeignImage { detail }) => detail,
+            result => return result,
+        };
+        match self.with_sandbox(Concurrency::Tasks, with) {
+            // Which engine it was made for is not known, so neither is which of the reasons counts.
+            Err(LoadError::ForeignImage { detail }) => {
+                Err(LoadError::ForeignImage { detail: format!("{first}; and for the other engine: {detail}") })
+            }
             result => result,
         }
+    }
+
+    fn prepare(
+        &self,
+        sandbox: &Sandbox,
+        component: &Component,
+        request: &LoadRequest<'_>,
+        compile_ms: u64,
+        cold: Option<Arc<ColdGroups>>,
+    ) -> Result<Loaded, LoadError> {
+        let (linked, world) = link(sandbox, component, request.spec.reuse)?;
+        let template = Template::new(sandbox.engine.clone(), request.spec, request.host.clone(), cold);
+        try_to_start(&template, &linked)?;
+        // What a component brings with it is not the specializer's.
+        let forged = request.image.is_some() && inspect::exports(request.source, StateExports::INTERFACE);
+        let exports = linked.state_exports().filter(|_| !forged).cloned();
+        let isolation = Isolation::new(request.spec.reuse, sandbox.concurrency, &self.tracker, exports, request.source);
+        let image = component.image_range();
+        let code_bytes = (image.end as usize - image.start as usize) as u64;
+        let facts = ProgramFacts { world: world.label().to_owned(), compile_ms, code_bytes };
+        Ok(Loaded { template, linked, isolation, facts })
     }
 
     fn load_source(&self, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
@@ -120,7 +178,7 @@ impl WasmDriver {
             let started = Instant::now();
             let component = Component::from_binary(&sandbox.engine, request.source);
             let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            prepare(sandbox, &component.map_err(|error| not_compiled(&error))?, request, compile_ms)
+            self.prepare(sandbox, &component.map_err(|error| not_compiled(&error))?, request, compile_ms, None)
         })
     }
 }
@@ -129,29 +187,20 @@ impl WasmDriver {
 struct Loaded {
     template: Template,
     linked: Linked,
+    isolation: Isolation,
     facts: ProgramFacts,
 }
 
-fn prepare(
-    sandbox: &Sandbox,
-    component: &Component,
-    request: &LoadRequest<'_>,
-    compile_ms: u64,
-) -> Result<Loaded, LoadError> {
-    let (linked, world) = link(sandbox, component)?;
-    let template = Template::new(sandbox.engine.clone(), request.spec, request.host.clone());
-    try_to_start(&template, &linked)?;
-    let image = component.image_range();
-    let code_bytes = (image.end as usize - image.start as usize) as u64;
-    Ok(Loaded { template, linked, facts: ProgramFacts { world: world.label().to_owned(), compile_ms, code_bytes } })
-}
-
-fn link(sandbox: &Sandbox, component: &Component) -> Result<(Linked, World), LoadError> {
+fn link(sandbox: &Sandbox, component: &Component, reuse: ReusePolicy) -> Result<(Linked, World), LoadError> {
     let pre = sandbox.linker.instantiate_pre(component).map_err(|error| unknown_import(&error))?;
     let world = inspect::world(&sandbox.engine, component)?;
     let wrong = |error: wasmtime::Error| LoadError::WrongWorld { exports: format!("{error:#}") };
+    let state = match reuse {
+        ReusePolicy::Rollback => StateExports::of(component),
+        ReusePolicy::Fresh | ReusePolicy::Reuse { .. } => None,
+    };
     let linked = match world {
-        World::Proxy02 => Linked::Proxy(ProxyPre::new(pre).map_err(wrong)?),
+        World::Proxy02 => Linked::Proxy { indices: ProxyIndices::new(&pre).map_err(wrong)?, pre, state },
         World::Service03 => Linked::Service(ServicePre::new(pre).map_err(wrong)?),
     };
     Ok((linked, world))
@@ -163,17 +212,67 @@ impl Driver for WasmDriver {
     }
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError> {
-        let Loaded { template, linked, facts } = match &request.image {
+        self.load_program(request).map(|program| program as _)
+    }
+}
+
+impl WasmDriver {
+    pub(super) fn load_program(&self, request: LoadRequest<'_>) -> Result<Arc<WasmProgram>, LoadError> {
+        let loaded = match &request.image {
             Some(image) => self.load_image(image, &request)?,
             None => self.load_source(&request)?,
         };
-        let idle = IdleVms::new(request.spec.reuse);
-        let program =
-            Arc::new(WasmProgram { template, linked, idle, ready: ReadyVms::default(), facts, _image: request.image });
-        let mut programs = self.programs.lock();
-        programs.retain(|program| program.strong_count() > 0);
-        programs.push(Arc::downgrade(&program));
-        Ok(program)
+        Ok(self.program(loaded, request))
+    }
+
+    /// Loads a split component: `request` has its primary, as source or image, `split` the rest.
+    ///
+    /// # Errors
+    /// As [`Driver::load`]. A component of WASI 0.3 is refused: its concurrent calls would not outlive a miss.
+    pub fn load_split(&self, request: LoadRequest<'_>, split: SplitProgram) -> Result<Arc<dyn Program>, LoadError> {
+        let SplitSandbox { sandbox, finder, compiles } = &*self.split_sandbox()?;
+        let started = Instant::now();
+        let component = match &request.image {
+            Some(image) => sys::load_image(&sandbox.engine, image).map_err(|error| foreign_image(&error))?,
+            None => {
+                inspect::check_header(request.source)?;
+                Component::from_binary(&sandbox.engine, request.source).map_err(|error| not_compiled(&error))?
+            }
+        };
+        let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let cold = ColdGroups::new(split, sandbox.engine.clone(), Arc::clone(finder), compiles.clone());
+        let loaded = self.prepare(sandbox, &component, &request, compile_ms, Some(Arc::new(cold)))?;
+        Ok(self.program(loaded, request))
+    }
+
+    fn split_sandbox(&self) -> Result<Arc<SplitSandbox>, LoadError> {
+        let mut split = self.split.lock();
+        if let Some(sandbox) = &*split {
+            return Ok(Arc::clone(sandbox));
+        }
+        let failed = |detail: String| LoadError::Compile { detail };
+        let sandbox = Sandbox::new(&self.settings, Concurrency::None, Code::Split, || {});
+        let sandbox = sandbox.map_err(|error| failed(error.to_string()))?;
+        let finder = ProbeTrap::new(&sandbox.engine).map_err(|error| failed(format!("{error:#}")))?;
+        let made = Arc::new(SplitSandbox { sandbox, finder: Arc::new(finder), compiles: Compiles::default() });
+        *split = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn program(&self, loaded: Loaded, request: LoadRequest<'_>) -> Arc<WasmProgram> {
+        let Loaded { template, linked, isolation, facts } = loaded;
+        let program = Arc::new(WasmProgram {
+            template,
+            linked,
+            isolation,
+            idle: IdleVms::new(request.spec.reuse),
+            ready: ReadyVms::default(),
+            facts,
+            programs: self.programs.clone(),
+            _image: request.image,
+        });
+        self.programs.add(&program);
+        program
     }
 }
 
@@ -217,12 +316,4 @@ fn unknown_import(error: &wasmtime::Error) -> LoadError {
     // wasmtime names the import between backquotes: "component imports instance `x`, but ...".
     let import = text.split('`').nth(1).unwrap_or("?").to_owned();
     LoadError::UnknownImport { import, detail: text }
-}
-
-/// Retires idle VMs of all programs.
-fn sweep(programs: &Programs, now: Instant) {
-    let alive: Vec<_> = programs.lock().iter().filter_map(Weak::upgrade).collect();
-    for program in alive {
-        program.idle.sweep(now);
-    }
 }

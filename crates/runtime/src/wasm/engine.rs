@@ -1,6 +1,6 @@
 //! Engines, and the thread that makes their epochs pass.
 //!
-//! There are two, since the machinery for concurrent component calls that `wasi:http` 0.3 needs takes
+//! There are two for whole components, since the machinery for concurrent component calls that `wasi:http` 0.3 needs takes
 //! more than a quarter of the processor time of a small 0.2 request (measured: 97 against 70 µs).
 
 use std::sync::Arc;
@@ -39,6 +39,16 @@ pub(super) enum Concurrency {
     Tasks,
 }
 
+/// What an engine runs; the machine code is made with the same settings for both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Code {
+    /// Whole components.
+    Whole,
+    /// Split components and their groups, and no others: the way to a group's instance is a trap with a core dump,
+    /// and the loader is no business of other components.
+    Split,
+}
+
 /// Everything that decides which machine code is made: the same for the engine that runs it and for
 /// compilers in other processes, or the engine would refuse what they make.
 pub(super) fn code_config(concurrency: Concurrency) -> Config {
@@ -58,23 +68,26 @@ pub(super) fn code_config(concurrency: Concurrency) -> Config {
 }
 
 /// Makes an engine. Fails where the address space cannot be reserved.
-pub(super) fn engine(settings: &WasmSettings, concurrency: Concurrency) -> wasmtime::Result<Engine> {
+pub(super) fn engine(settings: &WasmSettings, concurrency: Concurrency, code: Code) -> wasmtime::Result<Engine> {
     let mut config = code_config(concurrency);
     config.memory_init_cow(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
     config.async_stack_size(STACK_BYTES);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)));
+    config.coredump_on_trap(code == Code::Split);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, code)));
     Engine::new(&config)
 }
 
-fn pool(settings: &WasmSettings) -> PoolingAllocationConfig {
+fn pool(settings: &WasmSettings, code: Code) -> PoolingAllocationConfig {
     let vms = settings.vms_max;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(vms);
     pool.total_core_instances(vms.saturating_mul(settings.core_instances_per_vm));
     pool.total_memories(vms.saturating_mul(MEMORIES_PER_VM));
-    pool.total_tables(vms.saturating_mul(TABLES_PER_VM));
-    pool.total_stacks(vms);
+    // A split component has a table of cold functions, and the trap that finds an instance runs on a stack of its own.
+    let one_more = u32::from(code == Code::Split);
+    pool.total_tables(vms.saturating_mul(TABLES_PER_VM + one_more));
+    pool.total_stacks(vms.saturating_mul(1 + one_more));
     pool.max_tables_per_module(TABLES_PER_MODULE_MAX);
     pool.max_memories_per_module(MEMORIES_PER_MODULE_MAX);
     pool.table_elements(settings.table_elements);

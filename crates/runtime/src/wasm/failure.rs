@@ -1,9 +1,10 @@
 //! What went wrong in a VM, by name.
 
 use forerun_types::Outcome;
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
+use super::lazy::LazyFailure;
 use super::limiter::MemoryLimiter;
 
 /// Longest text kept of an error: guests can make it as long as they like.
@@ -42,6 +43,9 @@ impl Failure {
         if error.is::<TimedOut>() {
             return Self::new(Outcome::Timeout, "the guest used up its time");
         }
+        if let Some(late @ LazyFailure::OutOfTime(_)) = error.downcast_ref::<LazyFailure>() {
+            return Self::new(Outcome::Timeout, late.to_string());
+        }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return Self::new(Outcome::Trap, format!("the guest called exit({}) while serving a request", exit.0));
         }
@@ -52,7 +56,16 @@ impl Failure {
             None => error.root_cause().to_string(),
         };
         let hint = if out_of_memory { " after memory beyond the limit was refused" } else { "" };
-        Self::new(outcome, format!("{cause}{hint}\n{error:?}"))
+        Self::new(outcome, format!("{cause}{hint}\n{}", places(error)))
+    }
+}
+
+/// Where it happened. An engine for split components attaches a core dump to every trap, whose list of modules is
+/// longer than what is kept of a text and says nothing.
+fn places(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<WasmBacktrace>() {
+        Some(places) if error.is::<WasmCoreDump>() => places.to_string(),
+        _ => format!("{error:?}"),
     }
 }
 

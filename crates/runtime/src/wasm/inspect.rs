@@ -80,6 +80,25 @@ pub(super) fn concurrency(source: &[u8]) -> Concurrency {
     Concurrency::None
 }
 
+/// Whether the bytes of a component say that it exports `name`.
+pub(super) fn exports(source: &[u8], name: &str) -> bool {
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(source) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentExportSection(section)) if depth == 0 => {
+                if section.into_iter().flatten().any(|export| export.name.name == name) {
+                    return true;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
 fn is_of_wasi_03(name: &str) -> bool {
     name.starts_with("wasi:") && name.contains("@0.3.")
 }
@@ -114,6 +133,12 @@ mod tests {
         assert_eq!(of("hello"), Concurrency::None);
         assert_eq!(of("hello-p3"), Concurrency::Tasks);
         assert_eq!(concurrency(b"\0asm\x0d\0\x01\0 and rubbish"), Concurrency::None);
+        let hello = std::fs::read(format!("{folder}/hello.wasm")).unwrap();
+        assert!(!exports(&hello, "forerun:vm/state@0.1.0") && !exports(&hello[..99], "wasi:io/poll@0.2.4"));
+        assert!(exports(
+            &wat::parse_str("(component (instance $i) (export \"a:b/c\" (instance $i)))").unwrap(),
+            "a:b/c"
+        ));
     }
 
     #[test]

@@ -8,16 +8,40 @@ pub(super) struct MemoryLimiter {
     bytes: u64,
     bytes_peak: u64,
     refused: bool,
+    /// Memory when the VM had been made.
+    bytes_made: u64,
+    table_grew: bool,
 }
 
 impl MemoryLimiter {
     pub(super) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, bytes: 0, bytes_peak: 0, refused: false }
+        Self { max_bytes, bytes: 0, bytes_peak: 0, refused: false, bytes_made: 0, table_grew: false }
     }
 
     /// Most memory so far, in bytes.
     pub(super) fn bytes_peak(&self) -> u64 {
         self.bytes_peak
+    }
+
+    /// The VM has been made; what grows from now on grew in use.
+    pub(super) fn made(&mut self) {
+        self.bytes_made = self.bytes;
+        self.table_grew = false;
+    }
+
+    /// The same memory, as if nothing had been asked for since.
+    pub(super) fn renewed(&self) -> Self {
+        Self { bytes_peak: self.bytes, refused: false, table_grew: false, ..*self }
+    }
+
+    /// Whether a memory grew since the VM was made.
+    pub(super) fn memory_grew(&self) -> bool {
+        self.bytes != self.bytes_made
+    }
+
+    /// Whether a table grew since the VM was made.
+    pub(super) fn table_grew(&self) -> bool {
+        self.table_grew
     }
 
     /// Whether growth has been refused; a trap after that is most likely the guest's answer to it.
@@ -39,6 +63,7 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.table_grew = true;
         // The pool bounds every table by its own `table_elements`.
         Ok(true)
     }
@@ -57,5 +82,18 @@ mod tests {
         assert!(limiter.refused());
         assert!(limiter.memory_growing(100, 150, None).unwrap());
         assert_eq!(limiter.bytes_peak(), 300);
+    }
+
+    #[test]
+    fn growth_in_use_is_told_from_growth_at_the_start() {
+        let mut limiter = MemoryLimiter::new(300);
+        assert!(limiter.memory_growing(0, 100, None).unwrap() && limiter.table_growing(0, 10, None).unwrap());
+        limiter.made();
+        assert!(!limiter.memory_grew() && !limiter.table_grew());
+        assert!(limiter.table_growing(10, 20, None).unwrap() && limiter.memory_growing(100, 200, None).unwrap());
+        assert!(limiter.memory_grew() && limiter.table_grew());
+        let renewed = limiter.renewed();
+        assert!(renewed.memory_grew(), "memory cannot shrink");
+        assert!(!renewed.table_grew());
     }
 }

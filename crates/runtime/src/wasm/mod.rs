@@ -4,8 +4,10 @@
 //! `compile`, `inspect` and `linker` turn bytes into something that can be instantiated (`driver`); for each
 //! request `vm` makes a VM with its limits (`limiter`) and its view of the node (`outbound`,
 //! `output`, `key_values`), `guest` enters it, and `answer` turns what it does into a response
-//! whose body drives it on. `failure` names what went wrong; `reuse` keeps VMs for functions that ask for it,
-//! `ready` holds VMs that were made before their request came.
+//! whose body drives it on. `failure` names what went wrong. What becomes of a VM that has
+//! served is a matter of `isolation`: thrown away, put back to the state in which it was made (`rollback`), or kept as it
+//! is; `reuse` keeps it for the next request, `ready` holds VMs that were made before their request came, `lazy` loads
+//! what a split component calls unexpectedly.
 
 mod answer;
 mod compile;
@@ -15,7 +17,9 @@ mod errors;
 mod failure;
 mod guest;
 mod inspect;
+mod isolation;
 mod key_values;
+mod lazy;
 mod limiter;
 mod linker;
 mod outbound;
@@ -23,10 +27,15 @@ mod output;
 mod program;
 mod ready;
 mod reuse;
+mod rollback;
+mod sampled;
 mod sandbox;
 mod settings;
 mod vm;
 
-pub use compile::{Tier, compile};
+pub use compile::{Tier, compile, compile_module};
 pub use driver::{WasmDriver, WasmDriverError};
+pub use lazy::{
+    CodeFrom, ColdCode, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener, SplitProgram,
+};
 pub use settings::WasmSettings;

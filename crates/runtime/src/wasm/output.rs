@@ -1,4 +1,4 @@
-//! A guest's stdout and stderr, as they reach the function's log.
+//! A guest's stdout and stderr, as they reach the function's log, and its stdin, which is empty.
 //!
 //! Writing never blocks and never fails: what the log cannot take, the log drops and counts.
 
@@ -11,9 +11,9 @@ use bytes::Bytes;
 use forerun_driver::{GuestLog, GuestStream};
 use forerun_types::{FunctionName, InvocationId};
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use tokio::io::{AsyncRead, AsyncWrite};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 /// Most bytes a guest may hand over in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
@@ -21,25 +21,63 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 /// The invocation that is running in a VM; a reused VM has several, one after the other.
 pub(super) type CurrentInvocation = Arc<Mutex<InvocationId>>;
 
+/// How many streams of its stdin, stdout and stderr a guest holds at the moment.
+#[derive(Clone, Default)]
+pub(super) struct OpenStreams(Arc<()>);
+
+impl OpenStreams {
+    pub(super) fn count(&self) -> usize {
+        // One is this, three are those of which streams are made.
+        Arc::strong_count(&self.0).saturating_sub(4)
+    }
+}
+
+/// The stdin of a VM: at its end from the start.
+#[derive(Clone)]
+pub(super) struct NoInput {
+    /// Counts this and the streams made of it, by being there.
+    pub(super) _open: OpenStreams,
+}
+
+impl IsTerminal for NoInput {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdinStream for NoInput {
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(tokio::io::empty())
+    }
+}
+
+impl InputStream for NoInput {
+    fn read(&mut self, _bytes: usize) -> StreamResult<Bytes> {
+        Err(StreamError::Closed)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for NoInput {
+    async fn ready(&mut self) {}
+}
+
 /// One of the two outputs of one VM.
 #[derive(Clone)]
 pub(super) struct GuestOutput {
-    log: Arc<dyn GuestLog>,
-    function: FunctionName,
-    invocation: CurrentInvocation,
-    stream: GuestStream,
+    pub(super) log: Arc<dyn GuestLog>,
+    pub(super) function: FunctionName,
+    pub(super) invocation: CurrentInvocation,
+    pub(super) stream: GuestStream,
+    /// Counts this output and the streams made of it, by being there.
+    pub(super) _open: OpenStreams,
 }
 
 impl GuestOutput {
-    pub(super) fn new(
-        log: Arc<dyn GuestLog>,
-        function: FunctionName,
-        invocation: CurrentInvocation,
-        stream: GuestStream,
-    ) -> Self {
-        Self { log, function, invocation, stream }
-    }
-
     fn take(&self, bytes: &[u8]) {
         let invocation = *self.invocation.lock();
         self.log.write(&self.function, invocation, self.stream, bytes);

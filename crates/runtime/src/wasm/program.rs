@@ -1,20 +1,24 @@
 //! A revision that can be called: get a VM, enter it, answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use forerun_driver::{
-    AuthenticImage, Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts,
-    Reply,
+    AuthenticImage, Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, IsolationReport,
+    MarksHook, Program, ProgramFacts, Reply,
 };
-use forerun_types::{GenericReason, InvocationId, ServePath};
+use forerun_types::{GenericReason, InvocationId, ServePath, VmDiscard};
 use http::{HeaderValue, Request, header};
+use parking_lot::Mutex;
+use wasmtime::PoolConcurrencyLimitError;
 
 use super::answer::{self, Finisher};
 use super::failure::Failure;
 use super::guest::{self, HeadSlot};
+use super::isolation::Isolation;
 use super::ready::{ReadyVms, Taken};
 use super::reuse::IdleVms;
+use super::sampled::Sample;
 use super::vm::{Linked, Template, Vm};
 
 /// Time the start functions of a VM may take that nobody waits for.
@@ -24,9 +28,12 @@ const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) struct WasmProgram {
     pub(super) template: Template,
     pub(super) linked: Linked,
+    pub(super) isolation: Isolation,
     pub(super) idle: IdleVms,
     pub(super) ready: ReadyVms,
     pub(super) facts: ProgramFacts,
+    /// All programs of the driver, whose idle VMs may have to make room.
+    pub(super) programs: Programs,
     /// Holds the image's place in the cache for as long as its code is mapped.
     pub(super) _image: Option<AuthenticImage>,
 }
@@ -40,13 +47,27 @@ impl Program for WasmProgram {
         Box::pin(async move { self.serve(invocation, request).await })
     }
 
+    fn invoke_sampled(
+        self: Arc<Self>,
+        invocation: Invocation,
+        request: Request<Body>,
+        marks: MarksHook,
+    ) -> BoxFuture<Result<Reply, InvokeError>> {
+        Box::pin(async move { self.serve_sampled(invocation, request, marks).await })
+    }
+
     fn facts(&self) -> &ProgramFacts {
         &self.facts
     }
 
     fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
         Box::pin(async move {
-            for _ in 0..self.ready.want(vms) {
+            // A VM that was put back is as good as one that was made.
+            let idle = match self.isolation {
+                Isolation::Rollback(_) => self.idle.held().0,
+                Isolation::Fresh(_) | Isolation::Reuse => 0,
+            };
+            for _ in 0..self.ready.want(vms).saturating_sub(idle) {
                 let began = Instant::now();
                 let made = self.template.vm(&self.linked, began + MAKE_TIME_MAX).await;
                 let vm = made.map_err(|error| {
@@ -59,25 +80,58 @@ impl Program for WasmProgram {
         })
     }
 
-    fn held_ready(&self) -> HeldReady {
-        self.ready.held()
+    fn isolation(&self) -> IsolationReport {
+        self.isolation.report(self.idle.held())
     }
+
+    fn held_ready(&self) -> HeldReady {
+        let held = self.ready.held();
+        match self.isolation {
+            Isolation::Fresh(_) | Isolation::Reuse => held,
+            Isolation::Rollback(_) => {
+                let (vms, bytes) = self.idle.held();
+                HeldReady { vms: held.vms + vms, memory_bytes: held.memory_bytes + bytes, ..held }
+            }
+        }
+    }
+}
+
+/// A VM for one request, and how it was come by.
+pub(super) struct Deployed {
+    pub(super) vm: Box<Vm>,
+    pub(super) serve_path: ServePath,
+    pub(super) deploy: Duration,
+    /// Reads what the VM noted of the request, if that is wanted.
+    pub(super) sample: Option<Sample>,
 }
 
 impl WasmProgram {
     async fn serve(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> Result<Reply, InvokeError> {
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         let started = Instant::now();
-        let (mut vm, serve_path) = match self.deploy(id, deadline).await {
+        let (vm, serve_path) = match self.deploy(id, deadline).await {
             Ok(deployed) => deployed,
             Err(failure) => return Err(refuse(end, failure, started.elapsed())),
         };
+        let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), sample: None };
+        let invocation = Invocation { id, trace, depth, session, https, deadline, end };
+        self.enter(deployed, invocation, request).await
+    }
+
+    /// Enters a VM with the request and waits for the head of its answer.
+    pub(super) async fn enter(
+        self: Arc<Self>,
+        deployed: Deployed,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> Result<Reply, InvokeError> {
+        let Deployed { mut vm, serve_path, deploy, sample } = deployed;
+        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         vm.begin(id, trace, (depth, session), deadline);
-        let deploy = started.elapsed();
         let head_only = request.method() == http::Method::HEAD;
         let slot = HeadSlot::default();
         let guest = guest::enter(vm, with_authority(request), https, slot.clone());
-        let finisher = Finisher::new(self, end, serve_path, deploy, deadline);
+        let finisher = Finisher::new(self, end, serve_path, deploy, deadline, sample);
         let response = answer::answer(guest, slot, finisher, head_only).await?;
         Ok(Reply { response, serve_path, deploy })
     }
@@ -86,20 +140,86 @@ impl WasmProgram {
     /// the reason for it.
     async fn deploy(&self, id: InvocationId, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
         if let Some(vm) = self.idle.take() {
-            return Ok((vm, ServePath::Reused));
+            return Ok((vm, self.isolation.kept_path()));
         }
         let why = match self.ready.take(id) {
             Taken::Vm(vm) => return Ok((vm, ServePath::Ready)),
             Taken::Nothing(why) => why,
         };
-        match self.template.vm(&self.linked, deadline).await {
+        let mut made = self.template.vm(&self.linked, deadline).await;
+        if made.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) && self.programs.make_room() > 0 {
+            made = self.template.vm(&self.linked, deadline).await;
+        }
+        match made {
             Ok(vm) => Ok((Box::new(vm), ServePath::Generic(why))),
             Err(error) => Err(Failure::of_instantiation(&error)),
         }
     }
+
+    /// Makes the best of a VM whose request has ended well.
+    pub(super) async fn keep(&self, mut vm: Box<Vm>) {
+        match &self.isolation {
+            Isolation::Fresh(_) => {}
+            Isolation::Reuse => {
+                self.idle.put(vm, Instant::now());
+            }
+            // It has turned out that its VMs are not put back: nothing to count, nothing to do.
+            Isolation::Rollback(rollback) if rollback.is_refused() => {}
+            Isolation::Rollback(rollback) => {
+                let put_back = rollback.roll_back(&mut vm, &self.template, &self.linked).await;
+                if put_back.is_ok() && !self.idle.put(vm, Instant::now()) {
+                    rollback.discarded(VmDiscard::Surplus);
+                }
+            }
+        }
+    }
+
+    /// Retires VMs that have been idle for too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        for _ in 0..self.idle.sweep(now) {
+            self.isolation.discarded(VmDiscard::Surplus);
+        }
+    }
+
+    /// Gives up half of the idle VMs; says how many.
+    fn give_up_half(&self) -> usize {
+        let given_up = self.idle.give_up_half();
+        for _ in 0..given_up {
+            self.isolation.discarded(VmDiscard::Surplus);
+        }
+        given_up
+    }
 }
 
-fn refuse(end: EndHook, failure: Failure, deploy: Duration) -> InvokeError {
+/// All programs of a driver that still exist.
+#[derive(Clone, Default)]
+pub(super) struct Programs(Arc<Mutex<Vec<Weak<WasmProgram>>>>);
+
+impl Programs {
+    pub(super) fn add(&self, program: &Arc<WasmProgram>) {
+        let mut programs = self.0.lock();
+        programs.retain(|program| program.strong_count() > 0);
+        programs.push(Arc::downgrade(program));
+    }
+
+    /// Retires idle VMs of all programs.
+    pub(super) fn sweep(&self, now: Instant) {
+        for program in self.alive() {
+            program.sweep(now);
+        }
+    }
+
+    /// Frees places for VMs: every program gives up half of its idle ones. Says how many.
+    fn make_room(&self) -> usize {
+        self.alive().iter().map(|program| program.give_up_half()).sum()
+    }
+
+    fn alive(&self) -> Vec<Arc<WasmProgram>> {
+        self.0.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+pub(super) fn refuse(end: EndHook, failure: Failure, deploy: Duration) -> InvokeError {
     end.finish(InvocationEnd {
         outcome: failure.outcome,
         detail: failure.detail.clone(),

@@ -1,7 +1,7 @@
-//! VMs kept for the next request, for functions whose reuse policy asks for it.
+//! VMs kept for the next request: of functions whose policy is reuse as they are, of others after they were put back.
 //!
-//! A VM is kept only when its last request ended without any failure; the newest is taken first,
-//! so that surplus VMs grow old and are retired.
+//! A VM is kept only when its last request ended without any failure and it has loaded no cold code; the newest is
+//! taken first, so that surplus VMs grow old and are retired.
 
 use std::time::{Duration, Instant};
 
@@ -12,53 +12,71 @@ use super::vm::Vm;
 
 /// Idle VMs of one function beyond this are dropped at once; more are never busy at the same time by default.
 const IDLE_MAX: usize = 256;
+/// A rolled-back VM costs what its requests have written, a megabyte or two; a minute spans the pauses of a function in
+/// daily use.
+const ROLLED_BACK_IDLE_MS: u64 = 60_000;
 
 /// The idle VMs of one revision.
 pub(super) struct IdleVms {
-    policy: ReusePolicy,
+    requests_max: u32,
+    idle_max: Duration,
     idle: Mutex<Vec<(Box<Vm>, Instant)>>,
 }
 
 impl IdleVms {
     pub(super) fn new(policy: ReusePolicy) -> Self {
-        Self { policy, idle: Mutex::new(Vec::new()) }
+        let (requests_max, idle_ms) = match policy {
+            ReusePolicy::Fresh => (0, 0),
+            ReusePolicy::Rollback => (u32::MAX, ROLLED_BACK_IDLE_MS),
+            ReusePolicy::Reuse { requests_max, idle_ms } => (requests_max, idle_ms),
+        };
+        Self { requests_max, idle_max: Duration::from_millis(idle_ms), idle: Mutex::new(Vec::new()) }
     }
 
     /// A VM that may serve another request.
     pub(super) fn take(&self) -> Option<Box<Vm>> {
-        match self.policy {
-            ReusePolicy::Fresh => None,
-            ReusePolicy::Reuse { .. } => self.idle.lock().pop().map(|(vm, _)| vm),
-        }
+        self.idle.lock().pop().map(|(vm, _)| vm)
     }
 
-    /// Keeps `vm` if the policy allows another request; otherwise it is dropped.
-    pub(super) fn put(&self, vm: Box<Vm>, now: Instant) {
-        let ReusePolicy::Reuse { requests_max, idle_ms: _ } = self.policy else {
-            return;
-        };
-        if vm.requests >= requests_max {
-            return;
+    /// Keeps `vm` if the policy allows another request; otherwise it is dropped. True if it was kept.
+    pub(super) fn put(&self, vm: Box<Vm>, now: Instant) -> bool {
+        if vm.requests >= self.requests_max || vm.is_spent() {
+            return false;
         }
         let mut idle = self.idle.lock();
-        if idle.len() < IDLE_MAX {
+        let room = idle.len() < IDLE_MAX;
+        if room {
             idle.push((vm, now));
         }
+        room
     }
 
-    /// Retires VMs that have been idle for longer than the policy allows.
-    pub(super) fn sweep(&self, now: Instant) {
-        let ReusePolicy::Reuse { idle_ms, .. } = self.policy else {
-            return;
-        };
-        let idle_max = Duration::from_millis(idle_ms);
+    /// Retires VMs that have been idle for longer than the policy allows; says how many.
+    pub(super) fn sweep(&self, now: Instant) -> usize {
         let retired: Vec<_> = {
             let mut idle = self.idle.lock();
             // Oldest first: VMs are pushed and popped at the end.
-            let old = idle.partition_point(|(_, since)| now.saturating_duration_since(*since) > idle_max);
+            let old = idle.partition_point(|(_, since)| now.saturating_duration_since(*since) > self.idle_max);
             idle.drain(..old).collect()
         };
         // Freed outside the lock: giving memory back takes system calls.
-        drop(retired);
+        retired.len()
+    }
+
+    /// Gives up the older half of the idle VMs, for others that need their place; says how many.
+    pub(super) fn give_up_half(&self) -> usize {
+        let given_up: Vec<_> = {
+            let mut idle = self.idle.lock();
+            let half = idle.len().div_ceil(2);
+            idle.drain(..half).collect()
+        };
+        given_up.len()
+    }
+
+    /// How many there are, and the bytes they hold for themselves.
+    pub(super) fn held(&self) -> (u32, u64) {
+        let idle = self.idle.lock();
+        let bytes = idle.iter().map(|(vm, _)| vm.own_bytes()).sum();
+        (u32::try_from(idle.len()).unwrap_or(u32::MAX), bytes)
     }
 }

@@ -4,15 +4,16 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use super::driver::WasmDriverError;
-use super::engine::{self, Concurrency, EpochTicker};
-use super::linker;
+use super::engine::{self, Code, Concurrency, EpochTicker};
 use super::settings::WasmSettings;
 use super::vm::VmState;
+use super::{lazy, linker};
 
-/// One of the two engines of the process.
+/// One of the engines of the process.
 pub(super) struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<VmState>,
+    pub(super) concurrency: Concurrency,
     // Last, so that epochs pass for as long as anything above can run.
     _ticker: EpochTicker,
 }
@@ -22,13 +23,17 @@ impl Sandbox {
     pub(super) fn new(
         settings: &WasmSettings,
         concurrency: Concurrency,
+        code: Code,
         every_tick: impl FnMut() + Send + 'static,
     ) -> Result<Self, WasmDriverError> {
         let refused = |error: wasmtime::Error| WasmDriverError::Engine(format!("{error:#}"));
-        let engine = engine::engine(settings, concurrency).map_err(refused)?;
-        let linker = linker::linker(&engine, concurrency).map_err(refused)?;
+        let engine = engine::engine(settings, concurrency, code).map_err(refused)?;
+        let mut linker = linker::linker(&engine, concurrency).map_err(refused)?;
+        if code == Code::Split {
+            lazy::add_to_linker(&mut linker).map_err(refused)?;
+        }
         let ticker =
             EpochTicker::start(&engine, settings.epoch_tick_ms, every_tick).map_err(WasmDriverError::Ticker)?;
-        Ok(Self { engine, linker, _ticker: ticker })
+        Ok(Self { engine, linker, concurrency, _ticker: ticker })
     }
 }

@@ -3,24 +3,30 @@
 //! A VM belongs to one revision of one function. What differs from request to request (who calls,
 //! until when, under which id) is set by [`Vm::begin`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use forerun_driver::{Caller, GuestStream, Host};
-use forerun_types::{FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
+use forerun_types::{FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
 use parking_lot::Mutex;
+use wasmtime::component::{Instance as ComponentInstance, InstancePre};
 use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
-use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
+use wasmtime_wasi_http::p2::{body, types};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::failure::TimedOut;
 use super::key_values::{KeyValueHost, KeyValueView};
+use super::lazy::{ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
 use super::outbound::HttpHooks;
-use super::output::{CurrentInvocation, GuestOutput};
+use super::output::{CurrentInvocation, GuestOutput, NoInput, OpenStreams};
+use super::rollback::{Point, StateExports};
 
 /// Entries of a VM's resource table: handles a guest holds to requests, bodies, streams, ... A bound against leaks.
 const RESOURCES_MAX: usize = 100_000;
@@ -29,7 +35,12 @@ const COMPONENT_HANDLES_MAX: usize = 100_000;
 
 /// What can be instantiated: a linked component of either world.
 pub(super) enum Linked {
-    Proxy(ProxyPre<VmState>),
+    Proxy {
+        pre: InstancePre<VmState>,
+        indices: ProxyIndices,
+        /// How its VMs are put back, if they are.
+        state: Option<StateExports>,
+    },
     Service(ServicePre<VmState>),
 }
 
@@ -47,14 +58,22 @@ pub(super) struct Template {
     pub(super) environment: Vec<(String, String)>,
     pub(super) config: Arc<WasiConfigVariables>,
     pub(super) key_value_stores: Arc<[String]>,
+    /// The code that a split component has not got with it.
+    pub(super) cold: Option<Arc<ColdGroups>>,
 }
 
 /// A VM that can be entered.
 pub(super) struct Vm {
+    /// Where it can be put back to, once that has been done. Before the store: what watches memory ends before the memory.
+    pub(super) point: Option<Point>,
     pub(super) store: Store<VmState>,
     pub(super) instance: Instance,
     /// Requests it has begun to serve.
     pub(super) requests: u32,
+    /// The component's instance, for calls beside the handler's.
+    pub(super) entered: Option<ComponentInstance>,
+    /// Whether the guest called the host while the VM was made.
+    pub(super) host_called_at_start: bool,
 }
 
 /// The host's side of a VM.
@@ -67,11 +86,26 @@ pub(super) struct VmState {
     table: ResourceTable,
     invocation: CurrentInvocation,
     deadline: Instant,
+    /// Whether anything was asked of the host since the state was made.
+    host_called: bool,
+    /// Streams of stdin, stdout and stderr that the guest holds: handles that it may keep, since they lead nowhere else.
+    open_streams: OpenStreams,
     pub(super) limiter: MemoryLimiter,
+    pub(super) groups: VmGroups,
+}
+
+impl Linked {
+    /// What the specializer has given the component, if its VMs are to be put back.
+    pub(super) fn state_exports(&self) -> Option<&StateExports> {
+        match self {
+            Self::Proxy { state, .. } => state.as_ref(),
+            Self::Service(_) => None,
+        }
+    }
 }
 
 impl Template {
-    pub(super) fn new(engine: Engine, spec: &FunctionSpec, host: Host) -> Self {
+    pub(super) fn new(engine: Engine, spec: &FunctionSpec, host: Host, cold: Option<Arc<ColdGroups>>) -> Self {
         let pairs = |map: &std::collections::BTreeMap<String, String>| -> Vec<(String, String)> {
             map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
         };
@@ -82,20 +116,34 @@ impl Template {
             key_value_stores: spec.key_value_stores.as_slice().into(),
             spec: spec.clone(),
             host,
+            cold,
         }
     }
 
     /// A new VM for a request that must be done by `deadline`.
     pub(super) async fn vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<Vm> {
         let mut store = self.store(deadline);
-        let instance = match linked {
-            Linked::Proxy(pre) => Instance::Proxy(pre.instantiate_async(&mut store).await?),
-            Linked::Service(pre) => Instance::Service(pre.instantiate_async(&mut store).await?),
+        let (instance, entered) = match linked {
+            Linked::Proxy { pre, indices, .. } => {
+                let entered = pre.instantiate_async(&mut store).await?;
+                (Instance::Proxy(indices.load(&mut store, &entered)?), Some(entered))
+            }
+            Linked::Service(pre) => (Instance::Service(pre.instantiate_async(&mut store).await?), None),
         };
-        Ok(Vm { store, instance, requests: 0 })
+        let state = store.data_mut();
+        state.limiter.made();
+        let host_called_at_start = state.host_called;
+        if let (Some(state), Some(entered)) = (linked.state_exports(), &entered) {
+            state.save(&mut store, entered).await?;
+        }
+        let vm = Vm { point: None, store, instance, requests: 0, entered, host_called_at_start };
+        if vm.is_spent() {
+            return Err(SpentWhenMade.into());
+        }
+        Ok(vm)
     }
 
-    fn store(&self, deadline: Instant) -> Store<VmState> {
+    pub(super) fn store(&self, deadline: Instant) -> Store<VmState> {
         let mut store = Store::new(&self.engine, self.state(deadline));
         store.limiter(|state| &mut state.limiter);
         store.set_max_component_handles(COMPONENT_HANDLES_MAX);
@@ -112,10 +160,16 @@ impl Template {
     fn state(&self, deadline: Instant) -> VmState {
         let nobody = InvocationId::from_random(0);
         let invocation: CurrentInvocation = Arc::new(Mutex::new(nobody));
-        let output = |stream| {
-            GuestOutput::new(Arc::clone(&self.host.log), self.spec.name.clone(), Arc::clone(&invocation), stream)
+        let open_streams = OpenStreams::default();
+        let output = |stream| GuestOutput {
+            log: Arc::clone(&self.host.log),
+            function: self.spec.name.clone(),
+            invocation: Arc::clone(&invocation),
+            stream,
+            _open: open_streams.clone(),
         };
         let mut wasi = WasiCtx::builder();
+        wasi.stdin(NoInput { _open: open_streams.clone() });
         wasi.stdout(output(GuestStream::Stdout)).stderr(output(GuestStream::Stderr)).envs(&self.environment);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
@@ -144,12 +198,32 @@ impl Template {
             table,
             invocation,
             deadline,
+            host_called: false,
+            open_streams,
             limiter: MemoryLimiter::new(self.spec.limits.memory_bytes),
+            groups: VmGroups::new(self.cold.clone()),
         }
     }
 }
 
+/// A VM whose start called for cold code: its store cannot be entered any more. The splitter keeps what runs at the
+/// start, unless it is called through a table.
+#[derive(Debug, thiserror::Error)]
+#[error("the VM called for cold code while it was made")]
+struct SpentWhenMade;
+
 impl Vm {
+    /// Whether it must not be entered again: it has loaded cold code.
+    pub(super) fn is_spent(&self) -> bool {
+        self.store.data().groups.is_spent()
+    }
+
+    /// Lets the guest run until `deadline`.
+    pub(super) fn allow_until(&mut self, deadline: Instant) {
+        self.store.data_mut().deadline = deadline;
+        self.store.set_epoch_deadline(1);
+    }
+
     /// Makes the VM's view of the node that of one invocation.
     pub(super) fn begin(
         &mut self,
@@ -171,24 +245,80 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// Memory that this VM holds for itself, in bytes; an upper bound for one that was never put back.
+    pub(super) fn own_bytes(&self) -> u64 {
+        self.point.as_ref().map_or_else(|| self.store.data().limiter.bytes_peak(), Point::own_bytes)
+    }
+
+    /// Replaces the host's side of the VM by a new one: randomness, clocks, environment, handles, log. What the VM's
+    /// memories add up to stays.
+    pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant) {
+        let limiter = self.store.data().limiter.renewed();
+        *self.store.data_mut() = VmState { limiter, ..template.state(deadline) };
+        self.store.set_epoch_deadline(1);
+    }
+}
+
 impl VmState {
+    /// Until when the request must be done.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whose VM it is.
+    pub(super) fn function(&self) -> &FunctionName {
+        &self.hooks.caller.function
+    }
+
+    /// Whether the guest holds on to anything of the host's but streams to the log.
+    pub(super) fn handles_left(&mut self) -> bool {
+        let left = self.table.iter_mut().count().saturating_sub(self.open_streams.count());
+        if left > 0 && tracing::enabled!(tracing::Level::DEBUG) {
+            let kinds: Vec<_> = self.table.iter_mut().map(|entry| kind_of_handle(entry)).collect();
+            tracing::debug!(function = %self.function(), left, all = kinds.join(" "), "handles left");
+        }
+        left > 0
+    }
+
     pub(super) fn config(&mut self) -> wasmtime_wasi_config::WasiConfig<'_> {
+        self.host_called = true;
         wasmtime_wasi_config::WasiConfig::new(&self.config)
     }
 
     pub(super) fn key_values(&mut self) -> KeyValueView<'_> {
+        self.host_called = true;
         KeyValueView { host: &mut self.key_values, table: &mut self.table }
     }
 }
 
+/// What a handle stands for, for whoever wonders why VMs are not rolled back.
+fn kind_of_handle(entry: &dyn Any) -> &'static str {
+    let kinds: [(bool, &'static str); 10] = [
+        (entry.is::<DynInputStream>(), "input-stream"),
+        (entry.is::<DynOutputStream>(), "output-stream"),
+        (entry.is::<DynPollable>(), "pollable"),
+        (entry.is::<wasmtime_wasi_http::FieldMap>(), "fields"),
+        (entry.is::<types::HostIncomingRequest>(), "incoming-request"),
+        (entry.is::<types::HostOutgoingResponse>(), "outgoing-response"),
+        (entry.is::<body::HostIncomingBody>(), "incoming-body"),
+        (entry.is::<body::HostOutgoingBody>(), "outgoing-body"),
+        (entry.is::<body::HostFutureTrailers>(), "future-trailers"),
+        (entry.is::<types::HostFutureIncomingResponse>(), "future-incoming-response"),
+    ];
+    kinds.iter().find(|(is, _)| *is).map_or("other", |(_, kind)| kind)
+}
+
 impl WasiView for VmState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.host_called = true;
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for VmState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.host_called = true;
         WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
     }
 }

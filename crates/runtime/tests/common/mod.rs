@@ -1,6 +1,11 @@
 //! A node in miniature for driver tests: real components, and a host that records what reaches it.
 
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may panic, and this module is included by several")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    dead_code,
+    reason = "a test may panic, and this module is included by several"
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +19,7 @@ use forerun_driver::{
     InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
     OutboundTimeouts, Program, Reply, empty_body,
 };
-use forerun_runtime::{WasmDriver, WasmSettings};
+use forerun_runtime::{SplitProgram, WasmDriver, WasmSettings};
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -105,12 +110,36 @@ pub fn load(source: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
 
 /// Loads bytes with machine code made before.
 pub fn load_image(source: &[u8], code: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
+    load_with(source, Some(image(code)), spec)
+}
+
+/// Loads a split component from its primary, compiled before or not.
+pub fn load_split(
+    primary: &[u8],
+    image: Option<AuthenticImage>,
+    split: SplitProgram,
+    spec: &FunctionSpec,
+) -> Result<Guest, LoadError> {
+    load_as(primary, image, spec, |request| DRIVER.load_split(request, split))
+}
+
+/// Machine code as the image cache would hand it out.
+pub fn image(code: &[u8]) -> AuthenticImage {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(code).unwrap();
-    load_with(source, Some(AuthenticImage::vouch_for(file, ())), spec)
+    AuthenticImage::vouch_for(file, ())
 }
 
 fn load_with(source: &[u8], image: Option<AuthenticImage>, spec: &FunctionSpec) -> Result<Guest, LoadError> {
+    load_as(source, image, spec, |request| DRIVER.load(request))
+}
+
+fn load_as(
+    source: &[u8],
+    image: Option<AuthenticImage>,
+    spec: &FunctionSpec,
+    load: impl FnOnce(LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError>,
+) -> Result<Guest, LoadError> {
     let recorded = Arc::new(Recorded::default());
     let host = Host {
         outbound: Arc::clone(&recorded) as _,
@@ -118,13 +147,20 @@ fn load_with(source: &[u8], image: Option<AuthenticImage>, spec: &FunctionSpec) 
         key_values: Arc::clone(&recorded) as _,
     };
     let digest = ComponentDigest::of(source);
-    let program = DRIVER.load(LoadRequest { spec, revision: RevisionNumber(1), digest, source, host, image })?;
+    let program = load(LoadRequest { spec, revision: RevisionNumber(1), digest, source, host, image })?;
     Ok(Guest { program, recorded, timeout: Duration::from_secs(20) })
 }
 
 /// Loads the component of tests/guests that does as its path says.
 pub fn misbehave(spec: &FunctionSpec) -> Guest {
     load(&std::fs::read(repository("tests/guests/components/misbehave.wasm")).unwrap(), spec).unwrap()
+}
+
+/// A component as the specializer prepares it, so that its VMs can be rolled back.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn prepared(path: &str) -> Vec<u8> {
+    let source = std::fs::read(repository(path)).unwrap();
+    forerun_specialize::passes::state::add_state_calls(&source).unwrap().component
 }
 
 /// A GET of `path`.

@@ -43,12 +43,13 @@ pub(super) fn span(event: &InvocationEvent) -> SpanData {
 /// Whether the VM had to be made for this request.
 pub(super) fn is_cold_start(serve_path: ServePath) -> bool {
     match serve_path {
-        ServePath::Ready | ServePath::Reused => false,
+        ServePath::Ready | ServePath::RolledBack | ServePath::Reused => false,
         ServePath::Generic(
             GenericReason::NoImage
             | GenericReason::BelowThreshold
             | GenericReason::AllTaken
             | GenericReason::Control
+            | GenericReason::Sampled
             | GenericReason::Disabled,
         ) => true,
     }

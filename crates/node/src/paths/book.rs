@@ -1,0 +1,250 @@
+//! What is known of one function's code paths: its inner functions by their keys, the classes of its requests, and the
+//! map of probabilities over both.
+//!
+//! Keys are hashes of bodies, so a new revision begins with what its predecessor taught of the code they share.
+
+use std::collections::{BTreeMap, HashMap};
+
+use forerun_predict::path_map::{OTHER_CLASS, PathMap, PathProbability};
+use forerun_specialize::passes::coverage::{BodyHash, CoverageMap};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::sampler::SamplingCost;
+
+/// Inner functions known of one function; when there are more, those of revisions that are gone are forgotten.
+const KNOWN_MAX: usize = 1 << 17;
+/// Classes whose names are kept; the map has fewer.
+const NAMES_MAX: usize = 64;
+
+/// One function's book.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Book {
+    known: Vec<Known>,
+    classes: BTreeMap<u32, String>,
+    map: PathMap,
+    #[serde(skip)]
+    numbers: HashMap<BodyHash, u32>,
+    /// Numbers of the active revision's inner functions, in the order of its marks.
+    #[serde(skip)]
+    active: Vec<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Known {
+    hash: BodyHash,
+    name: String,
+    library: String,
+    module: String,
+    code_bytes: u32,
+}
+
+impl Book {
+    /// A book that was read from somewhere, if it keeps its own rules.
+    pub(super) fn checked(mut self) -> Option<Self> {
+        let count = u32::try_from(self.known.len()).ok()?;
+        let in_range = self.map.probabilities(None).iter().all(|path| path.id < count);
+        if self.known.len() > KNOWN_MAX * 2 || self.classes.len() > NAMES_MAX || !self.map.is_sound() || !in_range {
+            return None;
+        }
+        self.numbers = (0..count).zip(&self.known).map(|(number, known)| (known.hash, number)).collect();
+        Some(self)
+    }
+
+    /// A revision's twin is there: its marks stand for the functions of `map`.
+    pub(super) fn adopt(&mut self, map: &CoverageMap) {
+        if self.known.len() + map.functions.len() > KNOWN_MAX {
+            *self = Self::default();
+        }
+        self.active.clear();
+        for function in &map.functions {
+            let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+            let number = *self.numbers.entry(function.hash).or_insert(next);
+            if number == next {
+                self.known.push(Known {
+                    hash: function.hash,
+                    name: function.name.clone(),
+                    library: function.library.clone(),
+                    module: map.modules[function.module as usize].name.clone(),
+                    code_bytes: function.code_bytes,
+                });
+            }
+            self.active.push(number);
+        }
+    }
+
+    /// A request of `class` left these marks.
+    pub(super) fn observe(&mut self, class: u32, name: &str, marks: &[u8]) {
+        if marks.len() != self.active.len() {
+            // Of a revision that has just been replaced.
+            return;
+        }
+        if self.classes.len() < NAMES_MAX {
+            self.classes.entry(class).or_insert_with(|| name.to_owned());
+        }
+        let ran: Vec<u32> = marks.iter().zip(&self.active).filter(|(mark, _)| **mark != 0).map(|(_, id)| *id).collect();
+        self.map.observe(class, &ran);
+    }
+
+    /// How much another sample of the class would teach.
+    pub(super) fn novelty(&self, class: u32) -> f32 {
+        self.map.class(class).map_or(1.0, |class| class.novelty)
+    }
+
+    /// Everything, for display.
+    pub(super) fn view(&self, cost: &SamplingCost) -> Value {
+        let active: std::collections::BTreeSet<u32> = self.active.iter().copied().collect();
+        let code_bytes: u64 = active.iter().map(|id| u64::from(self.known[*id as usize].code_bytes)).sum();
+        let classes = self.map.classes();
+        let of_class = |class: &forerun_predict::path_map::ClassSummary| {
+            let mut view = self.paths_view(self.map.probabilities(Some(class.class)), &active, code_bytes);
+            view["class"] = json!(self.class_name(class.class));
+            view["samples"] = json!(class.samples);
+            view["weight"] = json!(class.weight);
+            view["novelty"] = json!(class.novelty);
+            view
+        };
+        json!({
+            "functions": active.len(),
+            "code_bytes": code_bytes,
+            "sampling": {
+                "requests": cost.requests,
+                "samples": cost.samples,
+                "busy_us_mean": cost.busy_us_mean,
+                "sampled_busy_us_mean": cost.sampled_busy_us_mean,
+                "cpu_share": cost.share,
+            },
+            "all": self.paths_view(self.map.probabilities(None), &active, code_bytes),
+            "classes": classes.iter().map(of_class).collect::<Vec<_>>(),
+        })
+    }
+
+    fn class_name(&self, class: u32) -> &str {
+        match class {
+            OTHER_CLASS => "all others",
+            class => self.classes.get(&class).map_or("?", String::as_str),
+        }
+    }
+
+    fn paths_view(
+        &self,
+        paths: Vec<PathProbability>,
+        active: &std::collections::BTreeSet<u32>,
+        code_bytes: u64,
+    ) -> Value {
+        let paths: Vec<_> = paths.into_iter().filter(|path| active.contains(&path.id)).collect();
+        let mut libraries: BTreeMap<&str, Library> = BTreeMap::new();
+        for id in active {
+            let known = &self.known[*id as usize];
+            libraries.entry(&known.library).or_default().functions += 1;
+        }
+        for path in &paths {
+            let library = libraries.entry(&self.known[path.id as usize].library).or_default();
+            library.ran += 1;
+            library.probability = library.probability.max(path.probability);
+            library.code_bytes += u64::from(self.known[path.id as usize].code_bytes);
+        }
+        let seen_bytes: u64 = libraries.values().map(|library| library.code_bytes).sum();
+        let mut libraries: Vec<_> = libraries.into_iter().collect();
+        libraries.sort_by(|a, b| b.1.code_bytes.cmp(&a.1.code_bytes).then(a.0.cmp(b.0)));
+        let path = |path: &PathProbability| {
+            let known = &self.known[path.id as usize];
+            json!({
+                "name": known.name,
+                "library": known.library,
+                "module": known.module,
+                "hash": known.hash,
+                "code_bytes": known.code_bytes,
+                "probability": path.probability,
+                "error": path.error,
+                "runs": path.runs,
+            })
+        };
+        let library = |(name, library): &(&str, Library)| {
+            json!({
+                "library": name,
+                "functions": library.functions,
+                "ran": library.ran,
+                "code_bytes": library.code_bytes,
+                "probability": library.probability,
+            })
+        };
+        json!({
+            "ran": paths.len(),
+            "ran_bytes": seen_bytes,
+            "never_seen_share": if code_bytes == 0 { 0.0 } else { 1.0 - seen_bytes as f64 / code_bytes as f64 },
+            "paths": paths.iter().map(path).collect::<Vec<_>>(),
+            "libraries": libraries.iter().map(library).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Sums over the inner functions of one library.
+#[derive(Default)]
+struct Library {
+    functions: usize,
+    /// Those that ran in a sample.
+    ran: usize,
+    /// Their code.
+    code_bytes: u64,
+    /// That of the most probable.
+    probability: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use forerun_specialize::passes::coverage::{CoveredFunction, CoveredModule};
+
+    use super::*;
+
+    fn map(keys: &[u8]) -> CoverageMap {
+        let function = |key: &u8| CoveredFunction {
+            hash: BodyHash([*key; 16]),
+            name: format!("f{key}"),
+            library: if *key < 3 { "core" } else { "app" }.to_owned(),
+            module: 0,
+            index: u32::from(*key),
+            code_bytes: 10,
+        };
+        CoverageMap {
+            modules: vec![CoveredModule { name: "main".to_owned() }],
+            functions: keys.iter().map(function).collect(),
+        }
+    }
+
+    fn cost() -> SamplingCost {
+        crate::paths::sampler::Sampler::default().cost()
+    }
+
+    #[test]
+    fn a_redeployed_function_keeps_what_is_known_of_the_code_it_shares() {
+        let mut book = Book::default();
+        book.adopt(&map(&[1, 2, 3]));
+        for _ in 0..9 {
+            book.observe(7, "GET /", &[1, 0, 1]);
+        }
+        book.adopt(&map(&[4, 1, 2]));
+        // Marks of the old revision are not taken for the new one's.
+        book.observe(7, "GET /", &[1, 1, 1, 1]);
+        let view = book.view(&cost());
+        assert_eq!(view["functions"], 3);
+        let paths = view["classes"][0]["paths"].as_array().unwrap();
+        assert_eq!(paths.len(), 1, "{view:#}");
+        assert_eq!((&paths[0]["name"], &view["classes"][0]["class"]), (&json!("f1"), &json!("GET /")));
+        assert!(paths[0]["probability"].as_f64().unwrap() > 0.9);
+        assert!((view["all"]["never_seen_share"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_book_is_restored_as_it_was_and_a_broken_one_is_not() {
+        let mut book = Book::default();
+        book.adopt(&map(&[1, 2]));
+        book.observe(7, "GET /", &[1, 0]);
+        let text = serde_json::to_string(&book).unwrap();
+        let restored = serde_json::from_str::<Book>(&text).unwrap().checked().unwrap();
+        assert_eq!(restored.map, book.map);
+        assert_eq!(restored.numbers, book.numbers);
+        let broken = text.replace("\"known\":[", "\"known\":[],\"x\":[");
+        assert!(serde_json::from_str::<Book>(&broken).unwrap().checked().is_none());
+    }
+}

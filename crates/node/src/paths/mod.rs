@@ -1,0 +1,249 @@
+//! Which code of a function runs, learnt from a few of its requests: the Code Path Probability Map.
+//!
+//! ```text
+//! request ─► SampledProgram ──┬─ mostly ─► program
+//!                             └─ a few ──► instrumented twin ─► marks, after the answer ─► book (map by class)
+//! first request of a revision ─► twin builder: worker processes, image cache ─► twin
+//! ```
+//! Which requests those are is up to the sampler, which keeps their cost below a share of the function's processor
+//! time. The request path never waits for anything here: without a twin, or while a book is being written, a request goes
+//! its ordinary way. Books are kept on disk and believed after a check.
+
+mod book;
+mod program;
+mod sampler;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use forerun_driver::{Driver, Host, LoadRequest, Program};
+use forerun_store::Store;
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use self::book::Book;
+use self::program::{Class, Followed, SampledProgram};
+use self::sampler::Sampler;
+use crate::workshop::Workshop;
+
+/// Twins asked for and not begun; a function whose wish finds no room is followed after its next deployment.
+const WISHES_MAX: usize = 64;
+/// Functions with a book; more are served and not followed.
+const BOOKS_MAX: usize = 256;
+/// What was learnt in the last of these may be lost by `kill -9`.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+/// Largest file of books that is read.
+const FILE_BYTES_MAX: u64 = 512 << 20;
+
+/// What twins are made with.
+pub(crate) struct TwinParts {
+    pub(crate) workshop: Arc<Workshop>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) host: Host,
+}
+
+/// The books of a node, and who makes twins for them.
+pub(crate) struct Paths {
+    share_max: f64,
+    followed: Mutex<BTreeMap<FunctionName, Entry>>,
+    wishes: SyncSender<Arc<Followed>>,
+    file: PathBuf,
+}
+
+#[derive(Default)]
+struct Entry {
+    book: Book,
+    sampler: Sampler,
+}
+
+impl Paths {
+    /// Reads what was learnt before and starts the thread that makes twins; it ends with the last of these.
+    pub(crate) fn start(parts: TwinParts, share_max: f64) -> io::Result<Arc<Self>> {
+        let (wishes, asked) = sync_channel(WISHES_MAX);
+        let file = parts.store.directory().join("paths.json");
+        let books = read_books(&file);
+        let entries = books.into_iter().map(|(name, book)| (name, Entry { book, sampler: Sampler::default() }));
+        let followed = Mutex::new(entries.collect());
+        let paths = Arc::new(Self { share_max, followed, wishes, file });
+        let own = Arc::downgrade(&paths);
+        std::thread::Builder::new().name("forerun-twins".into()).spawn(move || make_twins(&own, &asked, &parts))?;
+        Ok(paths)
+    }
+
+    /// The program that the gateway calls instead of `main`.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        main: Arc<dyn Program>,
+        spec: &FunctionSpec,
+        revision: RevisionNumber,
+        digest: ComponentDigest,
+    ) -> Arc<dyn Program> {
+        let followed = Followed {
+            spec: spec.clone(),
+            revision,
+            digest,
+            twin: OnceLock::new(),
+            is_asked: AtomicBool::new(false),
+            paths: Arc::downgrade(self),
+        };
+        Arc::new(SampledProgram { main, followed: Arc::new(followed) })
+    }
+
+    /// Everything known of a function; `None` if none of its requests was ever sampled.
+    pub(crate) fn view(&self, name: &FunctionName) -> Option<Value> {
+        self.followed.lock().get(name).map(|entry| entry.book.view(&entry.sampler.cost()))
+    }
+
+    /// Forgets a function that was removed.
+    pub(crate) fn forget(&self, name: &FunctionName) {
+        self.followed.lock().remove(name);
+    }
+
+    /// Writes the books to disk.
+    pub(crate) fn keep(&self) {
+        if let Err(error) = self.write_books() {
+            tracing::warn!(%error, "what was learnt of code paths could not be kept");
+        }
+    }
+
+    /// Does not wait while a book is written or shown: the request then goes its ordinary way.
+    fn wants(&self, name: &FunctionName, class: &Class, id: InvocationId) -> bool {
+        let Some(mut followed) = self.followed.try_lock() else {
+            return false;
+        };
+        let Some(entry) = followed.get_mut(name) else {
+            return false;
+        };
+        // Ids are random; other decisions take their lowest bits.
+        let dice = ((id.as_u128() >> 64) as u32) as f64 / f64::from(u32::MAX);
+        let novelty = entry.book.novelty(class.id);
+        entry.sampler.wants(class.id, novelty, self.share_max, dice)
+    }
+
+    fn account(&self, name: &FunctionName, is_sample: bool, busy: Duration) {
+        let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+        let Some(mut followed) = self.followed.try_lock() else {
+            return;
+        };
+        if let Some(entry) = followed.get_mut(name) {
+            if is_sample { entry.sampler.sampled(busy_us) } else { entry.sampler.served(busy_us) }
+        }
+    }
+
+    fn observe(&self, name: &FunctionName, class: &Class, marks: &[u8]) {
+        if let Some(entry) = self.followed.lock().get_mut(name) {
+            entry.book.observe(class.id, &class.name, marks);
+        }
+    }
+
+    fn ask_for_twin(&self, followed: &Arc<Followed>) {
+        if self.wishes.try_send(Arc::clone(followed)).is_err() {
+            tracing::warn!(function = %followed.spec.name, "too many twins are asked for: its code paths are not followed");
+        }
+    }
+
+    fn adopt(
+        &self,
+        followed: &Followed,
+        twin: Arc<dyn Program>,
+        map: &forerun_specialize::passes::coverage::CoverageMap,
+    ) {
+        let mut entries = self.followed.lock();
+        if entries.len() >= BOOKS_MAX && !entries.contains_key(&followed.spec.name) {
+            tracing::warn!(function = %followed.spec.name, "too many functions are followed: this one is not");
+            return;
+        }
+        entries.entry(followed.spec.name.clone()).or_default().book.adopt(map);
+        // Only now may requests be sampled: their marks have a meaning.
+        let _ = followed.twin.set(twin);
+    }
+
+    fn write_books(&self) -> io::Result<()> {
+        let text = {
+            let followed = self.followed.lock();
+            let books: BTreeMap<&FunctionName, &Book> =
+                followed.iter().map(|(name, entry)| (name, &entry.book)).collect();
+            serde_json::to_vec(&books)?
+        };
+        let partial = self.file.with_extension("partial");
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&partial, &self.file)
+    }
+}
+
+/// The books on disk; none, with a word in the log, if they cannot be used.
+fn read_books(path: &std::path::Path) -> BTreeMap<FunctionName, Book> {
+    let read = || -> io::Result<BTreeMap<FunctionName, Book>> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() > FILE_BYTES_MAX {
+            return Err(io::Error::other("the file is too large"));
+        }
+        let mut text = Vec::new();
+        file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+        let books: BTreeMap<FunctionName, Book> = serde_json::from_slice(&text)?;
+        let checked = |(name, book): (FunctionName, Book)| Some((name, book.checked()?));
+        let sound: Option<BTreeMap<_, _>> = books.into_iter().take(BOOKS_MAX).map(checked).collect();
+        sound.ok_or_else(|| io::Error::other("its numbers contradict each other"))
+    };
+    match read() {
+        Ok(books) => books,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "what was learnt of code paths cannot be used: learning anew");
+            BTreeMap::new()
+        }
+    }
+}
+
+/// Makes one twin after the other, and keeps the books now and then.
+fn make_twins(paths: &Weak<Paths>, wishes: &Receiver<Arc<Followed>>, parts: &TwinParts) {
+    let mut kept = Instant::now();
+    loop {
+        let wish = wishes.recv_timeout(KEEP_EVERY);
+        let Some(paths) = paths.upgrade() else { return };
+        match wish {
+            Ok(followed) => match make_twin(&followed, parts) {
+                Ok((twin, map)) => paths.adopt(&followed, twin, &map),
+                Err(reason) => {
+                    tracing::info!(function = %followed.spec.name, reason, "no twin: its code paths are not followed");
+                }
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if kept.elapsed() >= KEEP_EVERY {
+            kept = Instant::now();
+            paths.keep();
+        }
+    }
+}
+
+type Twin = (Arc<dyn Program>, forerun_specialize::passes::coverage::CoverageMap);
+
+fn make_twin(followed: &Followed, parts: &TwinParts) -> Result<Twin, String> {
+    let digest = followed.digest;
+    let source = parts.store.component(digest).map_err(|error| error.to_string())?;
+    let made = parts.workshop.twin(digest, &source.into()).map_err(|error| error.to_string())?;
+    let request = LoadRequest {
+        spec: &followed.spec,
+        revision: followed.revision,
+        digest,
+        source: &[],
+        host: parts.host.clone(),
+        image: Some(made.image),
+    };
+    let twin = parts.driver.load(request).map_err(|error| error.to_string())?;
+    Ok((twin, made.map))
+}

@@ -1,0 +1,121 @@
+//! A split program is compared with the whole one: right ones pass, wrong ones are found, chance is no fault.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use forerun_driver::{Driver, LoadRequest};
+use forerun_node::verify::{Probe, Stage, Subject, Verdict, compare};
+use forerun_runtime::{ColdCode, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, WasmDriver, WasmSettings};
+use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
+use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
+
+static DRIVER: LazyLock<WasmDriver> =
+    LazyLock::new(|| WasmDriver::new(&WasmSettings { vms_max: 16, ..WasmSettings::default() }).unwrap());
+
+fn component(path: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
+}
+
+fn misbehave() -> Vec<u8> {
+    component("tests/guests/components/misbehave.wasm")
+}
+
+/// The groups of a split; some may be missing.
+struct Groups(Vec<Option<Bytes>>);
+
+impl ColdSource for Groups {
+    fn code(&self, group: u32) -> ColdCode {
+        match &self.0[group as usize] {
+            Some(source) => ColdCode::Source(source.clone()),
+            None => ColdCode::Missing("lost".into()),
+        }
+    }
+}
+
+impl MissListener for Groups {
+    fn missed(&self, _: Miss) {}
+}
+
+fn loaded(source: &[u8], split: Option<SplitProgram>) -> Subject {
+    let stage = Arc::new(Stage::default());
+    let mut spec = FunctionSpec::named("guest".parse().unwrap());
+    spec.key_value_stores = vec!["default".into()];
+    let request = LoadRequest {
+        spec: &spec,
+        revision: RevisionNumber(1),
+        digest: ComponentDigest::of(source),
+        source,
+        host: stage.host(),
+        image: None,
+    };
+    let program = match split {
+        Some(split) => DRIVER.load_split(request, split).unwrap(),
+        None => DRIVER.load(request).unwrap(),
+    };
+    Subject { program, stage }
+}
+
+fn split_cold(source: &[u8]) -> Split {
+    let mut plan = SplitPlan::new(Known::ByIndex(BTreeMap::new()), 1);
+    plan.group_functions_max = 30;
+    split(source, &plan).unwrap()
+}
+
+fn loaded_split(split: &Split, groups: Vec<Option<Bytes>>) -> Subject {
+    let groups = Arc::new(Groups(groups));
+    let first_slots = split.groups.iter().map(|group| group.first_slot).collect();
+    let program = SplitProgram {
+        layout: ColdLayout::new(first_slots, split.report.slots + 1).unwrap(),
+        source: Arc::clone(&groups) as _,
+        listener: groups as _,
+        groups_per_vm_max: 1_000,
+    };
+    loaded(&split.primary, Some(program))
+}
+
+fn groups_of(split: &Split) -> Vec<Option<Bytes>> {
+    split.groups.iter().map(|group| Some(Bytes::copy_from_slice(&group.module))).collect()
+}
+
+fn probes(paths: &[&str]) -> Vec<Probe> {
+    paths.iter().map(|path| Probe::get(path)).collect()
+}
+
+#[tokio::test]
+async fn a_split_that_does_the_same_passes() {
+    let source = misbehave();
+    let split = split_cold(&source);
+    let outbound = "/outbound?url=http://elsewhere.invalid/";
+    let paths = ["/count", "/trap", "/exit", "/recurse", "/never", "/nothing", "/env", "/kv", outbound, "/random"];
+    let verdict = compare(&loaded(&source, None), &loaded_split(&split, groups_of(&split)), &probes(&paths)).await;
+    assert_eq!(verdict, Verdict::Same { steady: 9, unsteady: 1 });
+}
+
+#[tokio::test]
+async fn a_candidate_that_does_something_else_is_found() {
+    let source = misbehave();
+    let split = split_cold(&source);
+    let lost = loaded_split(&split, vec![None; split.groups.len()]);
+    let Verdict::Different(mismatch) = compare(&loaded(&source, None), &lost, &probes(&["/count"])).await else {
+        panic!("a program without its cold code passed");
+    };
+    assert_eq!((mismatch.probe.path.as_str(), mismatch.difference.what), ("/count", "status"), "{mismatch}");
+    let case = serde_json::to_value(&mismatch).unwrap();
+    assert_eq!(serde_json::from_value::<Probe>(case["probe"].clone()).unwrap(), mismatch.probe);
+
+    let other = loaded(&component("examples/hello/components/hello.wasm"), None);
+    let verdict = compare(&loaded(&source, None), &other, &probes(&["/count"])).await;
+    assert!(matches!(&verdict, Verdict::Different(mismatch) if mismatch.difference.what != "status"), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn without_a_request_nothing_is_decided() {
+    let hello = loaded(&component("examples/hello/components/hello.wasm"), None);
+    let broken = Probe { method: "NO METHOD".into(), ..Probe::get("/") };
+    assert_eq!(compare(&hello, &hello, &[broken]).await, Verdict::NothingCompared);
+    assert_eq!(compare(&hello, &hello, &[]).await, Verdict::NothingCompared);
+}

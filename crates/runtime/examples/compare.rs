@@ -1,0 +1,160 @@
+//! Two components that should do the same, side by side: the same answers, and what each costs.
+//!
+//! They take turns, so that whatever else the machine does happens to both alike. Each request has a fresh VM.
+//!
+//! `cargo run --release --workspace --example compare -- a.wasm b.wasm 300 'GET /report' 'POST /analyse some text'`
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "an example talks to its user, and may fail by panicking")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forerun_driver::{
+    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, KeyValueError, KeyValues,
+    LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program, full_body,
+};
+use forerun_runtime::{WasmDriver, WasmSettings};
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+
+/// Requests at the same time, for the comparison of answers.
+const AT_ONCE: usize = 16;
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A host without anything in it.
+struct Nothing;
+
+impl GuestLog for Nothing {
+    fn write(&self, _function: &FunctionName, _invocation: InvocationId, _stream: GuestStream, _bytes: &[u8]) {}
+}
+
+impl Outbound for Nothing {
+    fn send(
+        &self,
+        _caller: Caller,
+        request: Request<Body>,
+        _timeouts: OutboundTimeouts,
+    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
+        Box::pin(async move { Err(OutboundError::Denied { destination: request.uri().to_string() }) })
+    }
+}
+
+impl KeyValues for Nothing {
+    fn get(&self, _store: &str, _key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(None)
+    }
+
+    fn set_many(&self, _store: &str, _pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn delete_many(&self, _store: &str, _keys: &[String]) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn list_keys(&self, _store: &str, _after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+        Ok(Vec::new())
+    }
+
+    fn increment(&self, _store: &str, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
+        Err(KeyValueError::NotANumber)
+    }
+}
+
+type Answer = Result<(u16, Result<Bytes, String>), String>;
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [first, second, rounds, requests @ ..] = arguments.as_slice() else {
+        println!("usage: compare a.wasm b.wasm ROUNDS 'METHOD PATH [BODY]'...");
+        return;
+    };
+    let rounds: usize = rounds.parse().unwrap();
+    let driver = WasmDriver::new(&WasmSettings::default()).unwrap();
+    let programs = [load(&driver, first), load(&driver, second)];
+    for program in &programs {
+        let facts = program.facts();
+        println!("compiled in {} ms, {} bytes of machine code and data", facts.compile_ms, facts.code_bytes);
+    }
+    for request in requests {
+        let (one, other) = (answers(&programs[0], request).await, answers(&programs[1], request).await);
+        let verdict = if one == other { "the same" } else { "DIFFERENT" };
+        println!("{request:60.60} {verdict}, {}", shown(&one[0]));
+    }
+    let mut make_us = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (program, taken) in programs.iter().zip(&mut make_us) {
+            Arc::clone(program).hold_ready(1).await.unwrap();
+            taken.push(program.held_ready().make_us);
+            Arc::clone(program).hold_ready(0).await.unwrap();
+        }
+    }
+    println!("instantiate, µs: {}", figures(&mut make_us));
+    for request in requests {
+        let mut taken_us = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (program, taken) in programs.iter().zip(&mut taken_us) {
+                let began = Instant::now();
+                let _ = answer(program, request).await;
+                taken.push(u64::try_from(began.elapsed().as_micros()).unwrap());
+            }
+        }
+        println!("{request:60.60} µs: {}", figures(&mut taken_us));
+    }
+}
+
+fn load(driver: &WasmDriver, path: &str) -> Arc<dyn Program> {
+    let source = std::fs::read(path).unwrap();
+    let host = Host { outbound: Arc::new(Nothing), log: Arc::new(Nothing), key_values: Arc::new(Nothing) };
+    let spec = FunctionSpec::named("compared".parse().unwrap());
+    let digest = ComponentDigest::of(&source);
+    let revision = RevisionNumber(1);
+    driver.load(LoadRequest { spec: &spec, revision, digest, source: &source, host, image: None }).unwrap()
+}
+
+/// The answers to several of one request at once.
+async fn answers(program: &Arc<dyn Program>, request: &str) -> Vec<Answer> {
+    let all = (0..AT_ONCE).map(|_| answer(program, request));
+    futures::future::join_all(all).await
+}
+
+async fn answer(program: &Arc<dyn Program>, request: &str) -> Answer {
+    let mut words = request.splitn(3, ' ');
+    let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    let body = full_body(words.next().unwrap_or_default().to_owned());
+    let request = Request::builder().method(method).uri(path).header("host", "example.test").body(body).unwrap();
+    let invocation = Invocation {
+        id: InvocationId::from_random(7),
+        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
+        depth: 0,
+        session: None,
+        https: false,
+        deadline: Instant::now() + TIMEOUT,
+        end: EndHook::new(|_| {}),
+    };
+    let reply =
+        Arc::clone(program).invoke(invocation, request).await.map_err(|error| format!("{:?}", error.outcome))?;
+    let (head, body) = reply.response.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| error.to_string());
+    Ok((head.status.as_u16(), body))
+}
+
+fn shown(answer: &Answer) -> String {
+    match answer {
+        Ok((status, Ok(body))) => format!("status {status}, {} bytes", body.len()),
+        Ok((status, Err(broken))) => format!("status {status}, then {broken}"),
+        Err(outcome) => outcome.clone(),
+    }
+}
+
+/// Medians and 99th percentiles, and the ratio of the medians.
+fn figures(taken: &mut [Vec<u64>; 2]) -> String {
+    let of = |sorted: &[u64], percent: usize| sorted[(sorted.len() - 1) * percent / 100];
+    taken.iter_mut().for_each(|taken| taken.sort_unstable());
+    let [a, b] = taken;
+    let ratio = of(a, 50) as f64 / of(b, 50).max(1) as f64;
+    format!("p50 {} and {} ({ratio:.1}x), p99 {} and {}", of(a, 50), of(b, 50), of(a, 99), of(b, 99))
+}

@@ -1,0 +1,183 @@
+//! What a request costs with a fresh VM, with one that is rolled back, and with one that is reused as it is: the driver
+//! alone, in one process, without HTTP, the three in turn so that whatever else the machine does meets all of them.
+//!
+//! ```text
+//! cargo run --release -p forerun-runtime --example isolation_cost -- examples/python/dist/app.wasm /report
+//! ```
+//! *Latency* is from the call to the last byte of the response; *CPU* is that of the one thread that works,
+//! what is done behind the response included. One request at a time.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for people at a terminal")]
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use forerun_driver::{
+    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, KeyValueError, KeyValues,
+    LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
+};
+use forerun_runtime::{WasmDriver, WasmSettings};
+use forerun_specialize::passes::state::add_state_calls;
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+
+/// Rounds of all contenders, each with this many requests.
+const ROUNDS: usize = 12;
+const REQUESTS_PER_ROUND: usize = 100;
+
+/// A host that has nothing to give.
+struct Nobody;
+
+impl GuestLog for Nobody {
+    fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
+}
+
+impl Outbound for Nobody {
+    fn send(
+        &self,
+        _: Caller,
+        _: Request<Body>,
+        _: OutboundTimeouts,
+    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
+        Box::pin(async { Err(OutboundError::ConnectTimeout) })
+    }
+}
+
+impl KeyValues for Nobody {
+    fn get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(None)
+    }
+
+    fn set_many(&self, _: &str, _: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn delete_many(&self, _: &str, _: &[String]) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn list_keys(&self, _: &str, _: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+        Ok(Vec::new())
+    }
+
+    fn increment(&self, _: &str, _: &str, _: u64) -> Result<u64, KeyValueError> {
+        Err(KeyValueError::NotANumber)
+    }
+}
+
+/// One way of serving, with what was measured of it.
+struct Contender {
+    name: &'static str,
+    program: Arc<dyn Program>,
+    latencies_us: Vec<f64>,
+    cpu_us: Vec<f64>,
+    answer: Option<Vec<u8>>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let component = arguments.next().unwrap_or_else(|| "examples/python/dist/app.wasm".into());
+    let path = arguments.next().unwrap_or_else(|| "/report".into());
+    let source = std::fs::read(&component).unwrap();
+    let prepared = add_state_calls(&source).unwrap();
+    println!(
+        "{component} {path}: {} memories, {} variable globals in {} modules",
+        prepared.memories, prepared.globals, prepared.modules
+    );
+    let driver = WasmDriver::new(&WasmSettings { vms_max: 32, ..WasmSettings::default() }).unwrap();
+    let reuse = ReusePolicy::Reuse { requests_max: u32::MAX, idle_ms: 3_600_000 };
+    let mut contenders = [
+        contender("fresh", &driver, &source, ReusePolicy::Fresh),
+        contender("rolled back", &driver, &prepared.component, ReusePolicy::Rollback),
+        contender("reused, not isolated", &driver, &source, reuse),
+    ];
+    for round in 0..=ROUNDS {
+        for contender in &mut contenders {
+            contender.measure(&path, round > 0).await;
+        }
+    }
+    for contender in &mut contenders {
+        contender.show();
+    }
+    println!("{:?}", contenders[1].program.isolation());
+}
+
+fn contender(name: &'static str, driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Contender {
+    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
+    let mut spec = FunctionSpec::named("measured".parse().unwrap());
+    spec.reuse = reuse;
+    spec.limits.memory_bytes = 256 << 20;
+    let digest = ComponentDigest::of(source);
+    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source, host, image: None };
+    let program = driver.load(request).unwrap();
+    Contender { name, program, latencies_us: Vec::new(), cpu_us: Vec::new(), answer: None }
+}
+
+impl Contender {
+    async fn measure(&mut self, path: &str, counts: bool) {
+        let before = cpu();
+        for _ in 0..REQUESTS_PER_ROUND {
+            let took = self.request(path).await;
+            if counts {
+                self.latencies_us.push(took.as_secs_f64() * 1e6);
+            }
+        }
+        if counts {
+            self.cpu_us.push((cpu() - before).as_secs_f64() * 1e6 / REQUESTS_PER_ROUND as f64);
+        }
+    }
+
+    async fn request(&mut self, path: &str) -> Duration {
+        let (sender, ended) = mpsc::channel();
+        let invocation = Invocation {
+            id: InvocationId::from_random(7),
+            trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap(),
+            depth: 0,
+            session: None,
+            https: false,
+            deadline: Instant::now() + Duration::from_secs(30),
+            end: EndHook::new(move |end| drop(sender.send(end))),
+        };
+        let request = Request::get(path).header("host", "example.test").body(forerun_driver::empty_body()).unwrap();
+        let began = Instant::now();
+        let reply = Arc::clone(&self.program).invoke(invocation, request).await.unwrap();
+        assert!(reply.response.status().is_success(), "{}", reply.response.status());
+        let body = reply.response.into_body().collect().await.unwrap().to_bytes().to_vec();
+        let took = began.elapsed();
+        // What is done behind the response belongs to this request, and is not to be in the way of the next.
+        while ended.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        let same = self.answer.get_or_insert_with(|| body.clone());
+        assert_eq!(*same, body, "every request has the same answer");
+        took
+    }
+
+    fn show(&mut self) {
+        let (latencies, cpu) = (sorted(&mut self.latencies_us), sorted(&mut self.cpu_us));
+        let of = |values: &[f64], share: f64| values[((values.len() - 1) as f64 * share) as usize];
+        println!(
+            "{:22} latency us p50 {:7.1} p99 {:7.1}   CPU us a request {:7.1} (rounds {:.1} to {:.1})",
+            self.name,
+            of(latencies, 0.5),
+            of(latencies, 0.99),
+            of(cpu, 0.5),
+            of(cpu, 0.0),
+            of(cpu, 1.0),
+        );
+    }
+}
+
+fn sorted(values: &mut [f64]) -> &[f64] {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// CPU time of this process's first thread, which does all of the work.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    let nanos = text.split(' ').next().unwrap().parse().unwrap();
+    Duration::from_nanos(nanos)
+}

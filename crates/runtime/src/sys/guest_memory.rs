@@ -1,0 +1,23 @@
+//! A guest's memory as bytes that the host may write, while the guest stands still.
+
+use wasmtime::Store;
+use wasmtime::component::WasmList;
+
+/// Runs `work` on the memory that `list` is, or is part of.
+pub(crate) fn with_bytes<T: 'static, R>(
+    store: &mut Store<T>,
+    list: &WasmList<u8>,
+    work: impl FnOnce(&mut [u8]) -> R,
+) -> R {
+    // This panics if the list is of another store, and gives where the memory is now.
+    let bytes: &[u8] = list.as_le_slice(&*store);
+    let (start, length) = (bytes.as_ptr().expose_provenance(), bytes.len());
+    // SAFETY: the line above has just made a slice of the same bytes, so they are mapped, readable, and belong to a linear
+    // memory of `store`; linear memories are writable up to their size. They stay so, and nobody else reads or writes
+    // them, while `work` runs: memory grows, moves and ends only through its store, and guests run only in calls on
+    // their store, but `store` is exclusively borrowed until this returns, and `work` has no way to it. Threads of guests
+    // do not exist here, since components with shared memories do not get this far and engines do not allow any. The
+    // bytes come from a mapping of the kernel's and from no allocation of Rust's, and an address of it was exposed.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(start), length) };
+    work(bytes)
+}

@@ -1,0 +1,95 @@
+//! What becomes of a revision's VMs when they have served: its policy, as far as it can be followed.
+
+use std::sync::Arc;
+
+use forerun_driver::IsolationReport;
+use forerun_types::{ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
+
+use super::engine::Concurrency;
+use super::rollback::{Rollback, StateExports, admission};
+use crate::sys::Tracker;
+
+/// One per revision.
+pub(super) enum Isolation {
+    /// Thrown away: by choice, or for the reason why they cannot be put back.
+    Fresh(Option<RollbackRefusal>),
+    /// Put back.
+    Rollback(Arc<Rollback>),
+    /// Kept as they are.
+    Reuse,
+}
+
+impl Isolation {
+    /// Follows `policy` as far as machine and component allow. `exports` are what the specializer has given it.
+    pub(super) fn new(
+        policy: ReusePolicy,
+        concurrency: Concurrency,
+        tracker: &Result<Arc<Tracker>, String>,
+        exports: Option<StateExports>,
+        source: &[u8],
+    ) -> Self {
+        match policy {
+            ReusePolicy::Fresh => Self::Fresh(None),
+            ReusePolicy::Reuse { .. } => Self::Reuse,
+            ReusePolicy::Rollback => match (concurrency, tracker, exports) {
+                (Concurrency::Tasks, _, _) => Self::Fresh(Some(RollbackRefusal::Tasks)),
+                (_, Err(detail), _) => Self::Fresh(Some(RollbackRefusal::Kernel { detail: detail.clone() })),
+                (_, _, None) => Self::Fresh(Some(why_unprepared(source))),
+                (_, Ok(tracker), Some(exports)) => {
+                    Self::Rollback(Arc::new(Rollback::new(Arc::clone(tracker), exports)))
+                }
+            },
+        }
+    }
+
+    /// How a request is served by a VM that was kept.
+    pub(super) fn kept_path(&self) -> ServePath {
+        match self {
+            Self::Rollback(_) => ServePath::RolledBack,
+            Self::Reuse | Self::Fresh(_) => ServePath::Reused,
+        }
+    }
+
+    /// Takes note of a VM that was thrown away.
+    pub(super) fn discarded(&self, why: VmDiscard) {
+        match self {
+            Self::Rollback(rollback) => rollback.discarded(why),
+            Self::Fresh(_) | Self::Reuse => {}
+        }
+    }
+
+    /// For display, with the VMs that are idle and the bytes they hold.
+    pub(super) fn report(&self, (idle_vms, idle_bytes): (u32, u64)) -> IsolationReport {
+        let (policy, refusal) = match self {
+            Self::Fresh(refusal) => ("fresh", refusal.clone()),
+            Self::Reuse => ("reuse", None),
+            Self::Rollback(rollback) => match rollback.refusal() {
+                None => ("rollback", None),
+                refused => ("fresh", refused),
+            },
+        };
+        let counters = match self {
+            Self::Rollback(rollback) => Some(&rollback.counters),
+            Self::Fresh(_) | Self::Reuse => None,
+        };
+        IsolationReport {
+            policy,
+            refusal,
+            idle_vms,
+            idle_bytes,
+            rolled_back: counters.map_or(0, |counters| counters.rollbacks()),
+            restored_bytes: counters.map_or(0, |counters| counters.restored_bytes()),
+            discarded: counters.map_or_else(Vec::new, |counters| counters.discards()),
+        }
+    }
+}
+
+/// Larger components are not walked through for a reason: that would hold up a restart.
+const SOURCE_BYTES_MAX: usize = 4 << 20;
+
+fn why_unprepared(source: &[u8]) -> RollbackRefusal {
+    if source.len() > SOURCE_BYTES_MAX {
+        return RollbackRefusal::Unprepared;
+    }
+    admission::admit(source).err().unwrap_or(RollbackRefusal::Unprepared)
+}

@@ -1,0 +1,76 @@
+//! The memories of a revision's VMs when they have just been made: what every rollback goes back to, one copy for all.
+
+use forerun_types::{RollbackRefusal, VmDiscard};
+use wasmtime::Store;
+use wasmtime::component::WasmList;
+
+use super::super::vm::VmState;
+use crate::sys::{PAGE_BYTES, with_bytes};
+
+/// Memory a function may have of which a copy is kept; a language runtime's has 13 MB.
+const BASELINE_BYTES_MAX: u64 = 256 << 20;
+
+/// One [`Content`] for each memory.
+pub(super) struct Baseline {
+    pub(super) memories: Vec<Content>,
+}
+
+/// Content of a memory. Pages of zeros take no memory here.
+pub(super) struct Content(Vec<u8>);
+
+impl Baseline {
+    /// Copies the memories of a VM that has served nothing.
+    pub(super) fn of(store: &mut Store<VmState>, memories: &[WasmList<u8>]) -> Result<Self, RollbackRefusal> {
+        let bytes = memories.iter().map(|memory| memory.as_le_slice(&*store).len() as u64).sum();
+        if bytes > BASELINE_BYTES_MAX {
+            return Err(RollbackRefusal::TooLarge { bytes, max: BASELINE_BYTES_MAX });
+        }
+        let memories = memories.iter().map(|memory| Content::of(memory.as_le_slice(&*store))).collect();
+        Ok(Self { memories })
+    }
+
+    /// Whether `memories` are as many and as large.
+    pub(super) fn fits(&self, store: &Store<VmState>, memories: &[WasmList<u8>]) -> Result<(), VmDiscard> {
+        let sizes = memories.iter().map(|memory| memory.as_le_slice(store).len());
+        let expected = self.memories.iter().map(|content| content.0.len());
+        if sizes.eq(expected) { Ok(()) } else { Err(VmDiscard::Unlike) }
+    }
+
+    /// Whether `memories` have exactly this content.
+    pub(super) fn equals(&self, store: &Store<VmState>, memories: &[WasmList<u8>]) -> bool {
+        self.fits(store, memories).is_ok()
+            && memories.iter().zip(&self.memories).all(|(memory, content)| memory.as_le_slice(store) == content.0)
+    }
+}
+
+impl Content {
+    fn of(memory: &[u8]) -> Self {
+        // Zeroed memory is the kernel's zero page until it is written.
+        let mut copy = vec![0; memory.len()];
+        for (to, from) in copy.chunks_mut(PAGE_BYTES).zip(memory.chunks(PAGE_BYTES)) {
+            if from.iter().any(|byte| *byte != 0) {
+                to.copy_from_slice(from);
+            }
+        }
+        Self(copy)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Copies runs of pages back; says how many bytes that were.
+    pub(super) fn restore(
+        &self,
+        store: &mut Store<VmState>,
+        memory: &WasmList<u8>,
+        runs: &[std::ops::Range<usize>],
+    ) -> u64 {
+        with_bytes(store, memory, |data| {
+            for run in runs {
+                data[run.clone()].copy_from_slice(&self.0[run.clone()]);
+            }
+        });
+        runs.iter().map(|run| run.len() as u64).sum()
+    }
+}

@@ -1,0 +1,109 @@
+//! The leak test-bed: a real component is told secrets in every way a request can carry them, and then its rolled-back VM
+//! is searched for them, byte by byte: all memories, all globals, and what the host keeps for it.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use forerun_driver::{Body, EndHook, Host, Invocation, LoadRequest, Program};
+use forerun_specialize::passes::state::add_state_calls;
+use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber, TraceContext};
+use http::Request;
+use http_body_util::BodyExt;
+
+use super::super::driver::WasmDriver;
+use super::super::program::WasmProgram;
+use super::super::settings::WasmSettings;
+use super::super::vm::Vm;
+use super::tests::Nobody;
+
+static DRIVER: LazyLock<WasmDriver> =
+    LazyLock::new(|| WasmDriver::new(&WasmSettings { vms_max: 16, ..WasmSettings::default() }).unwrap());
+
+fn program(reuse: ReusePolicy) -> Arc<WasmProgram> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/components/steady.wasm");
+    let source = add_state_calls(&std::fs::read(path).unwrap()).unwrap().component;
+    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
+    let mut spec = FunctionSpec::named("leaky".parse().unwrap());
+    spec.reuse = reuse;
+    let digest = ComponentDigest::of(&source);
+    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source: &source, host, image: None };
+    DRIVER.load_program(request).unwrap()
+}
+
+/// One request, until its VM has been put back.
+async fn call(program: &Arc<WasmProgram>, request: Request<Body>) -> String {
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    let invocation = Invocation {
+        id: InvocationId::from_random(7),
+        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
+        depth: 0,
+        session: None,
+        https: false,
+        deadline: Instant::now() + Duration::from_secs(20),
+        end: EndHook::new(move |end| drop(sender.send(end))),
+    };
+    let reply = Arc::clone(program).invoke(invocation, request).await.unwrap();
+    let body = reply.response.into_body().collect().await.unwrap().to_bytes();
+    ended.await.unwrap();
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+fn requests(secret: &str) -> Vec<Request<Body>> {
+    let get = |path: String| {
+        let request = Request::get(path).header("host", "example.test").header("authorization", secret);
+        request.header("cookie", secret).body(forerun_driver::empty_body()).unwrap()
+    };
+    let posted = Request::post("/echo").header("host", "example.test").header("x-secret", secret);
+    vec![
+        get(format!("/remember?text={secret}")),
+        get(format!("/print?text={secret}")),
+        get(format!("/{secret}")),
+        posted.body(forerun_driver::full_body(format!("before {secret} after").repeat(100))).unwrap(),
+    ]
+}
+
+/// How often `secret` still is in the guest's memories.
+fn places_of(vm: &Vm, secret: &str) -> usize {
+    const PAGE: usize = 4096;
+    let point = vm.point.as_ref().expect("it has been put back");
+    let in_page = |memory: &[u8], start: usize| {
+        // Most pages are empty.
+        if memory[start..start + PAGE] == [0; PAGE] {
+            return 0;
+        }
+        let end = (start + PAGE + secret.len() - 1).min(memory.len());
+        memory[start..end].windows(secret.len()).filter(|window| *window == secret.as_bytes()).count()
+    };
+    let in_memory = |memory: &[u8]| (0..memory.len()).step_by(PAGE).map(|start| in_page(memory, start)).sum::<usize>();
+    point.memories(&vm.store).map(in_memory).sum()
+}
+
+#[tokio::test]
+async fn no_secret_is_found_in_a_vm_that_was_put_back() {
+    let program = program(ReusePolicy::Rollback);
+    for round in 0..5 {
+        let secret = format!("hunter2-{}-{round}", 0x5ec2_e7b1_u64 + round);
+        for request in requests(&secret) {
+            let answer = call(&program, request).await;
+            assert!(!answer.contains("before [hunter2"), "{answer}");
+            let mut vm = program.idle.take().expect("it has been put back");
+            assert_eq!(places_of(&vm, &secret), 0);
+            assert!(!vm.store.data_mut().handles_left());
+            program.idle.put(vm, Instant::now());
+        }
+    }
+    assert_eq!(program.isolation().rolled_back, 20, "{:?}", program.isolation());
+}
+
+/// Otherwise the test above would show nothing.
+#[tokio::test]
+async fn the_search_sees_memory_and_the_guest_does_keep_secrets() {
+    let rolled = program(ReusePolicy::Rollback);
+    call(&rolled, requests("hunter2").swap_remove(0)).await;
+    let vm = rolled.idle.take().unwrap();
+    assert!(places_of(&vm, "no such path") > 0, "a text of the guest's own data");
+    let reused = program(ReusePolicy::Reuse { requests_max: 10, idle_ms: 60_000 });
+    call(&reused, requests("hunter2").swap_remove(0)).await;
+    let answer = call(&reused, requests("other").swap_remove(0)).await;
+    assert!(answer.contains("before [hunter2]"), "{answer}");
+}

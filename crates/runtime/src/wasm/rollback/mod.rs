@@ -1,0 +1,222 @@
+//! Used VMs put back to the state they had when they were made, instead of being thrown away.
+//!
+//! A VM that has been put back serves the next request of its revision as a fresh one would, at a fraction of the cost:
+//! only what the last request changed is restored. Whatever gives rise to doubt has the VM thrown away instead, never
+//! repaired ([`VmDiscard`]); a component whose VMs cannot be put back at all is served by fresh ones, with the reason
+//! ([`RollbackRefusal`]).
+//!
+//! ```text
+//! policy rollback ──┬─ refused by what it is: kernel, WASI 0.3, instructions, ... ──► fresh VMs
+//!                   └─ prepared by the specializer (`calls`)
+//!                        │ first VM that has served: two more are made and compared; what they have is the baseline
+//!                        ├─ host called at start, not alike, too large ──► fresh VMs
+//!                        └─ each VM that has served
+//!                             ├─ in doubt ──► thrown away ── so many in a row ──► fresh VMs
+//!                             ├─ not as it was made (checked now and then) ──► fresh VMs
+//!                             └─ put back ──► idle ──► next request
+//! ```
+//!
+//! What is put back: variable globals (by the guest's own code, `calls`), linear memories (`baseline`, `point`), and
+//! everything on the host's side of the VM, which is made anew ([`Vm::renew_state`]): randomness, clocks, environment,
+//! handles. Tables and segments must not change: the specializer refuses components that could change them, and
+//! `admission` tells why. One thing stays, and is harmless: a handle to a log stream that a guest never gave back keeps
+//! its number, so that later requests in that VM get other numbers for their handles. It leads nowhere.
+
+pub(super) mod admission;
+mod baseline;
+mod calls;
+mod counters;
+#[cfg(test)]
+mod leak_tests;
+mod point;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use forerun_types::{RollbackRefusal, VmDiscard};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use wasmtime::component::WasmList;
+
+use self::baseline::Baseline;
+use self::counters::Counters;
+use super::vm::{Linked, Template, Vm};
+use crate::sys::Tracker;
+
+pub(super) use self::calls::StateExports;
+pub(super) use self::point::Point;
+
+/// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
+const REQUESTS_MAX: u32 = 1_000;
+/// VMs thrown away one after the other after which a function is served by fresh VMs: setting a VM up to be put back is
+/// then work for nothing.
+const DISCARDS_IN_A_ROW_MAX: u32 = 8;
+/// One rollback in so many is checked in full, and the first ones of each function: about a millisecond each time.
+const CHECK_ONE_IN: u64 = 1_024;
+const CHECK_FIRST: u64 = 4;
+/// Time for the start functions of a VM that nobody waits for.
+const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the VMs of one revision need to be put back.
+pub(super) struct Rollback {
+    tracker: Arc<Tracker>,
+    exports: StateExports,
+    baseline: OnceCell<Baseline>,
+    refused: Mutex<Option<RollbackRefusal>>,
+    discards_in_a_row: AtomicU32,
+    pub(super) counters: Counters,
+}
+
+impl Rollback {
+    /// For the VMs of a component that the specializer has prepared.
+    pub(super) fn new(tracker: Arc<Tracker>, exports: StateExports) -> Self {
+        Self {
+            tracker,
+            exports,
+            baseline: OnceCell::new(),
+            refused: Mutex::default(),
+            discards_in_a_row: AtomicU32::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Why it turned out that VMs of this revision are not put back.
+    pub(super) fn refusal(&self) -> Option<RollbackRefusal> {
+        self.refused.lock().clone()
+    }
+
+    /// Whether VMs of this revision are not put back after all.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.lock().is_some()
+    }
+
+    /// Puts a VM back whose request has ended well. Takes about 50 µs; some milliseconds the first time for a revision,
+    /// half of one for a VM.
+    pub(super) async fn roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
+        let result = self.try_to_roll_back(vm, template, linked).await;
+        match result {
+            Ok(()) => {
+                self.discards_in_a_row.store(0, Ordering::Relaxed);
+                self.counters.rolled_back(vm.point.as_ref().map_or(0, |point| point.restored_bytes));
+            }
+            Err(why) => self.discarded(why),
+        }
+        result
+    }
+
+    /// Takes note of a VM that was thrown away.
+    pub(super) fn discarded(&self, why: VmDiscard) {
+        self.counters.discarded(why);
+        let says_something_of_the_function = match why {
+            VmDiscard::Failed | VmDiscard::Stopped | VmDiscard::WornOut | VmDiscard::Surplus => false,
+            VmDiscard::BodyOpen
+            | VmDiscard::MemoryGrew
+            | VmDiscard::TableGrew
+            | VmDiscard::HandlesLeft
+            | VmDiscard::TooManyPages
+            | VmDiscard::ScanFailed
+            | VmDiscard::RestoreTrapped
+            | VmDiscard::Unlike => true,
+        };
+        if says_something_of_the_function {
+            let in_a_row = self.discards_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+            if in_a_row >= DISCARDS_IN_A_ROW_MAX {
+                self.refuse(RollbackRefusal::AlwaysDiscarded { last: why });
+            }
+        }
+    }
+
+    async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
+        doubts(vm)?;
+        let baseline = self.baseline(template, linked).await?;
+        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
+        match &mut vm.point {
+            Some(point) => point.again(&mut vm.store, baseline).await?,
+            None => {
+                let instance = vm.entered.ok_or(VmDiscard::Unlike)?;
+                let first = Point::first(&mut vm.store, &instance, &self.exports, baseline, &self.tracker);
+                vm.point = Some(first.await?);
+            }
+        }
+        self.check(vm, baseline)
+    }
+
+    fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
+        let done = self.counters.rollbacks();
+        let Some(point) = vm.point.as_ref().filter(|_| done < CHECK_FIRST || done.is_multiple_of(CHECK_ONE_IN)) else {
+            return Ok(());
+        };
+        if point.is_clean(&vm.store, baseline) {
+            return Ok(());
+        }
+        tracing::error!(function = %vm.store.data().function(), "a rolled-back VM was not as it had been when it was made");
+        self.refuse(RollbackRefusal::CheckFailed);
+        Err(VmDiscard::Unlike)
+    }
+
+    async fn baseline(&self, template: &Template, linked: &Linked) -> Result<&Baseline, VmDiscard> {
+        let made = self.baseline.get_or_try_init(|| self.make_baseline(template, linked)).await;
+        made.map_err(|refusal| {
+            if let Some(refusal) = refusal {
+                self.refuse(refusal);
+            }
+            VmDiscard::Unlike
+        })
+    }
+
+    /// Makes two VMs and copies their state, or says why not; nothing if there was no room for them just now.
+    async fn make_baseline(&self, template: &Template, linked: &Linked) -> Result<Baseline, Option<RollbackRefusal>> {
+        let deadline = Instant::now() + MAKE_TIME_MAX;
+        let mut first = template.vm(linked, deadline).await.map_err(|_| None)?;
+        let mut second = template.vm(linked, deadline).await.map_err(|_| None)?;
+        if first.host_called_at_start || second.host_called_at_start {
+            return Err(Some(RollbackRefusal::HostCalledAtStart));
+        }
+        let memories = self.memories(&mut first).await?;
+        let baseline = Baseline::of(&mut first.store, &memories)?;
+        let memories = self.memories(&mut second).await?;
+        if !baseline.equals(&second.store, &memories) {
+            return Err(Some(RollbackRefusal::StartsDiffer));
+        }
+        Ok(baseline)
+    }
+
+    async fn memories(&self, vm: &mut Vm) -> Result<Vec<WasmList<u8>>, RollbackRefusal> {
+        let unreadable = |detail: String| RollbackRefusal::Unreadable { detail };
+        let instance = vm.entered.ok_or_else(|| unreadable("it has no instance".into()))?;
+        let memories = self.exports.memories(&mut vm.store, &instance).await;
+        memories.map_err(|error| unreadable(error.root_cause().to_string()))
+    }
+
+    fn refuse(&self, why: RollbackRefusal) {
+        let mut refused = self.refused.lock();
+        if refused.is_none() {
+            tracing::info!(reason = %why, "a function's VMs are no longer rolled back");
+            *refused = Some(why);
+        }
+    }
+}
+
+/// What forbids to put a VM back, seen without touching its parts.
+fn doubts(vm: &mut Vm) -> Result<(), VmDiscard> {
+    if vm.requests >= REQUESTS_MAX {
+        return Err(VmDiscard::WornOut);
+    }
+    if vm.host_called_at_start {
+        return Err(VmDiscard::Unlike);
+    }
+    let state = vm.store.data_mut();
+    if state.limiter.memory_grew() {
+        return Err(VmDiscard::MemoryGrew);
+    }
+    if state.limiter.table_grew() {
+        return Err(VmDiscard::TableGrew);
+    }
+    if state.handles_left() {
+        return Err(VmDiscard::HandlesLeft);
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Why a function's VMs are not rolled back, and why one VM was thrown away instead: closed lists, each with a stable
+//! label for metrics and a line for people.
+
+use std::fmt;
+
+/// Why the VMs of a function are not rolled back although its policy asks for it. It is served by fresh VMs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RollbackRefusal {
+    /// The kernel does not offer what is needed to find written pages.
+    Kernel {
+        /// What is missing.
+        detail: String,
+    },
+    /// WASI 0.3: concurrent tasks have state of their own.
+    Tasks,
+    /// The component defines resource types: their handles are state that cannot be put back.
+    OwnResources,
+    /// An instruction changes state that cannot be put back: a table's entries, or a segment that is dropped.
+    Instruction {
+        /// The instruction, as the text format writes it.
+        name: &'static str,
+    },
+    /// A memory that threads share.
+    SharedMemory,
+    /// The specializer has not prepared its code for it: it runs without one, or refused the component.
+    Unprepared,
+    /// Its memories are too large to keep a copy of.
+    TooLarge {
+        /// Bytes of all memories of a VM that has just been made.
+        bytes: u64,
+        /// Bytes accepted.
+        max: u64,
+    },
+    /// It calls the host while a VM is made: what it got (time, randomness, environment) would be the same for all requests.
+    HostCalledAtStart,
+    /// Two VMs that had just been made were not alike.
+    StartsDiffer,
+    /// Its VMs had to be thrown away one after the other.
+    AlwaysDiscarded {
+        /// Why the last of them was.
+        last: VmDiscard,
+    },
+    /// The check of a rolled-back VM against its just-instantiated state found a difference. A defect; please report it.
+    CheckFailed,
+    /// A VM's state could not be read.
+    Unreadable {
+        /// What happened.
+        detail: String,
+    },
+}
+
+impl RollbackRefusal {
+    /// Stable label, for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Kernel { .. } => "kernel",
+            Self::Tasks => "tasks",
+            Self::OwnResources => "own-resources",
+            Self::Instruction { .. } => "instruction",
+            Self::SharedMemory => "shared-memory",
+            Self::Unprepared => "unprepared",
+            Self::TooLarge { .. } => "too-large",
+            Self::HostCalledAtStart => "host-called-at-start",
+            Self::StartsDiffer => "starts-differ",
+            Self::AlwaysDiscarded { .. } => "always-discarded",
+            Self::CheckFailed => "check-failed",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for RollbackRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel { detail } => write!(f, "this machine cannot track written pages: {detail}"),
+            Self::Tasks => f.write_str("components of WASI 0.3 have concurrent tasks, which are not rolled back yet"),
+            Self::OwnResources => f.write_str("the component defines resource types, whose handles cannot be put back"),
+            Self::Instruction { name } => {
+                write!(f, "the component contains `{name}`, which changes what cannot be put back")
+            }
+            Self::SharedMemory => f.write_str("the component has a memory that threads share"),
+            Self::Unprepared => f.write_str("its machine code was made without what puts its globals back"),
+            Self::TooLarge { bytes, max } => {
+                write!(f, "a VM that has just been made has {bytes} bytes of memory, at most {max} are copied")
+            }
+            Self::HostCalledAtStart => {
+                f.write_str("the component calls the host while a VM is made; the answer would be shared by all requests")
+            }
+            Self::StartsDiffer => f.write_str("two VMs that had just been made were not alike"),
+            Self::AlwaysDiscarded { last } => {
+                write!(f, "its VMs had to be thrown away one after the other, the last because {}", last.explanation())
+            }
+            Self::CheckFailed => f.write_str(
+                "a rolled-back VM was not as it had been when it was made: this is a defect of Forerun, please report it",
+            ),
+            Self::Unreadable { detail } => write!(f, "the state of a VM could not be read: {detail}"),
+        }
+    }
+}
+
+/// Why a VM was thrown away after its request instead of being rolled back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum VmDiscard {
+    /// The invocation failed: a trap, no response, an error.
+    Failed,
+    /// The invocation was stopped: out of time, or the client left.
+    Stopped,
+    /// The guest returned, and its response was not complete.
+    BodyOpen,
+    /// A memory grew; it cannot be made smaller again.
+    MemoryGrew,
+    /// A table grew; it cannot be made smaller again.
+    TableGrew,
+    /// The guest kept handles of the host's resources.
+    HandlesLeft,
+    /// So many pages were written that a fresh VM is cheaper.
+    TooManyPages,
+    /// The kernel did not say which pages were written.
+    ScanFailed,
+    /// The guest's own code that puts its globals back trapped.
+    RestoreTrapped,
+    /// The VM's parts are not those of the first VM of its revision.
+    Unlike,
+    /// It has served as many requests as one VM may.
+    WornOut,
+    /// Enough others are idle, or their memory was needed.
+    Surplus,
+}
+
+impl VmDiscard {
+    /// Every value, in order.
+    pub const ALL: [Self; 12] = [
+        Self::Failed,
+        Self::Stopped,
+        Self::BodyOpen,
+        Self::MemoryGrew,
+        Self::TableGrew,
+        Self::HandlesLeft,
+        Self::TooManyPages,
+        Self::ScanFailed,
+        Self::RestoreTrapped,
+        Self::Unlike,
+        Self::WornOut,
+        Self::Surplus,
+    ];
+
+    /// Stable label, for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::BodyOpen => "body-open",
+            Self::MemoryGrew => "memory-grew",
+            Self::TableGrew => "table-grew",
+            Self::HandlesLeft => "handles-left",
+            Self::TooManyPages => "too-many-pages",
+            Self::ScanFailed => "scan-failed",
+            Self::RestoreTrapped => "restore-trapped",
+            Self::Unlike => "unlike",
+            Self::WornOut => "worn-out",
+            Self::Surplus => "surplus",
+        }
+    }
+
+    /// The end of a sentence that begins with "because".
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Failed => "the request failed",
+            Self::Stopped => "the request was stopped before its end",
+            Self::BodyOpen => "the guest returned before its response was complete",
+            Self::MemoryGrew => "a memory grew, which cannot be undone",
+            Self::TableGrew => "a table grew, which cannot be undone",
+            Self::HandlesLeft => "the guest kept handles to streams, requests or other things of the host",
+            Self::TooManyPages => "so much memory was written that a fresh VM is cheaper",
+            Self::ScanFailed => "the kernel did not say which memory was written",
+            Self::RestoreTrapped => "putting its globals back failed",
+            Self::Unlike => "it was not made of the same parts as the first VM",
+            Self::WornOut => "it had served as many requests as one VM may",
+            Self::Surplus => "enough others were idle, or their memory was needed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct() {
+        let mut labels: Vec<_> = VmDiscard::ALL.map(VmDiscard::label).into();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), VmDiscard::ALL.len());
+    }
+}

@@ -1,0 +1,101 @@
+//! Code paths on a real node: a few requests are served by the instrumented twin, answers stay the same, and what ran is
+//! shown by class of request, kept over a restart, and printed by the command line.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::node::data_folder;
+use support::{Command, Ended, Node, eventually, hello};
+
+fn start(data: &Path) -> Node {
+    // All the time there is: this is about what is learnt, not about what it costs.
+    Command::serve(data).argument("--sample-share").argument("1").start()
+}
+
+fn map(node: &Node) -> Value {
+    let view = node.admin_json("/v1/functions/hello/paths");
+    assert_eq!(view["sampling_enabled"], true);
+    view["map"].clone()
+}
+
+/// The class of that name, once it has samples.
+fn class(map: &Value, name: &str) -> Option<Value> {
+    map["classes"].as_array()?.iter().find(|class| class["class"] == name).cloned()
+}
+
+/// Calls until a request of each kind was sampled; every answer is the function's own.
+fn call_until_sampled(node: &Node) -> Value {
+    eventually("samples of both classes", || {
+        assert_eq!(node.text("/"), "hello\n");
+        assert_eq!(node.text("/other/thing"), "hello\n");
+        let map = map(node);
+        let enough = |name: &str| class(&map, name)?["samples"].as_u64().filter(|samples| *samples >= 3);
+        enough("GET /").and(enough("GET /other/..."))?;
+        Some(map)
+    })
+}
+
+fn command(node: &Node, arguments: &[&str]) -> Ended {
+    let ended = Command::new(arguments).argument("--node").argument(format!("http://{}", node.admin)).run();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended
+}
+
+#[test]
+fn which_code_runs_is_learnt_shown_and_kept() {
+    let (_folder, data) = data_folder();
+    let node = start(&data);
+    let specification = json!({ "name": "hello", "routes": ["/", "/other/..."] });
+    assert_eq!(node.deploy(&specification, &hello()).status, 200);
+    let learnt = call_until_sampled(&node);
+
+    let home = class(&learnt, "GET /").unwrap();
+    let (ran, all) = (home["ran"].as_u64().unwrap(), learnt["functions"].as_u64().unwrap());
+    assert!(ran >= 3 && ran < all, "{ran} of {all} ran");
+    let first = &home["paths"][0];
+    assert!(first["probability"].as_f64().unwrap() > 0.8, "{first}");
+    let error = first["error"].as_f64().unwrap();
+    assert!(error > 0.0 && error < 0.5, "{first}");
+    let never = home["never_seen_share"].as_f64().unwrap();
+    assert!(never > 0.0 && never < 1.0, "{never}");
+    assert!(learnt["sampling"]["samples"].as_u64().unwrap() >= 6);
+
+    let shown = command(&node, &["paths", "hello"]);
+    assert!(shown.stdout.contains("GET /other/..."), "{shown:?}");
+    let folded = command(&node, &["paths", "hello", "--folded"]);
+    let is_folded =
+        |line: &str| line.split(';').count() == 3 && line.rsplit(' ').next().unwrap().parse::<u64>().is_ok();
+    assert!(folded.stdout.lines().count() >= 6 && folded.stdout.lines().all(is_folded), "{folded:?}");
+    node.stop();
+
+    let node = start(&data);
+    let kept = map(&node);
+    let samples = |map: &Value| class(map, "GET /").unwrap()["samples"].as_u64().unwrap();
+    assert!(samples(&kept) >= samples(&learnt), "{kept}");
+}
+
+#[test]
+fn a_sampled_answer_says_so() {
+    let (_folder, data) = data_folder();
+    let node = start(&data);
+    assert_eq!(node.deploy(&json!({ "name": "hello", "routes": ["/..."] }), &hello()).status, 200);
+    eventually("a sampled request", || {
+        let response = node.get("/");
+        assert_eq!((response.status, response.text().as_str()), (200, "hello\n"));
+        response.header("server-timing").contains("generic-sampled").then_some(())
+    });
+}
+
+#[test]
+fn nothing_is_sampled_unless_asked() {
+    let (_folder, data) = data_folder();
+    let node = Command::serve(&data).start();
+    assert_eq!(node.deploy(&json!({ "name": "hello", "routes": ["/..."] }), &hello()).status, 200);
+    assert_eq!(node.text("/"), "hello\n");
+    let view = node.admin_json("/v1/functions/hello/paths");
+    assert_eq!((&view["sampling_enabled"], &view["map"]), (&json!(false), &Value::Null));
+}
