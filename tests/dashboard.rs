@@ -95,8 +95,12 @@ fn a_browser_shows_functions_and_requests() {
     let requests = browse(&chromium, &shop, "/requests");
     assert!(ids.iter().all(|id| requests.contains(&format!("#/requests/{id}"))), "{ids:?} in {requests}");
     let request = browse(&chromium, &shop, &format!("/requests/{}", ids[1]));
-    for fact in ["generic-", "standard initialization", "Was it expected?", "GET /catalog", "Trace", &ids[1]] {
+    for fact in ["Served", "Why", "Was it expected?", "GET /catalog", "Trace", &ids[1]] {
         assert!(request.contains(fact), "{fact} in {request}");
+    }
+    let learning = browse(&chromium, &shop, "/learning");
+    for fact in ["Ledger", "Waiting saved", "Which functions call which", "storefront calls catalog", "Verdict"] {
+        assert!(learning.contains(fact), "{fact} in {learning}");
     }
     let overview = browse(&chromium, &shop, "/");
     assert!(overview.contains("Requests a second, by serve path") && overview.contains("In flight"), "{overview}");
