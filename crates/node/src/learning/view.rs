@@ -74,7 +74,7 @@ fn total<'a>(costs: impl IntoIterator<Item = &'a Cost>) -> Value {
     }
     json!({
         "saved_ms": (saved_us * 1e-3).round(),
-        "held_gb_s": (held_byte_s / GIGABYTE * 1e3).round() * 1e-3,
+        "held_gb_s": (held_byte_s / GIGABYTE * 1e3).round() / 1e3,
         "making_cpu_ms": (make_us * 1e-3).round(),
         "predictions": { "hit": foresight.hit, "late": foresight.late, "missed": foresight.missed },
     })
