@@ -84,19 +84,19 @@ impl Api {
 
     /// Sends JSON; the node works on it.
     pub(super) fn post(&self, path: &str, value: &Value) -> Result<Value, ClientError> {
-        let text = value.to_string();
-        let mut bytes = text.as_bytes();
-        let headers = [("content-type", "application/json"), ("content-length", &text.len().to_string())];
-        let response = self.send(Method::POST, path, &headers, SendBody::from_reader(&mut bytes), Patience::Work)?;
-        self.json(response)
+        self.send_json(Method::POST, path, value, Patience::Work)
     }
 
     /// Replaces what is at `path` by JSON.
     pub(super) fn set(&self, path: &str, value: &Value) -> Result<Value, ClientError> {
+        self.send_json(Method::PUT, path, value, Patience::LookUp)
+    }
+
+    fn send_json(&self, method: Method, path: &str, value: &Value, patience: Patience) -> Result<Value, ClientError> {
         let text = value.to_string();
         let mut bytes = text.as_bytes();
         let headers = [("content-type", "application/json"), ("content-length", &text.len().to_string())];
-        let response = self.send(Method::PUT, path, &headers, SendBody::from_reader(&mut bytes), Patience::LookUp)?;
+        let response = self.send(method, path, &headers, SendBody::from_reader(&mut bytes), patience)?;
         self.json(response)
     }
 

@@ -18,12 +18,12 @@ use std::path::Path;
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
 use forerun_images::{
-    CacheSecret, Claim, DiscardReason, ImageCache, ImageCacheSettings, ImageLabel, ImageMeta, Miss, NoteText, PassNote,
-    PassNotes, PublishError, SystemClock, VerifiedPayload,
+    BuildTicket, CacheSecret, Claim, DiscardReason, ImageCache, ImageCacheSettings, ImageLabel, ImageLease, ImageMeta,
+    Miss, NoteText, PassNote, PassNotes, PublishError, SystemClock, VerifiedPayload,
 };
 use forerun_runtime::Tier;
 use forerun_specialize::passes::{self, Made, Pass, PassReport};
-use forerun_specialize::{FailureKind, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
+use forerun_specialize::{Artifact, FailureKind, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
 use forerun_types::{ComponentDigest, EngineFingerprint, ImageKey, ProfileDigest};
 
 use crate::worker;
@@ -154,25 +154,13 @@ impl Workshop {
             variant.form = Form::AsDeployed;
             claim = self.cache.claim(&self.key(component, variant));
         }
-        let ticket = match claim {
-            Claim::Yours(ticket) => ticket,
-            Claim::Present => return Ok(self.image(component, variant, 0)?),
-            claim @ (Claim::UnderWay
-            | Claim::TooManyUnderWay
-            | Claim::BackingOff { .. }
-            | Claim::Quarantined { .. }
-            | Claim::ForeignEngine) => return Err(MakeFailure::NotNow(format!("{claim:?}"))),
+        let Some(ticket) = granted(claim)? else {
+            return Ok(self.image(component, variant, 0)?);
         };
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };
         let job = Job { kind: worker::kind(variant.tier), parameters: parameters(variant.form), component: source };
-        let artifact = match supervisor.run(job) {
-            Ok(artifact) => artifact,
-            Err(failure) => {
-                self.cache.fail(ticket, &failure.to_string());
-                return Err(blame(failure));
-            }
-        };
+        let (ticket, artifact) = self.worked(supervisor, ticket, job)?;
         let build_ms = artifact.usage.wall_ms;
         // Dropping the ticket notes a failed build.
         let Made { code, passes } = Made::from_artifact(artifact.bytes)?;
@@ -180,6 +168,22 @@ impl Workshop {
         let meta = ImageMeta { created_unix_ms, build_ms, label: label(variant.tier), passes };
         self.cache.publish(ticket, VerifiedPayload::vouch(&code), &meta, VALUE_MS_PER_BYTE)?;
         Ok(self.image(component, variant, build_ms)?)
+    }
+
+    /// What a worker makes of `job`; a failure is noted where the ticket is from.
+    fn worked(
+        &self,
+        supervisor: &Supervisor,
+        ticket: BuildTicket,
+        job: Job,
+    ) -> Result<(BuildTicket, Artifact), MakeFailure> {
+        match supervisor.run(job) {
+            Ok(artifact) => Ok((ticket, artifact)),
+            Err(failure) => {
+                self.cache.fail(ticket, &failure.to_string());
+                Err(blame(failure))
+            }
+        }
     }
 
     /// An image turned out to be unusable: it goes, and is not made again soon.
@@ -195,11 +199,8 @@ impl Workshop {
 
     fn image(&self, component: ComponentDigest, variant: Variant, build_ms: u64) -> Result<Found, Miss> {
         let lease = self.cache.get(&self.key(component, variant))?;
-        let file = lease.file_cloned().map_err(|error| Miss::Io { detail: error.to_string() })?;
         let is_changed = lease.meta().passes.iter().any(|note| note.applied);
-        // The one place that vouches: the lease's file is sealed, and its bytes carry the keyed hash of what
-        // `publish` above was given, which is what our compiler made.
-        Ok(Found { image: AuthenticImage::vouch_for(file, lease), variant, is_changed, build_ms })
+        Ok(Found { image: vouched(lease)?, variant, is_changed, build_ms })
     }
 
     /// Other passes, or other revisions of them, are another image.
@@ -207,6 +208,26 @@ impl Workshop {
         let passes: Vec<_> = variant.form.passes().collect();
         let recipe = format!("whole component, {}, {}", label(variant.tier), passes::revision(&passes));
         ImageKey { component, profile: ProfileDigest::of(recipe.as_bytes()), engine: self.engine }
+    }
+}
+
+/// The one place that vouches: the lease's file is sealed, and its bytes carry the keyed hash of what was published
+/// here, which is what our compiler made.
+fn vouched(lease: ImageLease) -> Result<AuthenticImage, Miss> {
+    let file = lease.file_cloned().map_err(|error| Miss::Io { detail: error.to_string() })?;
+    Ok(AuthenticImage::vouch_for(file, lease))
+}
+
+/// The ticket to build; `None` if it is there already.
+fn granted(claim: Claim) -> Result<Option<BuildTicket>, MakeFailure> {
+    match claim {
+        Claim::Yours(ticket) => Ok(Some(ticket)),
+        Claim::Present => Ok(None),
+        claim @ (Claim::UnderWay
+        | Claim::TooManyUnderWay
+        | Claim::BackingOff { .. }
+        | Claim::Quarantined { .. }
+        | Claim::ForeignEngine) => Err(MakeFailure::NotNow(format!("{claim:?}"))),
     }
 }
 

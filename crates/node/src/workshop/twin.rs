@@ -8,13 +8,13 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
-use forerun_images::{Claim, ImageLabel, ImageLease, ImageMeta, Miss, VerifiedPayload};
+use forerun_images::{ImageLabel, ImageLease, ImageMeta, Miss, VerifiedPayload};
 use forerun_runtime::Tier;
 use forerun_specialize::passes::coverage::CoverageMap;
 use forerun_specialize::{Job, JobKind};
 use forerun_types::{ComponentDigest, ImageKey, ProfileDigest};
 
-use super::{MakeFailure, VALUE_MS_PER_BYTE, Workshop, blame};
+use super::{MakeFailure, VALUE_MS_PER_BYTE, Workshop, granted, vouched};
 use crate::worker;
 
 /// Largest map that is read.
@@ -56,9 +56,7 @@ impl Workshop {
         let map = self.twin_part(component, source, Part::Map)?;
         let map = read_map(&map)?;
         let code = self.twin_part(component, source, Part::Code(Self::first_tier(source)))?;
-        let file = code.file_cloned().map_err(|error| io_miss(&error))?;
-        // As for any image: the file is sealed, and what is in it was made by our compiler.
-        Ok(TwinImage { image: AuthenticImage::vouch_for(file, code), map })
+        Ok(TwinImage { image: vouched(code)?, map })
     }
 
     fn twin_part(&self, component: ComponentDigest, source: &Bytes, part: Part) -> Result<ImageLease, MakeFailure> {
@@ -67,24 +65,12 @@ impl Workshop {
         if let Ok(lease) = self.cache.get(&key) {
             return Ok(lease);
         }
-        let ticket = match self.cache.claim(&key) {
-            Claim::Yours(ticket) => ticket,
-            Claim::Present => return Ok(self.cache.get(&key)?),
-            claim @ (Claim::UnderWay
-            | Claim::TooManyUnderWay
-            | Claim::BackingOff { .. }
-            | Claim::Quarantined { .. }
-            | Claim::ForeignEngine) => return Err(MakeFailure::NotNow(format!("{claim:?}"))),
+        let Some(ticket) = granted(self.cache.claim(&key))? else {
+            return Ok(self.cache.get(&key)?);
         };
         let created_unix_ms = crate::functions::unix_ms();
         let job = Job { kind: part.kind(), parameters: b"{}".to_vec(), component: source.clone() };
-        let artifact = match self.idle.run(job) {
-            Ok(artifact) => artifact,
-            Err(failure) => {
-                self.cache.fail(ticket, &failure.to_string());
-                return Err(blame(failure));
-            }
-        };
+        let (ticket, artifact) = self.worked(&self.idle, ticket, job)?;
         let label = ImageLabel::new(part.label()).expect("a short plain word");
         let meta = ImageMeta { created_unix_ms, build_ms: artifact.usage.wall_ms, label, passes: Default::default() };
         self.cache.publish(ticket, VerifiedPayload::vouch(&artifact.bytes), &meta, VALUE_MS_PER_BYTE)?;
