@@ -19,7 +19,7 @@ use forerun_driver::{
     InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
     OutboundTimeouts, Program, Reply, empty_body,
 };
-use forerun_runtime::{SplitProgram, WasmDriver, WasmSettings};
+use forerun_runtime::{ColdCode, SplitProgram, WasmDriver, WasmSettings};
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -128,6 +128,14 @@ pub fn image(code: &[u8]) -> AuthenticImage {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(code).unwrap();
     AuthenticImage::vouch_for(file, ())
+}
+
+/// Machine code of a cold group, as a part of an image: the last one of a larger file.
+pub fn code_image(code: &[u8]) -> ColdCode {
+    let before = b"the group before";
+    let file = image(&[before, code].concat());
+    let start = before.len() as u64;
+    ColdCode::Image(Arc::new(file), start..start + code.len() as u64)
 }
 
 fn load_with(source: &[u8], image: Option<AuthenticImage>, spec: &FunctionSpec) -> Result<Guest, LoadError> {
