@@ -104,6 +104,8 @@ pub(crate) enum CommandArgs {
     Export(ExportArgs),
     /// Show which code of a function runs, by class of request
     Paths(PathsArgs),
+    /// Show what a function's next image is specialized for, and what has become of the last
+    Profile(ProfileArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),
     /// Show what prediction would have done on a trace, beside the usual keep-alive policies
@@ -145,6 +147,9 @@ pub(crate) struct NodeArgs {
     /// Learn which code of each function runs; at most this share of its processor time goes into it, such as 0.02
     #[arg(long, value_name = "SHARE", default_value = "0")]
     pub(crate) sample_share: String,
+    /// Machine code of a component from which on it is split by the code that its requests run, in KiB; needs --sample-share
+    #[arg(long, value_name = "KIB", default_value_t = 4096)]
+    pub(crate) split_min_kib: u64,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -339,6 +344,15 @@ pub(crate) struct PathsArgs {
     /// Print one line a code path, as flame-graph tools read it
     #[arg(long, conflicts_with = "json")]
     pub(crate) folded: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun profile cart\n  \
+    $ forerun profile cart --json > cart.json && forerun split cart.wasm --profile cart.json -o parts/\n\n\
+    With --json it is the profile alone. The node must have been started with --sample-share.")]
+pub(crate) struct ProfileArgs {
+    /// Name of the function
+    pub(crate) function: String,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -19,6 +19,7 @@ use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
 use crate::paths::{Paths, TwinParts};
 use crate::settings::NodeSettings;
+use crate::splitting::{Splitting, SplittingParts};
 use crate::workshop::Workshop;
 
 /// Folder of the guests' logs in the data directory.
@@ -44,6 +45,8 @@ pub struct Node {
     pub(crate) history: Option<Arc<History>>,
     pub(crate) events: EventWriter,
     pub(crate) learning: Arc<Learning>,
+    /// Absent where no requests are sampled.
+    pub(crate) splitting: Option<Arc<Splitting>>,
 }
 
 /// Why there is no node.
@@ -117,17 +120,18 @@ impl Node {
 
         let driver = WasmDriver::new(&settings.wasm)?;
         let workshop = workshop(&store, &driver, &settings);
-        let driver: Arc<dyn Driver> = Arc::new(driver);
+        let driver = Arc::new(driver);
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
-        let paths = follow_paths(&settings, workshop.as_ref(), &driver, &store, &host)?;
+        let any_driver: Arc<dyn Driver> = Arc::clone(&driver) as _;
+        let paths = follow_paths(&settings, workshop.as_ref(), &any_driver, &store, &host)?;
         let functions = Arc::new(Functions::new(
-            store,
-            driver,
-            host,
+            Arc::clone(&store),
+            any_driver,
+            host.clone(),
             gateway.clone(),
             Arc::clone(&logs),
             Arc::clone(&metrics),
-            CodeSources { workshop, paths },
+            CodeSources { workshop: workshop.clone(), paths: paths.clone() },
         ));
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         watch_live(&metrics, &functions, &gateway, &logs);
@@ -135,6 +139,24 @@ impl Node {
         let parts = LearningParts { arrivals, costs, standings, functions: functions_too, gateway: gateway_too };
         let learning = Learning::start(&settings.data, &settings.learning, parts);
         let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
+        let splitting = match (workshop, paths) {
+            (Some(workshop), Some(paths)) => {
+                let (functions, learning) = (Arc::clone(&functions), Arc::clone(&learning));
+                let parts = SplittingParts {
+                    workshop,
+                    driver,
+                    store,
+                    host,
+                    paths,
+                    functions,
+                    learning,
+                    code_bytes_min: settings.split_code_bytes_min,
+                };
+                Some(Splitting::start(parts).map_err(NodeError::Telemetry)?)
+            }
+            // Nothing is known of what requests run, or nothing can be made of it.
+            _ => None,
+        };
 
         // Last: whoever can connect is answered.
         let gateway_addresses = gateway.bind()?;
@@ -156,6 +178,7 @@ impl Node {
             history,
             events,
             learning,
+            splitting,
         })
     }
 

@@ -36,6 +36,9 @@ pub struct NodeSettings {
     pub learning: LearningSettings,
     /// Share of a function's processor time that learning which code of it runs may add; 0 switches it off. Default 0.
     pub sample_share_max: f64,
+    /// Size of a component's machine code and data, in bytes, from which on an image of just the code that its requests
+    /// run is made, once that is known. Default 4 MiB: less is compiled in well under a second, and nothing is won.
+    pub split_code_bytes_min: u64,
     /// How long invocations are remembered.
     pub history: HistorySettings,
     /// `wasi:keyvalue`.
@@ -83,6 +86,7 @@ impl NodeSettings {
             restore_patience: Duration::from_secs(2),
             learning: LearningSettings::default(),
             sample_share_max: 0.0,
+            split_code_bytes_min: 4 << 20,
             history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),
