@@ -144,10 +144,10 @@ pub(crate) struct NodeArgs {
     /// Processor time for learning, in processors
     #[arg(long, value_name = "CORES", default_value_t = 0.05)]
     pub(crate) learning_cores: f32,
-    /// Learn which code of each function runs; at most this share of its processor time goes into it, such as 0.02
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    /// Share of a large function's processor time that learning which of its code runs may take; 0 switches it off
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
     pub(crate) sample_share: String,
-    /// Machine code of a component from which on it is split by the code that its requests run, in KiB; needs --sample-share
+    /// Machine code of a component, in KiB, from which on it is learnt which of it runs and an image of that is made
     #[arg(long, value_name = "KIB", default_value_t = 4096)]
     pub(crate) split_min_kib: u64,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
@@ -334,7 +334,7 @@ pub(crate) struct TopArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  $ forerun paths cart\n  $ forerun paths cart --json\n  \
     $ forerun paths cart --folded > cart.folded\n\n\
-    The node must have been started with --sample-share.")]
+    A node learns it of large components only (--split-min-kib).")]
 pub(crate) struct PathsArgs {
     /// Name of the function
     pub(crate) function: String,
@@ -349,7 +349,7 @@ pub(crate) struct PathsArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  $ forerun profile cart\n  \
     $ forerun profile cart --json > cart.json && forerun split cart.wasm --profile cart.json -o parts/\n\n\
-    With --json it is the profile alone. The node must have been started with --sample-share.")]
+    With --json it is the profile alone. A node has one of large components only (--split-min-kib).")]
 pub(crate) struct ProfileArgs {
     /// Name of the function
     pub(crate) function: String,

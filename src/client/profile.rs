@@ -12,7 +12,7 @@ use super::error::ClientError;
 use crate::cli::output::{Format, Output};
 use crate::cli::table::{Align, Table, printable};
 
-const NOT_SAMPLED: &str = "it is not known which of its code runs: start the node with --sample-share 0.02 and call it";
+const NOT_SAMPLED: &str = "the node samples no requests (--sample-share 0)";
 /// Libraries listed for people.
 const LIBRARIES_SHOWN: usize = 10;
 

@@ -142,16 +142,7 @@ impl Node {
         let splitting = match (workshop, paths) {
             (Some(workshop), Some(paths)) => {
                 let (functions, learning) = (Arc::clone(&functions), Arc::clone(&learning));
-                let parts = SplittingParts {
-                    workshop,
-                    driver,
-                    store,
-                    host,
-                    paths,
-                    functions,
-                    learning,
-                    code_bytes_min: settings.split_code_bytes_min,
-                };
+                let parts = SplittingParts { workshop, driver, store, host, paths, functions, learning };
                 Some(Splitting::start(parts).map_err(NodeError::Telemetry)?)
             }
             // Nothing is known of what requests run, or nothing can be made of it.
@@ -231,7 +222,9 @@ fn follow_paths(
         store: Arc::clone(store),
         host: host.clone(),
     };
-    Paths::start(parts, settings.sample_share_max).map(Some).map_err(NodeError::Telemetry)
+    Paths::start(parts, settings.sample_share_max, settings.split_code_bytes_min)
+        .map(Some)
+        .map_err(NodeError::Telemetry)
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {

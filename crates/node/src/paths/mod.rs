@@ -5,7 +5,7 @@
 //!                             └─ a few ──► instrumented twin ─► marks, after the answer ─► book (map by class)
 //! first request of a revision ─► twin builder: worker processes, image cache ─► twin
 //! ```
-//! Which requests those are is up to the sampler, which keeps their cost below a share of the function's processor
+//! Small components are left alone: nothing would be won by knowing. Which requests are sampled is up to the sampler, which keeps their cost below a share of the function's processor
 //! time. The request path never waits for anything here: without a twin, or while a book is being written, a request goes
 //! its ordinary way. Books are kept on disk and believed after a check.
 
@@ -62,6 +62,8 @@ pub(crate) struct TwinParts {
 /// The books of a node, and who makes twins for them.
 pub(crate) struct Paths {
     share_max: f64,
+    /// Size of machine code from which on it is worth knowing which of it runs.
+    code_bytes_min: u64,
     followed: Mutex<BTreeMap<FunctionName, Entry>>,
     wishes: SyncSender<Arc<Followed>>,
     file: PathBuf,
@@ -76,13 +78,13 @@ struct Entry {
 
 impl Paths {
     /// Reads what was learnt before and starts the thread that makes twins; it ends with the last of these.
-    pub(crate) fn start(parts: TwinParts, share_max: f64) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(parts: TwinParts, share_max: f64, code_bytes_min: u64) -> io::Result<Arc<Self>> {
         let (wishes, asked) = sync_channel(WISHES_MAX);
         let file = parts.store.directory().join("paths.json");
         let books = read_books(&file);
         let entries = books.into_iter().map(|(name, book)| (name, Entry { book, ..Entry::default() }));
         let followed = Mutex::new(entries.collect());
-        let paths = Arc::new(Self { share_max, followed, wishes, file });
+        let paths = Arc::new(Self { share_max, code_bytes_min, followed, wishes, file });
         let own = Arc::downgrade(&paths);
         std::thread::Builder::new().name("forerun-twins".into()).spawn(move || make_twins(&own, &asked, &parts))?;
         Ok(paths)
@@ -103,6 +105,11 @@ impl Paths {
             is_asked: AtomicBool::new(false),
             paths: Arc::downgrade(self),
         })
+    }
+
+    /// Size of machine code, in bytes, from which on functions are followed.
+    pub(crate) fn code_bytes_min(&self) -> u64 {
+        self.code_bytes_min
     }
 
     /// What an image of a revision should be specialized for, by what is known now.

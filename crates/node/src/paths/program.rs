@@ -36,7 +36,8 @@ impl Program for SampledProgram {
         invocation: Invocation,
         request: Request<Body>,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
-        let Some(paths) = self.followed.paths.upgrade() else {
+        let paths = self.followed.paths.upgrade();
+        let Some(paths) = paths.filter(|paths| self.main.facts().code_bytes >= paths.code_bytes_min()) else {
             return Arc::clone(&self.main).invoke(invocation, request);
         };
         let class = Class::of(&self.followed.spec, &request);

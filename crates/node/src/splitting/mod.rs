@@ -57,8 +57,6 @@ pub(crate) struct SplittingParts {
     pub(crate) paths: Arc<Paths>,
     pub(crate) functions: Arc<Functions>,
     pub(crate) learning: Arc<Learning>,
-    /// Size of a component's machine code below which it stays whole.
-    pub(crate) code_bytes_min: u64,
 }
 
 /// The split images of a node, for those who ask.
@@ -179,7 +177,7 @@ impl Maker {
         if !self.may_specialize(&placed) {
             return keep(placed, SplitState::SwitchedOff);
         }
-        let (code_bytes, code_bytes_min) = (placed.code_bytes(), self.parts.code_bytes_min);
+        let (code_bytes, code_bytes_min) = (placed.code_bytes(), self.parts.paths.code_bytes_min());
         if code_bytes < code_bytes_min {
             return keep(placed, SplitState::TooSmall { code_bytes, code_bytes_min });
         }
