@@ -13,6 +13,11 @@ pub struct VmsView {
     /// Why they are not rolled back though the policy asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<RefusalView>,
+    /// Room made in the memory of new VMs, so that requests need not have it grow, in bytes.
+    pub room_bytes: u32,
+    /// Why that is no more though it would be of use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_room: Option<RefusalView>,
     /// VMs that wait for another request.
     pub idle: u32,
     /// Memory they hold, in bytes.
@@ -25,7 +30,7 @@ pub struct VmsView {
     pub discarded: BTreeMap<&'static str, u64>,
 }
 
-/// Why VMs are not rolled back.
+/// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RefusalView {
     /// Stable label.
@@ -39,6 +44,8 @@ impl From<IsolationReport> for VmsView {
         Self {
             policy: report.policy,
             refusal: report.refusal.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
+            room_bytes: report.room_bytes,
+            no_room: report.no_room.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
             idle: report.idle_vms,
             idle_bytes: report.idle_bytes,
             rolled_back: report.rolled_back,

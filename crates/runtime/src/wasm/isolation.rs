@@ -72,7 +72,13 @@ impl Isolation {
             Self::Rollback(rollback) => Some(&rollback.counters),
             Self::Fresh(_) | Self::Reuse => None,
         };
+        let (room_bytes, no_room) = match self {
+            Self::Rollback(rollback) => rollback.room(),
+            Self::Fresh(_) | Self::Reuse => (0, None),
+        };
         IsolationReport {
+            room_bytes,
+            no_room,
             policy,
             refusal,
             idle_vms,

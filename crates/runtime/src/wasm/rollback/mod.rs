@@ -11,6 +11,7 @@
 //!                        │ first VM that has served: two more are made and compared; what they have is the baseline
 //!                        ├─ host called at start, not alike, too large ──► fresh VMs
 //!                        └─ each VM that has served
+//!                             ├─ memory grew ──► thrown away, and soon VMs are made with room in memory (`room`)
 //!                             ├─ in doubt ──► thrown away ── so many in a row ──► fresh VMs
 //!                             ├─ not as it was made (checked now and then) ──► fresh VMs
 //!                             └─ put back ──► idle ──► next request
@@ -29,6 +30,7 @@ mod counters;
 #[cfg(test)]
 mod leak_tests;
 mod point;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -36,17 +38,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use forerun_types::{RollbackRefusal, VmDiscard};
+use forerun_types::{NoRoom, RollbackRefusal, VmDiscard};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use wasmtime::component::WasmList;
 
 use self::baseline::Baseline;
 use self::counters::Counters;
+use self::room::Growth;
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
-pub(super) use self::calls::StateExports;
+pub(super) use self::calls::{RoomFailed, StateExports};
 pub(super) use self::point::Point;
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
@@ -60,11 +63,18 @@ const CHECK_FIRST: u64 = 4;
 /// Time for the start functions of a VM that nobody waits for.
 const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The baseline of VMs with as much room; made for the first of them.
+#[derive(Default)]
+struct RoomsBaseline {
+    room_bytes: u32,
+    made: OnceCell<Baseline>,
+}
+
 /// What the VMs of one revision need to be put back.
 pub(super) struct Rollback {
     tracker: Arc<Tracker>,
     exports: StateExports,
-    baseline: OnceCell<Baseline>,
+    baseline: Mutex<Arc<RoomsBaseline>>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
     pub(super) counters: Counters,
@@ -76,11 +86,16 @@ impl Rollback {
         Self {
             tracker,
             exports,
-            baseline: OnceCell::new(),
+            baseline: Mutex::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
             counters: Counters::default(),
         }
+    }
+
+    /// Room that VMs are made with, in bytes, and why it is no more though that would be of use.
+    pub(super) fn room(&self) -> (u32, Option<NoRoom>) {
+        (self.exports.room.bytes(), self.exports.room.refusal())
     }
 
     /// Why it turned out that VMs of this revision are not put back.
@@ -100,6 +115,7 @@ impl Rollback {
         match result {
             Ok(()) => {
                 self.discards_in_a_row.store(0, Ordering::Relaxed);
+                self.exports.room.sufficed();
                 self.counters.rolled_back(vm.point.as_ref().map_or(0, |point| point.restored_bytes));
             }
             Err(why) => self.discarded(why),
@@ -111,7 +127,11 @@ impl Rollback {
     pub(super) fn discarded(&self, why: VmDiscard) {
         self.counters.discarded(why);
         let says_something_of_the_function = match why {
-            VmDiscard::Failed | VmDiscard::Stopped | VmDiscard::WornOut | VmDiscard::Surplus => false,
+            VmDiscard::Failed
+            | VmDiscard::Stopped
+            | VmDiscard::WornOut
+            | VmDiscard::Surplus
+            | VmDiscard::RoomChanged => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
             | VmDiscard::TableGrew
@@ -130,8 +150,13 @@ impl Rollback {
     }
 
     async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
-        doubts(vm)?;
-        let baseline = self.baseline(template, linked).await?;
+        self.doubts(vm)?;
+        let baseline = self.baseline();
+        if baseline.room_bytes != vm.room_bytes {
+            return Err(VmDiscard::RoomChanged);
+        }
+        let made = baseline.made.get_or_try_init(|| self.make_baseline(template, linked, vm.room_bytes)).await;
+        let baseline = made.map_err(|refusal| self.without_baseline(refusal))?;
         vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
         match &mut vm.point {
             Some(point) => point.again(&mut vm.store, baseline).await?,
@@ -141,15 +166,15 @@ impl Rollback {
                 vm.point = Some(first.await?);
             }
         }
-        self.check(vm, baseline)
+        self.check(vm, baseline).await
     }
 
-    fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
+    async fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
         let done = self.counters.rollbacks();
         let Some(point) = vm.point.as_ref().filter(|_| done < CHECK_FIRST || done.is_multiple_of(CHECK_ONE_IN)) else {
             return Ok(());
         };
-        if point.is_clean(&vm.store, baseline) {
+        if point.is_clean(&mut vm.store, baseline).await {
             return Ok(());
         }
         tracing::error!(function = %vm.store.data().function(), "a rolled-back VM was not as it had been when it was made");
@@ -157,21 +182,37 @@ impl Rollback {
         Err(VmDiscard::Unlike)
     }
 
-    async fn baseline(&self, template: &Template, linked: &Linked) -> Result<&Baseline, VmDiscard> {
-        let made = self.baseline.get_or_try_init(|| self.make_baseline(template, linked)).await;
-        made.map_err(|refusal| {
-            if let Some(refusal) = refusal {
-                self.refuse(refusal);
-            }
-            VmDiscard::Unlike
-        })
+    /// That of VMs as they are made now.
+    fn baseline(&self) -> Arc<RoomsBaseline> {
+        let room_bytes = self.exports.room.bytes();
+        let mut baseline = self.baseline.lock();
+        if baseline.room_bytes != room_bytes {
+            *baseline = Arc::new(RoomsBaseline { room_bytes, made: OnceCell::new() });
+        }
+        Arc::clone(&baseline)
     }
 
-    /// Makes two VMs and copies their state, or says why not; nothing if there was no room for them just now.
-    async fn make_baseline(&self, template: &Template, linked: &Linked) -> Result<Baseline, Option<RollbackRefusal>> {
+    fn without_baseline(&self, refusal: Option<RollbackRefusal>) -> VmDiscard {
+        if let Some(refusal) = refusal {
+            self.refuse(refusal);
+        }
+        VmDiscard::Unlike
+    }
+
+    /// Makes two VMs and copies their state, or says why not; nothing if there was no place for them just now, or they
+    /// are to have other room by now.
+    async fn make_baseline(
+        &self,
+        template: &Template,
+        linked: &Linked,
+        room_bytes: u32,
+    ) -> Result<Baseline, Option<RollbackRefusal>> {
         let deadline = Instant::now() + MAKE_TIME_MAX;
         let mut first = template.vm(linked, deadline).await.map_err(|_| None)?;
         let mut second = template.vm(linked, deadline).await.map_err(|_| None)?;
+        if [first.room_bytes, second.room_bytes] != [room_bytes; 2] {
+            return Err(None);
+        }
         if first.host_called_at_start || second.host_called_at_start {
             return Err(Some(RollbackRefusal::HostCalledAtStart));
         }
@@ -195,28 +236,36 @@ impl Rollback {
         let mut refused = self.refused.lock();
         if refused.is_none() {
             tracing::info!(reason = %why, "a function's VMs are no longer rolled back");
+            // Fresh VMs do well without.
+            self.exports.room.give_up(NoRoom::NotRolledBack);
             *refused = Some(why);
         }
     }
-}
 
-/// What forbids to put a VM back, seen without touching its parts.
-fn doubts(vm: &mut Vm) -> Result<(), VmDiscard> {
-    if vm.requests >= REQUESTS_MAX {
-        return Err(VmDiscard::WornOut);
+    /// What forbids to put a VM back, seen without touching its parts.
+    fn doubts(&self, vm: &mut Vm) -> Result<(), VmDiscard> {
+        if vm.requests >= REQUESTS_MAX {
+            return Err(VmDiscard::WornOut);
+        }
+        if vm.host_called_at_start {
+            return Err(VmDiscard::Unlike);
+        }
+        if vm.room_bytes != self.exports.room.bytes() {
+            return Err(VmDiscard::RoomChanged);
+        }
+        let room_bytes = vm.room_bytes;
+        let state = vm.store.data_mut();
+        if state.limiter.memory_grew() {
+            let (bytes, room_bytes_max) = (state.limiter.grown_bytes(), state.limiter.room_bytes_max(room_bytes));
+            self.exports.room.grew(Growth { bytes, room_bytes, room_bytes_max }, self.exports.can_make_room());
+            return Err(VmDiscard::MemoryGrew);
+        }
+        if state.limiter.table_grew() {
+            return Err(VmDiscard::TableGrew);
+        }
+        if state.handles_left() {
+            return Err(VmDiscard::HandlesLeft);
+        }
+        Ok(())
     }
-    if vm.host_called_at_start {
-        return Err(VmDiscard::Unlike);
-    }
-    let state = vm.store.data_mut();
-    if state.limiter.memory_grew() {
-        return Err(VmDiscard::MemoryGrew);
-    }
-    if state.limiter.table_grew() {
-        return Err(VmDiscard::TableGrew);
-    }
-    if state.handles_left() {
-        return Err(VmDiscard::HandlesLeft);
-    }
-    Ok(())
 }

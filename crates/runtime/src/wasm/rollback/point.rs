@@ -27,6 +27,7 @@ const OWN_RUNS_MAX: usize = 65_536;
 /// A VM that has been put back once and can be put back again.
 pub(in super::super) struct Point {
     restore_globals: TypedFunc<(), ()>,
+    globals_same: TypedFunc<(), (bool,)>,
     memories: Vec<Watched>,
     /// Bytes that the VM had for itself when it was first put back, and that were as they should be.
     unchanged_bytes: u64,
@@ -50,10 +51,12 @@ impl Point {
         tracker: &Arc<Tracker>,
     ) -> Result<Self, VmDiscard> {
         let restore_globals = exports.restore(store, instance).map_err(|_| VmDiscard::Unlike)?;
+        let globals_same = exports.same(store, instance).map_err(|_| VmDiscard::Unlike)?;
         restore_globals.call_async(&mut *store, ()).await.map_err(|_| VmDiscard::RestoreTrapped)?;
         let memories = exports.memories(store, instance).await.map_err(|_| VmDiscard::RestoreTrapped)?;
         baseline.fits(store, &memories)?;
-        let mut point = Self { restore_globals, memories: Vec::new(), unchanged_bytes: 0, restored_bytes: 0 };
+        let mut point =
+            Self { restore_globals, globals_same, memories: Vec::new(), unchanged_bytes: 0, restored_bytes: 0 };
         for (memory, content) in memories.into_iter().zip(&baseline.memories) {
             point.restore_and_watch(store, memory, content, tracker)?;
         }
@@ -85,11 +88,13 @@ impl Point {
         self.memories.iter().map(move |watched| watched.memory.as_le_slice(store))
     }
 
-    /// Whether the VM's memories are exactly as they were made. Reads all of them.
-    pub(super) fn is_clean(&self, store: &Store<VmState>, baseline: &Baseline) -> bool {
-        let contents = self.memories.iter().zip(&baseline.memories);
-        self.memories.len() == baseline.memories.len()
-            && contents.into_iter().all(|(watched, content)| watched.memory.as_le_slice(store) == content.bytes())
+    /// Whether the VM's memories and globals are exactly as they were made. Reads all of them.
+    pub(super) async fn is_clean(&self, store: &mut Store<VmState>, baseline: &Baseline) -> bool {
+        let globals_same = self.globals_same.call_async(&mut *store, ()).await;
+        let mut contents = self.memories.iter().zip(&baseline.memories);
+        matches!(globals_same, Ok((true,)))
+            && self.memories.len() == baseline.memories.len()
+            && contents.all(|(watched, content)| watched.memory.as_le_slice(&*store) == content.bytes())
     }
 
     /// Restores what differs of a memory and has the kernel watch the rest.
