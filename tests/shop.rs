@@ -144,6 +144,13 @@ fn every_function_of_the_shop_is_rolled_back_in_the_end() {
         assert!(vms["policy"] == "rollback" && vms["room_bytes"].as_u64() > Some(0), "{function:#}");
         assert!(vms["refusal"].is_null() && vms["no_room"].is_null(), "{function:#}");
     }
+    let metrics = shop.admin("GET", "/metrics", b"").text();
+    for counter in
+        ["rollbacks_total{function=\"catalog\"}", "discards_total{function=\"catalog\",reason=\"memory-grew\"}"]
+    {
+        let counter = format!("forerun_vm_{counter} ");
+        assert!(metrics.lines().any(|line| line.starts_with(&counter)), "{counter} in {metrics}");
+    }
     // A VM that is still being put back is not there yet for the next request, so that not every order is the one.
     eventually("an order of rolled-back VMs only", || {
         let trace = shop.invocation(&visit())["trace_id"].clone();

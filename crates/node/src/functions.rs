@@ -330,6 +330,13 @@ impl Functions {
         self.running.lock().get(name).map(|running| Arc::clone(&running.entry.program))
     }
 
+    /// What serves each function now.
+    pub(crate) fn programs(&self) -> Vec<(Arc<str>, Arc<dyn Program>)> {
+        let running = self.running.lock();
+        let one = |running: &Running| (running.entry.spec.name.as_str().into(), Arc::clone(&running.entry.program));
+        running.values().map(one).collect()
+    }
+
     /// Invocations under way and waiting, by function.
     pub(crate) fn pressure(&self) -> Vec<(Arc<str>, usize, usize)> {
         let running = self.running.lock();
