@@ -7,6 +7,7 @@ use forerun_types::{ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
 
 use super::engine::Concurrency;
 use super::rollback::{Rollback, StateExports, admission};
+use super::vm::Vm;
 use crate::sys::Tracker;
 
 /// One per revision.
@@ -47,6 +48,15 @@ impl Isolation {
         match self {
             Self::Rollback(_) => ServePath::RolledBack,
             Self::Reuse | Self::Fresh(_) => ServePath::Reused,
+        }
+    }
+
+    /// Does for a VM that waits for its first request what can be done ahead of it.
+    pub(super) async fn populate(&self, vm: &mut Vm) {
+        match self {
+            Self::Rollback(rollback) => rollback.populate(vm).await,
+            // What their requests write is not looked at.
+            Self::Fresh(_) | Self::Reuse => {}
         }
     }
 

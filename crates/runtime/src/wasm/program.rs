@@ -70,10 +70,11 @@ impl Program for WasmProgram {
             for _ in 0..self.ready.want(vms).saturating_sub(idle) {
                 let began = Instant::now();
                 let made = self.template.vm(&self.linked, began + MAKE_TIME_MAX).await;
-                let vm = made.map_err(|error| {
+                let mut vm = made.map_err(|error| {
                     let failure = Failure::of_instantiation(&error);
                     InvokeError { outcome: failure.outcome, detail: failure.detail }
                 })?;
+                self.isolation.populate(&mut vm).await;
                 self.ready.add(Box::new(vm), began);
             }
             Ok(())

@@ -27,6 +27,7 @@ pub(super) mod admission;
 mod baseline;
 mod calls;
 mod counters;
+mod habit;
 #[cfg(test)]
 mod leak_tests;
 mod point;
@@ -45,9 +46,10 @@ use wasmtime::component::WasmList;
 
 use self::baseline::Baseline;
 use self::counters::Counters;
+use self::habit::Habit;
 use self::room::Growth;
 use super::vm::{Linked, Template, Vm};
-use crate::sys::Tracker;
+use crate::sys::{Tracker, with_bytes};
 
 pub(super) use self::calls::{RoomFailed, StateExports};
 pub(super) use self::point::Point;
@@ -63,18 +65,20 @@ const CHECK_FIRST: u64 = 4;
 /// Time for the start functions of a VM that nobody waits for.
 const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The baseline of VMs with as much room; made for the first of them.
+/// What is known of VMs with as much room.
 #[derive(Default)]
-struct RoomsBaseline {
+struct Alike {
     room_bytes: u32,
-    made: OnceCell<Baseline>,
+    /// Made for the first of them that has served.
+    baseline: OnceCell<Baseline>,
+    habit: Habit,
 }
 
 /// What the VMs of one revision need to be put back.
 pub(super) struct Rollback {
     tracker: Arc<Tracker>,
     exports: StateExports,
-    baseline: Mutex<Arc<RoomsBaseline>>,
+    alike: Mutex<Arc<Alike>>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
     pub(super) counters: Counters,
@@ -86,7 +90,7 @@ impl Rollback {
         Self {
             tracker,
             exports,
-            baseline: Mutex::default(),
+            alike: Mutex::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
             counters: Counters::default(),
@@ -151,11 +155,11 @@ impl Rollback {
 
     async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
         self.doubts(vm)?;
-        let baseline = self.baseline();
-        if baseline.room_bytes != vm.room_bytes {
+        let alike = self.alike();
+        if alike.room_bytes != vm.room_bytes {
             return Err(VmDiscard::RoomChanged);
         }
-        let made = baseline.made.get_or_try_init(|| self.make_baseline(template, linked, vm.room_bytes)).await;
+        let made = alike.baseline.get_or_try_init(|| self.make_baseline(template, linked, vm.room_bytes)).await;
         let baseline = made.map_err(|refusal| self.without_baseline(refusal))?;
         vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
         match &mut vm.point {
@@ -166,7 +170,24 @@ impl Rollback {
                 vm.point = Some(first.await?);
             }
         }
+        if let Some(point) = vm.point.as_ref().filter(|_| Habit::wants(vm.requests)) {
+            alike.habit.note(point.written().clone());
+        }
         self.check(vm, baseline).await
+    }
+
+    /// Has a VM that has just been made own the pages that requests usually write, so that its first request need not
+    /// wait for them. A VM of which that cannot be done is as good, and slower once.
+    pub(super) async fn populate(&self, vm: &mut Vm) {
+        let alike = self.alike();
+        let runs = alike.habit.runs();
+        if alike.room_bytes != vm.room_bytes || runs.is_empty() || self.is_refused() {
+            return;
+        }
+        let Ok(memories) = self.memories(vm).await else { return };
+        for (memory, runs) in memories.iter().zip(&runs) {
+            with_bytes(&mut vm.store, memory, |data| habit::touch(data, runs));
+        }
     }
 
     async fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
@@ -182,14 +203,14 @@ impl Rollback {
         Err(VmDiscard::Unlike)
     }
 
-    /// That of VMs as they are made now.
-    fn baseline(&self) -> Arc<RoomsBaseline> {
+    /// Of VMs as they are made now.
+    fn alike(&self) -> Arc<Alike> {
         let room_bytes = self.exports.room.bytes();
-        let mut baseline = self.baseline.lock();
-        if baseline.room_bytes != room_bytes {
-            *baseline = Arc::new(RoomsBaseline { room_bytes, made: OnceCell::new() });
+        let mut alike = self.alike.lock();
+        if alike.room_bytes != room_bytes {
+            *alike = Arc::new(Alike { room_bytes, ..Alike::default() });
         }
-        Arc::clone(&baseline)
+        Arc::clone(&alike)
     }
 
     fn without_baseline(&self, refusal: Option<RollbackRefusal>) -> VmDiscard {
