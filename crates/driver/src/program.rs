@@ -25,6 +25,12 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// Every way in which `source` is not a program this driver can run, by name.
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError>;
+
+    /// Memory is short: gives up half of the VMs of each program that have served and wait for another request. Says how
+    /// many. A driver that keeps none has nothing to give.
+    fn give_back_memory(&self) -> usize {
+        0
+    }
 }
 
 /// A revision ready to be called.

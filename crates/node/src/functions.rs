@@ -330,6 +330,11 @@ impl Functions {
         self.running.lock().get(name).map(|running| Arc::clone(&running.entry.program))
     }
 
+    /// Memory is short: VMs that wait for another request are given up. Says how many.
+    pub(crate) fn give_back_memory(&self) -> usize {
+        self.driver.give_back_memory()
+    }
+
     /// What serves each function now.
     pub(crate) fn programs(&self) -> Vec<(Arc<str>, Arc<dyn Program>)> {
         let running = self.running.lock();

@@ -123,8 +123,12 @@ pub enum VmDiscard {
     Unlike,
     /// It has served as many requests as one VM may.
     WornOut,
-    /// Enough others are idle, or their memory was needed.
+    /// Enough others are idle, or it was for too long.
     Surplus,
+    /// It was idle, and another function had no place for a VM.
+    PlaceNeeded,
+    /// It was idle, and the machine's memory was nearly exhausted.
+    MemoryPressure,
     /// VMs are made with other room in their memory by now.
     RoomChanged,
 }
@@ -171,7 +175,7 @@ impl fmt::Display for NoRoom {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
@@ -184,6 +188,8 @@ impl VmDiscard {
         Self::Unlike,
         Self::WornOut,
         Self::Surplus,
+        Self::PlaceNeeded,
+        Self::MemoryPressure,
         Self::RoomChanged,
     ];
 
@@ -202,6 +208,8 @@ impl VmDiscard {
             Self::Unlike => "unlike",
             Self::WornOut => "worn-out",
             Self::Surplus => "surplus",
+            Self::PlaceNeeded => "place-needed",
+            Self::MemoryPressure => "memory-pressure",
             Self::RoomChanged => "room-changed",
         }
     }
@@ -220,7 +228,9 @@ impl VmDiscard {
             Self::RestoreTrapped => "putting its globals back failed",
             Self::Unlike => "it was not made of the same parts as the first VM",
             Self::WornOut => "it had served as many requests as one VM may",
-            Self::Surplus => "enough others were idle, or their memory was needed",
+            Self::Surplus => "enough others were idle, or it was for too long",
+            Self::PlaceNeeded => "it was idle and another function had no place for a VM",
+            Self::MemoryPressure => "it was idle and memory was nearly exhausted",
             Self::RoomChanged => "VMs are made with other room in their memory by now",
         }
     }

@@ -135,6 +135,8 @@ impl Rollback {
             | VmDiscard::Stopped
             | VmDiscard::WornOut
             | VmDiscard::Surplus
+            | VmDiscard::PlaceNeeded
+            | VmDiscard::MemoryPressure
             | VmDiscard::RoomChanged => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
