@@ -53,6 +53,18 @@ pub(crate) enum Case {
     Idle,
 }
 
+impl Case {
+    /// Whether it has a use for that server: what it has none for need not be built.
+    pub(crate) fn measures(self, contender: Contender) -> bool {
+        match (self, contender) {
+            (_, Contender::Forerun) | (Self::Serve | Self::Idle, _) => true,
+            (Self::Isolation, Contender::Peer | Contender::PeerTuned) => true,
+            (Self::Isolation, Contender::Limit) => false,
+            (Self::Chain, Contender::Peer | Contender::PeerTuned | Contender::Limit) => false,
+        }
+    }
+}
+
 /// What was asked for, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Arguments {
