@@ -20,6 +20,7 @@ use crate::learning::{CostSink, Costs, Learning, LearningParts};
 use crate::paths::{Paths, TwinParts};
 use crate::settings::NodeSettings;
 use crate::splitting::{Splitting, SplittingParts};
+use crate::vms::{VmCounts, VmTotals};
 use crate::workshop::Workshop;
 
 /// Folder of the guests' logs in the data directory.
@@ -287,13 +288,37 @@ fn watch_live(metrics: &Metrics, functions: &Arc<Functions>, gateway: &Gateway, 
     let own = Arc::downgrade(functions);
     let pressure = move || own.upgrade().map(|functions| functions.pressure()).unwrap_or_default();
     let (in_flight, queued, served) = (pressure.clone(), pressure.clone(), pressure);
-    metrics.provide(Live::InFlight, move || in_flight().into_iter().map(|(name, n, _)| (name, n as f64)).collect());
-    metrics.provide(Live::Queued, move || queued().into_iter().map(|(name, _, n)| (name, n as f64)).collect());
+    metrics
+        .provide_each(Live::InFlight, move || in_flight().into_iter().map(|(name, n, _)| (name, n as f64)).collect());
+    metrics.provide_each(Live::Queued, move || queued().into_iter().map(|(name, _, n)| (name, n as f64)).collect());
     metrics.provide_one(Live::Functions, "", move || served().len() as f64);
+    watch_vms(metrics, functions);
     let gateway = gateway.clone();
     metrics.provide_one(Live::Connections, "", move || gateway.counters().connections as f64);
     let logs = Arc::clone(logs);
     metrics.provide_one(Live::LogBytesDropped, "", move || as_figure(logs.dropped_bytes_total()));
+}
+
+/// What became of VMs is counted by the programs they belong to.
+fn watch_vms(metrics: &Metrics, functions: &Arc<Functions>) {
+    let (own, totals) = (Arc::downgrade(functions), Arc::new(VmTotals::default()));
+    let look = move || match own.upgrade() {
+        Some(functions) => totals.look(functions.programs()),
+        None => Vec::new(),
+    };
+    let (rollbacks, restored, discards) = (look.clone(), look.clone(), look);
+    let each = |of: fn(&VmCounts) -> u64| move |(name, counts): (Arc<str>, VmCounts)| (name, as_figure(of(&counts)));
+    let rolled_back = each(|counts| counts.rolled_back);
+    metrics.provide_each(Live::VmRollbacks, move || rollbacks().into_iter().map(rolled_back).collect());
+    let restored_bytes = each(|counts| counts.restored_bytes);
+    metrics.provide_each(Live::VmRestoredBytes, move || restored().into_iter().map(restored_bytes).collect());
+    metrics.provide(Live::VmDiscards, move || {
+        let of = |(name, counts): (Arc<str>, VmCounts)| {
+            let labels = move |why: &str| vec![Arc::clone(&name), why.into()];
+            counts.discarded.into_iter().map(move |(why, count)| (labels(why), as_figure(count)))
+        };
+        discards().into_iter().flat_map(of).collect()
+    });
 }
 
 /// Counters are shown as floating point by the exposition format; they are exact up to 2^53.

@@ -249,6 +249,18 @@ impl Functions {
         self.running.lock().get(name).map(|running| Arc::clone(&running.entry.program))
     }
 
+    /// Memory is short: VMs that wait for another request are given up. Says how many.
+    pub(crate) fn give_back_memory(&self) -> usize {
+        self.driver.give_back_memory()
+    }
+
+    /// What serves each function now.
+    pub(crate) fn programs(&self) -> Vec<(Arc<str>, Arc<dyn Program>)> {
+        let running = self.running.lock();
+        let one = |running: &Running| (running.entry.spec.name.as_str().into(), Arc::clone(&running.entry.program));
+        running.values().map(one).collect()
+    }
+
     /// Invocations under way and waiting, by function.
     pub(crate) fn pressure(&self) -> Vec<(Arc<str>, usize, usize)> {
         let running = self.running.lock();

@@ -164,6 +164,12 @@ pub fn misbehave(spec: &FunctionSpec) -> Guest {
     load(&std::fs::read(repository("tests/guests/components/misbehave.wasm")).unwrap(), spec).unwrap()
 }
 
+/// What the driver does when memory is short.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn give_back_memory() -> usize {
+    DRIVER.give_back_memory()
+}
+
 /// A component as the specializer prepares it, so that its VMs can be rolled back.
 #[allow(dead_code, reason = "not every test needs it")]
 pub fn prepared(path: &str) -> Vec<u8> {
