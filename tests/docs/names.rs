@@ -41,6 +41,24 @@ fn every_message_that_is_explained_is_one_of_ours() {
     assert!(messages > 30, "only {messages} messages were found");
 }
 
+/// `path/of/file.rs::name_of_a_test`.
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let (mut missing, mut named) = (Vec::new(), 0);
+    for page in Page::for_users() {
+        for (line, span) in page.code_spans() {
+            let Some((file, test)) = span.split_once("::").filter(|(file, _)| file.ends_with(".rs")) else { continue };
+            named += 1;
+            let text = fs::read_to_string(repository(file)).unwrap_or_default();
+            if !text.contains(&format!("fn {test}(")) {
+                missing.push(format!("{}:{line}: {span}", page.path));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these tests do not exist:\n{}", missing.join("\n"));
+    assert!(named > 50, "only {named} tests are named");
+}
+
 /// All sources as one text: without backquotes, which a page cannot show inside of others, and with long texts joined.
 fn said_by_the_code() -> String {
     let mut code = String::new();
