@@ -180,10 +180,33 @@ fn object(text: &mut String, name: &str, schema: &Value) {
         return;
     };
     text.push_str("| member | value | meaning |\n|---|---|---|\n");
+    let manifest = manifest_part(name);
     for (key, value) in properties {
-        let _ = writeln!(text, "| `{key}` | {} | {} |", api_kind(value), cell(&value["description"]));
+        let own = &value["description"];
+        let meaning = if own.is_string() { own } else { &manifest[key]["description"] };
+        let _ = writeln!(text, "| `{key}` | {} | {} |", api_kind(value), cell(meaning));
     }
     text.push('\n');
+}
+
+/// The keys of the manifest that become the members of an object; they are explained there.
+fn manifest_part(name: &str) -> Value {
+    let schema: Value = serde_json::from_str(&forerun_manifest::forerun_schema()).unwrap();
+    let function = &schema["properties"]["function"]["additionalProperties"]["properties"];
+    let part = match name {
+        "FunctionSpec" => function,
+        "Limits" => &function["limits"]["properties"],
+        "WarmUp" => &function["warm_up"]["items"]["properties"],
+        "Reuse" => function["reuse"]["anyOf"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|kind| &kind["properties"])
+            .find(|kind| kind.is_object())
+            .unwrap(),
+        _ => &Value::Null,
+    };
+    part.clone()
 }
 
 fn api_kind(value: &Value) -> String {
@@ -197,6 +220,11 @@ fn api_kind(value: &Value) -> String {
     }
     if let Some(pattern) = value["pattern"].as_str() {
         return format!("text like `{}`", pattern.replace('|', "\\|"));
+    }
+    if let [Value::String(only), Value::String(null)] = value["type"].as_array().map(Vec::as_slice).unwrap_or_default()
+        && null == "null"
+    {
+        return format!("{} or null", kind(&serde_json::json!({ "type": only })));
     }
     match value["type"].as_str() {
         Some("array") => format!("list of {}", api_kind(&value["items"])),
