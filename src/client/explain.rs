@@ -2,6 +2,9 @@
 //!
 //! The node says all of it; here it is only put into words.
 
+use std::thread;
+use std::time::Duration;
+
 use forerun_types::{FunctionName, InvocationId};
 use serde_json::Value;
 
@@ -10,10 +13,26 @@ use super::error::ClientError;
 use crate::cli::output::Output;
 use crate::cli::table::{Align, Table};
 
+/// Looks for a request that is not known, and the time between two: a second in all, which nobody minds for a mistake.
+const RECORD_LOOKS: u32 = 10;
+const RECORD_PAUSE: Duration = Duration::from_millis(100);
+
 /// Tells why one request was served as it was.
 pub(super) fn explain(output: &Output, api: &Api, id: InvocationId) -> Result<(), ClientError> {
-    let answer = api.get(&format!("/v1/invocations/{id}/explain"))?;
+    let answer = recorded(|| api.get(&format!("/v1/invocations/{id}/explain")))?;
     output.item(&explanation(&answer), &answer).map_err(ClientError::Stdout)
+}
+
+/// Asks again for a moment if the request is not known: its record is written behind its answer, so whoever asks at once,
+/// as a script does, may be faster.
+fn recorded(ask: impl Fn() -> Result<Value, ClientError>) -> Result<Value, ClientError> {
+    for _ in 0..RECORD_LOOKS {
+        match ask() {
+            Err(ClientError::Problem { reason, .. }) if reason == "unknown_invocation" => thread::sleep(RECORD_PAUSE),
+            answered => return answered,
+        }
+    }
+    ask()
 }
 
 /// Tells which call is expected next in the application of a function.
@@ -148,6 +167,24 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_record_that_comes_late_is_waited_for_and_other_errors_are_not() {
+        let problem =
+            |reason: &str| ClientError::Problem { detail: String::new(), reason: reason.to_owned(), status: 404 };
+        let asked = std::cell::Cell::new(0);
+        let third_time = || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Err(problem("unknown_invocation")) } else { Ok(json!({})) }
+        };
+        assert!(recorded(third_time).is_ok() && asked.get() == 3);
+        asked.set(0);
+        let never = || {
+            asked.set(asked.get() + 1);
+            Err(problem("unauthorized"))
+        };
+        assert!(recorded(never).is_err() && asked.get() == 1);
     }
 
     #[test]

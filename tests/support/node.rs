@@ -106,6 +106,12 @@ impl Command {
         self
     }
 
+    /// Runs in this folder instead of one of its own.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.process.current_dir(folder);
+        self
+    }
+
     pub fn begin(mut self) -> Running {
         let mut child = self.process.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap());
@@ -144,7 +150,7 @@ impl Running {
         self.wait_for_within(text, PATIENCE)
     }
 
-    fn wait_for_within(&mut self, text: &str, patience: Duration) -> String {
+    pub fn wait_for_within(&mut self, text: &str, patience: Duration) -> String {
         eventually_within(&format!("`{text}` on stderr"), patience, || {
             let said = self.stderr();
             if said.contains(text) {

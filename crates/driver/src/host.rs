@@ -66,7 +66,10 @@ pub enum OutboundError {
         destination: String,
     },
     /// The name stands for an address guests must not reach.
-    #[error("{destination} resolves to {address}, which functions may not call unless it is listed by that name")]
+    #[error(
+        "{destination} resolves to {address}, which functions may not call: allowed_outbound_hosts has to name that host, \
+         or the very address if it is of the link or of a metadata service"
+    )]
     ForbiddenAddress {
         /// `scheme://host:port`.
         destination: String,

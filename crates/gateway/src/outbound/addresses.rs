@@ -13,6 +13,41 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether `address` is where clouds keep what they tell a machine about itself, its credentials among it, or another
+/// that only this machine's own link can mean. A name is never believed to stand for one of these, since whoever
+/// answers for the name would choose what is called; a manifest has to write the address itself.
+pub(crate) fn is_metadata(address: IpAddr) -> bool {
+    let address = match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => match inner_v4(address) {
+            Some(inner) => inner,
+            None => return is_metadata_v6(address),
+        },
+    };
+    // Link-local, where most clouds have it; Alibaba's, Oracle's and Azure's other ones.
+    address.is_link_local() || matches!(address.octets(), [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16])
+}
+
+fn is_metadata_v6(address: Ipv6Addr) -> bool {
+    match address.segments() {
+        [first, ..] if first & 0xffc0 == 0xfe80 => true,
+        // Amazon's, Google's.
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => true,
+        _ => false,
+    }
+}
+
+/// The IPv4 address inside an IPv6 one: mapped, compatible, NAT64, 6to4.
+fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let from = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            from(high, low)
+        }
+        _ => None,
+    }
+}
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = a == 0 // "this network"
@@ -89,6 +124,30 @@ mod tests {
             "ff02::1",
         ] {
             assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn metadata_services_are_known_however_they_are_written() {
+        let is = |text: &str| is_metadata(text.parse().unwrap());
+        for text in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "fe80::1",
+        ] {
+            assert!(is(text), "{text}");
+        }
+        for text in ["127.0.0.1", "10.0.0.1", "168.63.129.17", "::1", "fd00::1", "1.1.1.1", "2606:4700::1111"] {
+            assert!(!is(text), "{text}");
         }
     }
 

@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::OutboundSetupError;
-use super::addresses::is_public;
+use super::addresses::{is_metadata, is_public};
 use super::destination::Destination;
 use super::network::Reach;
 use crate::tls::{CertificateError, certificates};
@@ -80,16 +80,20 @@ impl Connector {
 
     /// The addresses of `to` that may be called; never none.
     async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>, OutboundError> {
-        let found: Vec<SocketAddr> = match to.host().parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, to.port())],
-            Err(_) => {
+        let literal = to.host().parse::<IpAddr>().ok();
+        let found: Vec<SocketAddr> = match literal {
+            Some(address) => vec![SocketAddr::new(address, to.port())],
+            None => {
                 let looked_up = tokio::net::lookup_host((to.host(), to.port())).await;
                 let failed =
                     |error: io::Error| OutboundError::Dns { host: to.host().to_owned(), detail: error.to_string() };
                 looked_up.map_err(failed)?.collect()
             }
         };
-        let permitted = |address: &SocketAddr| self.reach == Reach::Everywhere || is_public(address.ip());
+        let permitted = |address: &SocketAddr| match self.reach {
+            Reach::PublicOnly => is_public(address.ip()) && !is_metadata(address.ip()),
+            Reach::Everywhere => literal.is_some() || !is_metadata(address.ip()),
+        };
         let usable: Vec<_> = found.iter().copied().filter(permitted).take(ADDRESSES_MAX).collect();
         match (usable.is_empty(), found.first()) {
             (false, _) => Ok(usable),

@@ -29,7 +29,7 @@ use crate::settings::OutboundSettings;
 pub(crate) enum Reach {
     /// Those of the public internet.
     PublicOnly,
-    /// Any: the manifest names the host.
+    /// Any, since the manifest names the host; but a name does not reach metadata services, only their address does.
     Everywhere,
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold nothing written by hand: builds, caches, data of a node, results of benchmarks.
+/// What holds nothing written by hand: builds, caches, data of a node, results of benchmarks.
 const MADE_BY_TOOLS: [&str; 8] =
     [".forerun", ".git", "__pycache__", "corpus", "dist", "node_modules", "results", "target"];
 /// More than any text of ours has; what is larger is data and is not read.
@@ -47,7 +47,11 @@ fn visit(root: &Path, folder: &Path, files: &mut Vec<TextFile>) {
         let entry = entry.expect("the folder stays readable");
         let kind = entry.file_type().expect("an entry has a type");
         let name = entry.file_name();
-        if kind.is_dir() && !MADE_BY_TOOLS.iter().any(|made| name == *made) {
+        // Not a folder everywhere: `.git` is a file in a second work tree of one repository.
+        if MADE_BY_TOOLS.iter().any(|made| name == *made) {
+            continue;
+        }
+        if kind.is_dir() {
             visit(root, &entry.path(), files);
         } else if kind.is_file()
             && let Some(text) = text_of(&entry.path())

@@ -13,7 +13,7 @@ use super::{
     MEMORY, MODULE_RESTORE, MODULE_SAME, MODULE_SAVE, RESTORE, ROOM, SAME, SAVE, STATE_INTERFACE, Stateful, count,
     module_memory,
 };
-use crate::passes::layout::{Appendix, Counts};
+use crate::passes::layout::{Appendix, Counts, ExportedFunction};
 
 /// What the connector imports each module's functions and memories from.
 const MODULES: &str = "modules";
@@ -69,9 +69,12 @@ pub(super) fn appendix(counts: &Counts, stateful: &[Stateful], allocator: Option
     appendix.section(&types(counts));
     appendix.section(&lifted(counts, parts));
 
-    let names = exported_names(parts);
-    let functions: Vec<_> = names.iter().map(String::as_str).zip(counts.functions..).collect();
-    appendix.export_instance(STATE_INTERFACE, counts.instances, &functions);
+    let (names, types) = (exported_names(parts), exported_types(parts));
+    let numbered = names.iter().zip(types).zip(counts.functions..);
+    let functions: Vec<_> = numbered
+        .map(|((name, ty), index)| ExportedFunction { name: name.as_str(), index, ty: counts.types + ty })
+        .collect();
+    appendix.export_instance(STATE_INTERFACE, counts, &functions);
     appendix.finish()
 }
 
@@ -108,14 +111,23 @@ fn types(counts: &Counts) -> ComponentTypeSection {
     types
 }
 
+/// Of the functions that are no memories.
+fn plain_types(parts: Parts) -> Vec<u32> {
+    let room = parts.has_room.then_some(ty::SIZE);
+    [ty::NOTHING, ty::NOTHING, ty::TRUTH].into_iter().chain(room).collect()
+}
+
+/// In the order of [`exported_names`].
+fn exported_types(parts: Parts) -> Vec<u32> {
+    plain_types(parts).into_iter().chain((0..parts.memories).map(|_| ty::BYTES)).collect()
+}
+
 /// In the order of [`exported_names`].
 fn lifted(counts: &Counts, parts: Parts) -> CanonicalFunctionSection {
     let mut next = counts.core_functions + parts.imported();
     let of = |ty: u32| counts.types + ty;
     let mut lifted = CanonicalFunctionSection::new();
-    let mut plain = vec![ty::NOTHING, ty::NOTHING, ty::TRUTH];
-    plain.extend(parts.has_room.then_some(ty::SIZE));
-    for ty in plain {
+    for ty in plain_types(parts) {
         lifted.lift(next, of(ty), []);
         next += 1;
     }
