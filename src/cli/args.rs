@@ -150,6 +150,9 @@ pub(crate) struct NodeArgs {
     /// Machine code of a component, in KiB, from which on it is learnt which of it runs and an image of that is made
     #[arg(long, value_name = "KIB", default_value_t = 4096)]
     pub(crate) split_min_kib: u64,
+    /// Disk for machine code, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub(crate) images_mib: u64,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

@@ -184,6 +184,8 @@ pub(crate) struct Node {
     pub(crate) session: SessionSource,
     /// Share of processor time for learning which code runs; 0 is none.
     pub(crate) sample_share_max: f64,
+    /// Disk for machine code, in bytes.
+    pub(crate) images_bytes_max: u64,
     /// Machine code from which on a component is split, in bytes.
     pub(crate) split_code_bytes_min: u64,
     /// Where traces go, if anywhere.
@@ -407,6 +409,7 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     let learning = learning(&args.learning, args.ready_memory_mib, args.learning_cores)?;
     let sample_share_max = share("sample-share", &args.sample_share)?;
     let split_code_bytes_min = args.split_min_kib.saturating_mul(1024);
+    let images_bytes_max = args.images_mib.saturating_mul(1 << 20);
     let token = token(globals, environment)?;
     Ok(Node {
         listen,
@@ -416,6 +419,7 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
         learning,
         session,
         sample_share_max,
+        images_bytes_max,
         split_code_bytes_min,
         otlp_endpoint,
         token,

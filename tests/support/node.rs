@@ -169,6 +169,11 @@ impl Running {
         url.split_once("://").unwrap().1.parse().unwrap()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal such as `TERM`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
