@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use forerun_specialize::passes;
+use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::split::{ConfinedCallees, Known, Split, SplitIndex, SplitPlan, SplitRefusal, split};
 use forerun_types::limits::COMPONENT_BYTES_MAX;
 use forerun_types::{Coverage, PROFILE_TEXT_BYTES_MAX, ProfileError, SpecializationProfile};
@@ -56,8 +58,12 @@ fn split_files(wanted: &Wanted) -> Result<Split, SplitError> {
     let Coverage::Paths { paths } = &profile.build.coverage else {
         return Err(SplitError::Whole(wanted.profile.clone()));
     };
-    let known = paths.iter().map(|path| (*path.body.as_bytes(), path.probability.get())).collect();
+    let known = paths.iter().map(|path| (BodyHash(*path.body.as_bytes()), path.probability.get())).collect();
     let component = read(&wanted.component, COMPONENT_BYTES_MAX)?;
+    // Profiles are of the component with its core modules merged, if they can be.
+    let merge = passes::known("prelink").expect("this build knows its own passes");
+    let (merged, _) = passes::apply(&component, &[merge]);
+    let component = merged.unwrap_or(component);
     let mut plan = SplitPlan::new(Known::ByBody(known), wanted.hot_permille_min);
     if wanted.confined_observed {
         plan.confined_callees = ConfinedCallees::Observed;
@@ -139,7 +145,7 @@ fn hint(error: &SplitError) -> &'static str {
         SplitError::Whole(_) => "there is nothing to split by; name the paths that requests run",
         SplitError::Write { .. } => "give --output a folder that can be written",
         SplitError::Refused { refusal: SplitRefusal::SeveralModules { .. }, .. } => {
-            "merge its core modules into one before it is split"
+            "it has no core module with most of its code, and they cannot be merged"
         }
         SplitError::Refused { refusal: SplitRefusal::NoneKnown(_), .. } => {
             "is the profile that of this component? it names functions by the hash of their code"

@@ -15,7 +15,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Command, Node, repository};
+use support::{Command, Node, eventually, repository};
 
 /// A language runtime of 13 or 20 MB is compiled in 10 s on two idle cores; these may not be.
 const COMPILATION: Duration = Duration::from_secs(240);
@@ -83,6 +83,16 @@ fn python_answers_both_kinds_of_request_and_streams() {
     // Raised and caught as exceptions of the language.
     assert_eq!(node.get("/report?currency=no-such-currency").status, 400);
     assert_eq!(node.get("/no-such-path").status, 404);
+    let vms = vms_once(&node, |vms| vms["rolled_back"].as_u64() > Some(2));
+    assert_eq!((&vms["policy"], &vms["refusal"]), (&json!("rollback"), &Value::Null), "{vms:#}");
+}
+
+/// What became of the only function's VMs, once that is so.
+fn vms_once(node: &Node, is_so: impl Fn(&Value) -> bool) -> Value {
+    eventually("the VMs of the function to be as expected", || {
+        let vms = node.admin_json("/v1/functions")[0]["vms"].clone();
+        is_so(&vms).then_some(vms)
+    })
 }
 
 fn javascript_answers_both_kinds_of_request_and_streams() {
@@ -98,4 +108,18 @@ fn javascript_answers_both_kinds_of_request_and_streams() {
     assert_eq!(wrong.status, 400, "{wrong:?}");
     let events = streamed(&node, "/events?count=5&pause_ms=200");
     assert_eq!(events.matches("data:").count(), 5, "{events}");
+    javascript_is_served_by_fresh_vms_and_says_why(&node);
+}
+
+/// Its runtime gives back what it holds of the host when it collects garbage, which it does not do within a request: at
+/// least the request and its headers are left. So its VMs cannot be put back, and it takes a few of them to find out.
+fn javascript_is_served_by_fresh_vms_and_says_why(node: &Node) {
+    for _ in 0..10 {
+        assert_eq!(node.get("/search?q=lmap&limit=2").status, 200);
+    }
+    let vms = vms_once(node, |vms| vms["policy"] == "fresh");
+    assert_eq!(vms["refusal"]["reason"], "always-discarded", "{vms:#}");
+    assert!(vms["refusal"]["detail"].as_str().unwrap().contains("kept handles"), "{vms:#}");
+    assert!(vms["discarded"]["handles-left"].as_u64() >= Some(8), "{vms:#}");
+    assert_eq!((&vms["rolled_back"], &vms["idle"]), (&json!(0), &json!(0)), "{vms:#}");
 }

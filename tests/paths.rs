@@ -12,8 +12,9 @@ use support::node::data_folder;
 use support::{Command, Ended, Node, eventually, hello};
 
 fn start(data: &Path) -> Node {
-    // All the time there is: this is about what is learnt, not about what it costs.
-    Command::serve(data).argument("--sample-share").argument("1").start()
+    // All the time there is, and no component is too small: this is about what is learnt, not about what it costs.
+    let node = Command::serve(data).argument("--sample-share").argument("1");
+    node.argument("--split-min-kib").argument("0").start()
 }
 
 fn map(node: &Node) -> Value {
@@ -91,11 +92,16 @@ fn a_sampled_answer_says_so() {
 }
 
 #[test]
-fn nothing_is_sampled_unless_asked() {
-    let (_folder, data) = data_folder();
-    let node = Command::serve(&data).start();
-    assert_eq!(node.deploy(&json!({ "name": "hello", "routes": ["/..."] }), &hello()).status, 200);
-    assert_eq!(node.text("/"), "hello\n");
-    let view = node.admin_json("/v1/functions/hello/paths");
-    assert_eq!((&view["sampling_enabled"], &view["map"]), (&json!(false), &Value::Null));
+fn small_functions_are_left_alone_and_so_is_everything_if_asked() {
+    for (options, sampling) in [(vec![], true), (vec!["--sample-share", "0"], false)] {
+        let (_folder, data) = data_folder();
+        let node = options.iter().fold(Command::serve(&data), |command, option| command.argument(option)).start();
+        assert_eq!(node.deploy(&json!({ "name": "hello", "routes": ["/..."] }), &hello()).status, 200);
+        for _ in 0..20 {
+            let answer = node.get("/");
+            assert!(!answer.header("server-timing").contains("sampled"), "{answer:?}");
+        }
+        let view = node.admin_json("/v1/functions/hello/paths");
+        assert_eq!((&view["sampling_enabled"], &view["map"]), (&json!(sampling), &Value::Null));
+    }
 }

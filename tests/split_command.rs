@@ -45,7 +45,7 @@ fn some_bodies() -> Vec<[u8; 16]> {
         _ => None,
     });
     let main = modules.max_by_key(Vec::len).unwrap();
-    body_hashes(&main).unwrap().into_iter().step_by(3).collect()
+    body_hashes(&main).unwrap().into_iter().step_by(3).map(|hash| hash.0).collect()
 }
 
 fn run(profile: &Path, folder: &Path, options: &[&str]) -> Output {

@@ -17,13 +17,16 @@ Usage: cargo run --release -p forerun-bench -- <CASE> [OPTIONS]
 Cases:
   serve    Throughput and latency of one small component, a fresh VM for each request
   chain    A request that goes through six idle functions, with prediction off, on, and all of them warm
+  isolation
+           What isolation costs: fresh, rolled-back and reused VMs, beside the peer's ways, for a component in
+           Python (build it first: examples/python/build.sh), one in JavaScript (examples/js/build.sh) and one in Rust
   idle     Memory and latency while many keep-alive connections are open and silent
 
 Options:
   --seconds N          Length of one measurement [default: 10]
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
-  --rounds N           How often everything is repeated, in alternating order [default: 5; idle: 1]
-  --connections LIST   serve: busy connections, as in 1,16 [default: 1,16]
+  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation: 3; idle: 1]
+  --connections LIST   serve, isolation: busy connections, as in 1,16 [default: 1,16; isolation: 1]
   --orders N           chain: requests that count [default: 200]
   --idle N             idle: silent connections [default: 10000]
   --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
@@ -46,7 +49,20 @@ const CONNECTIONS_MAX: usize = 60_000;
 pub(crate) enum Case {
     Serve,
     Chain,
+    Isolation,
     Idle,
+}
+
+impl Case {
+    /// Whether it has a use for that server: what it has none for need not be built.
+    pub(crate) fn measures(self, contender: Contender) -> bool {
+        match (self, contender) {
+            (_, Contender::Forerun) | (Self::Serve | Self::Idle, _) => true,
+            (Self::Isolation, Contender::Peer | Contender::PeerTuned) => true,
+            (Self::Isolation, Contender::Limit) => false,
+            (Self::Chain, Contender::Peer | Contender::PeerTuned | Contender::Limit) => false,
+        }
+    }
 }
 
 /// What was asked for, checked.
@@ -76,7 +92,7 @@ impl Arguments {
 
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>> {
         let mut case = None;
-        let mut rounds = None;
+        let (mut rounds, mut busy) = (None, None);
         let mut arguments = Self::with_defaults();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -84,7 +100,7 @@ impl Arguments {
                 Long("seconds") => arguments.measure = seconds(&mut parser, 1)?,
                 Long("warm-up") => arguments.warm_up = seconds(&mut parser, 0)?,
                 Long("rounds") => rounds = Some(number(&mut parser, "--rounds", 1, u64::from(ROUNDS_MAX))? as u32),
-                Long("connections") => arguments.connections = connections(&parser.value()?.string()?)?,
+                Long("connections") => busy = Some(connections(&parser.value()?.string()?)?),
                 Long("idle") => {
                     arguments.idle_connections = number(&mut parser, "--idle", 1, CONNECTIONS_MAX as u64)? as usize;
                 }
@@ -98,10 +114,16 @@ impl Arguments {
                 Short(_) | Long(_) | Value(_) => return Err(argument.unexpected().into()),
             }
         }
-        arguments.case = case.context("no case given: serve, chain or idle")?;
+        arguments.case = case.context("no case given: serve, chain, isolation or idle")?;
         arguments.rounds = rounds.unwrap_or(match arguments.case {
             Case::Serve => 5,
+            Case::Isolation => 3,
             Case::Chain | Case::Idle => 1,
+        });
+        arguments.connections = busy.unwrap_or_else(|| match arguments.case {
+            // Isolation is paid for by each request; more at once say more of the machine.
+            Case::Isolation => vec![1],
+            Case::Serve | Case::Chain | Case::Idle => vec![1, 16],
         });
         Ok(Some(arguments))
     }
@@ -110,7 +132,7 @@ impl Arguments {
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
             Case::Chain => 1,
-            Case::Serve => self.connections.iter().copied().max().unwrap_or(1),
+            Case::Serve | Case::Isolation => self.connections.iter().copied().max().unwrap_or(1),
             // Some more for the load meanwhile and for looking.
             Case::Idle => self.idle_connections + 100,
         }
@@ -144,8 +166,9 @@ fn case_of(name: &str) -> Result<Case> {
     match name {
         "serve" => Ok(Case::Serve),
         "chain" => Ok(Case::Chain),
+        "isolation" => Ok(Case::Isolation),
         "idle" => Ok(Case::Idle),
-        other => bail!("no case {other:?}: serve, chain or idle"),
+        other => bail!("no case {other:?}: serve, chain, isolation or idle"),
     }
 }
 
@@ -190,6 +213,8 @@ mod tests {
     fn defaults_follow_the_case() {
         let serve = parse("serve").unwrap().unwrap();
         assert_eq!((serve.rounds, serve.connections.as_slice()), (5, [1, 16].as_slice()));
+        let isolation = parse("isolation").unwrap().unwrap();
+        assert_eq!((isolation.rounds, isolation.connections.as_slice()), (3, [1].as_slice()));
         let idle = parse("idle").unwrap().unwrap();
         assert_eq!((idle.rounds, idle.idle_connections), (1, 10_000));
         assert_eq!((serve.connections_at_once(), idle.connections_at_once()), (16, 10_100));

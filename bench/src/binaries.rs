@@ -20,7 +20,7 @@ pub(crate) struct Binaries {
 impl Binaries {
     /// Finds, or builds, what the contenders need; a peer that is not installed is left out.
     pub(crate) async fn locate(arguments: &Arguments) -> Result<Self> {
-        let wanted = |contender| arguments.contenders.contains(&contender);
+        let wanted = |contender| arguments.contenders.contains(&contender) && arguments.case.measures(contender);
         let wrk = in_path("wrk").context("wrk is not installed: `apt-get install wrk`")?;
         let forerun = match (&arguments.server, wanted(Contender::Forerun)) {
             (Some(path), _) => Some(present(path)?),

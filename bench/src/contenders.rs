@@ -1,7 +1,8 @@
 //! Who is compared, and with which command line each is started.
 //!
 //! All of them answer the same request with the same body. The component is the same file for all that run one, and
-//! each request gets a fresh VM: that is what both servers do by default for `wasi:http` 0.2.
+//! each request gets a VM in which nothing is left of another: that is what both servers do by default for `wasi:http`
+//! 0.2, the one with fresh VMs only.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::binaries::{Binaries, repository};
 /// keeps a slot's pages and a fiber's stack between requests instead of giving them back to the system, and asks the
 /// kernel which pages were written. Of those tried (48.0.8), decommit batches, more warm slots and other memory
 /// reservations did not help. Forerun itself leaves `pagemap-scan` off; the peer gets what makes it fastest.
-const PEER_TUNING: &str = "pooling-allocator=y,memory-init-cow=y,pooling-memory-keep-resident=2097152,\
+pub(crate) const PEER_TUNING: &str = "pooling-allocator=y,memory-init-cow=y,pooling-memory-keep-resident=2097152,\
 pooling-table-keep-resident=65536,pooling-async-stack-keep-resident=65536,pooling-pagemap-scan=auto";
 /// Connections that `wasmtime serve` takes unless told otherwise; it lets the others wait.
 const PEER_CONNECTIONS_DEFAULT: usize = 1_000;
@@ -41,6 +42,8 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
     /// Path of the request that everyone answers alike.
     pub(crate) path: &'static str,
+    /// With which status.
+    pub(crate) status: u16,
 }
 
 /// What a server is started with.
@@ -73,7 +76,7 @@ impl Contender {
     /// What stands behind the name, for the report.
     pub(crate) fn description(self) -> &'static str {
         match self {
-            Self::Forerun => "`forerun up`, default settings, fresh VM per request",
+            Self::Forerun => "`forerun up`, default settings: a VM that is fresh, or was put back to that state",
             Self::Peer => "`wasmtime serve`, default settings, fresh VM per request",
             Self::PeerTuned => "`wasmtime serve`, settings documented for fast instantiation, fresh VM per request",
             Self::Limit => "bare hyper server, the same answer without any VM",
@@ -97,12 +100,17 @@ impl Contender {
             Self::PeerTuned => (peer_arguments(place, Some(PEER_TUNING)), "/"),
             Self::Limit => (vec![address(place.port).into()], "/"),
         };
-        Launch { program: program.to_owned(), arguments, path }
+        Launch { program: program.to_owned(), arguments, path, status: 200 }
     }
 }
 
 fn forerun_arguments(place: Place<'_>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["up".into(), repository().join("examples/hello").into()];
+    forerun_up(&repository().join("examples/hello"), place)
+}
+
+/// `forerun up` of an application.
+pub(crate) fn forerun_up(folder: &Path, place: Place<'_>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["up".into(), folder.into()];
     arguments.extend(["--no-watch", "--listen"].map(OsString::from));
     arguments.push(address(place.port).into());
     arguments.extend(["--admin".into(), address(place.second_port).into()]);
@@ -111,6 +119,11 @@ fn forerun_arguments(place: Place<'_>) -> Vec<OsString> {
 }
 
 fn peer_arguments(place: Place<'_>, tuning: Option<&str>) -> Vec<OsString> {
+    peer_serve(&repository().join("examples/hello/components/hello.wasm"), place, tuning, &[])
+}
+
+/// `wasmtime serve` of a component, with `more` options.
+pub(crate) fn peer_serve(component: &Path, place: Place<'_>, tuning: Option<&str>, more: &[&str]) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = ["serve", "-S", "cli", "--addr"].map(OsString::from).into();
     arguments.push(address(place.port).into());
     if place.connections > PEER_CONNECTIONS_DEFAULT {
@@ -119,7 +132,8 @@ fn peer_arguments(place: Place<'_>, tuning: Option<&str>) -> Vec<OsString> {
     if let Some(tuning) = tuning {
         arguments.extend(["-O".into(), tuning.into()]);
     }
-    arguments.push(repository().join("examples/hello/components/hello.wasm").into());
+    arguments.extend(more.iter().map(OsString::from));
+    arguments.push(component.into());
     arguments
 }
 

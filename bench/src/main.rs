@@ -54,6 +54,7 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
     match arguments.case {
         Case::Serve => cases::serve::run(arguments).await,
         Case::Chain => cases::chain::run(arguments).await,
+        Case::Isolation => cases::isolation::run(arguments).await,
         Case::Idle => cases::idle::run(arguments).await,
     }
 }

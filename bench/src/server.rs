@@ -13,11 +13,15 @@ use tokio::process::{Child, Command};
 
 use crate::arguments::Arguments;
 use crate::binaries::Binaries;
-use crate::contenders::{Contender, Place};
+use crate::contenders::{Contender, Launch, Place};
 use crate::probe::{Answer, Connection};
 
-/// A server may compile its component first. The slowest seen needs under a second for the small one.
-const START_MAX: Duration = Duration::from_secs(60);
+/// A server may compile its component first. The slowest seen needs under a second for the small one, and ten for a
+/// language runtime.
+const START_MAX: Duration = Duration::from_secs(120);
+/// How long a server must have been without a process of its own until it counts as settled, and how long that may take.
+const ALONE: Duration = Duration::from_secs(2);
+const SETTLE_MAX: Duration = Duration::from_secs(300);
 const START_POLL: Duration = Duration::from_millis(50);
 /// Lines of a server's own output that are shown when it fails.
 const LOG_LINES_SHOWN: usize = 15;
@@ -31,6 +35,10 @@ pub(crate) struct Server {
     pub(crate) contender: Contender,
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
+    /// What an answer must have.
+    pub(crate) status: u16,
+    /// Name for messages.
+    pub(crate) label: &'static str,
     /// What it was started with, for the report.
     pub(crate) command_line: String,
     _data: TempDir,
@@ -47,14 +55,25 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// Starts a server and returns when it answers the benchmark's request with 200.
+    /// Starts a server and returns when it answers the benchmark's request.
     pub(crate) async fn start(contender: Contender, binaries: &Binaries, arguments: &Arguments) -> Result<Self> {
         let program = contender.program(binaries).with_context(|| format!("{} is absent", contender.label()))?;
+        let launch = |place: Place<'_>| Ok(contender.launch(program, place));
+        Self::start_as(contender.label(), contender, launch, arguments).await
+    }
+
+    /// The same with another name and command line, which may need the data folder for a file of its own.
+    pub(crate) async fn start_as(
+        label: &'static str,
+        contender: Contender,
+        launch: impl FnOnce(Place<'_>) -> Result<Launch>,
+        arguments: &Arguments,
+    ) -> Result<Self> {
         let data = tempfile::tempdir().context("no temporary folder can be made")?;
         let [port, second_port] = free_ports()?;
         let connections = arguments.connections_at_once();
         let state = data.path().join("state");
-        let launch = contender.launch(program, Place { port, second_port, data: &state, connections });
+        let launch = launch(Place { port, second_port, data: &state, connections })?;
         let log = data.path().join("log");
         let mut command = on_core(arguments.pin.then_some(0), &launch.program);
         command.args(&launch.arguments).kill_on_drop(true);
@@ -63,10 +82,24 @@ impl Server {
         let child = command.spawn().with_context(|| format!("{command_line} cannot be started"))?;
         let process_id = child.id().context("the server is gone already")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Launch { path, status, .. } = launch;
         let mut server =
-            Self { child, process_id, log, contender, address, path: launch.path, command_line, _data: data };
+            Self { child, process_id, log, contender, address, path, status, label, command_line, _data: data };
         server.wait_until_ready().await?;
         Ok(server)
+    }
+
+    /// Waits until no process of the server's is at work beside it: better code is made by one, and takes over then.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let (began, mut alone_since) = (Instant::now(), Instant::now());
+        while alone_since.elapsed() < ALONE {
+            ensure!(began.elapsed() < SETTLE_MAX, "{} still makes code after {SETTLE_MAX:?}", self.label);
+            tokio::time::sleep(START_POLL).await;
+            if has_children(self.process_id) {
+                alone_since = Instant::now();
+            }
+        }
+        Ok(())
     }
 
     /// Asks once, on a new connection.
@@ -84,12 +117,12 @@ impl Server {
         let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.process_id));
         let (stat, status) = (read("stat"), read("status"));
         let usage = stat.ok().zip(status.ok()).and_then(|(stat, status)| usage_of(&stat, &status));
-        usage.with_context(|| format!("{} has ended:\n{}", self.contender.label(), self.log_tail()))
+        usage.with_context(|| format!("{} has ended:\n{}", self.label, self.log_tail()))
     }
 
     /// Ends the process and waits until it is gone, so that it disturbs nothing that comes after.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        self.child.kill().await.with_context(|| format!("{} cannot be ended", self.contender.label()))
+        self.child.kill().await.with_context(|| format!("{} cannot be ended", self.label))
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {
@@ -99,7 +132,7 @@ impl Server {
                 bail!("{} ended at once ({status}):\n{}", self.command_line, self.log_tail());
             }
             let reason = match self.ask().await {
-                Ok(answer) if answer.status == 200 => return Ok(()),
+                Ok(answer) if answer.status == self.status => return Ok(()),
                 Ok(answer) => format!("it answers {}", answer.status),
                 Err(error) => format!("{error:#}"),
             };
@@ -141,6 +174,14 @@ pub(crate) fn free_ports() -> Result<[u16; 2]> {
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
 }
 
+/// Whether a process has children. A kernel that does not say counts as no.
+fn has_children(process_id: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process_id}/task")) else { return false };
+    threads
+        .flatten()
+        .any(|thread| fs::read_to_string(thread.path().join("children")).is_ok_and(|ids| !ids.trim().is_empty()))
+}
+
 /// From `/proc/<pid>/stat` (times, proc(5) fields 14 and 15) and `/proc/<pid>/status`.
 fn usage_of(stat: &str, status: &str) -> Option<Usage> {
     // The name, field 2, is in parentheses and may hold anything; field 3 is the first after the last of them.
@@ -160,6 +201,15 @@ fn usage_of(stat: &str, status: &str) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_is_seen() {
+        assert!(!has_children(u32::MAX));
+        let mut child = std::process::Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert!(has_children(std::process::id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn usage_is_read_whatever_the_name() {

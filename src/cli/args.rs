@@ -104,6 +104,8 @@ pub(crate) enum CommandArgs {
     Export(ExportArgs),
     /// Show which code of a function runs, by class of request
     Paths(PathsArgs),
+    /// Show what a function's next image is specialized for, and what has become of the last
+    Profile(ProfileArgs),
     /// Check this machine and the node, and say what to do about what is found
     Doctor(DoctorArgs),
     /// Show what prediction would have done on a trace, beside the usual keep-alive policies
@@ -142,9 +144,12 @@ pub(crate) struct NodeArgs {
     /// Processor time for learning, in processors
     #[arg(long, value_name = "CORES", default_value_t = 0.05)]
     pub(crate) learning_cores: f32,
-    /// Learn which code of each function runs; at most this share of its processor time goes into it, such as 0.02
-    #[arg(long, value_name = "SHARE", default_value = "0")]
+    /// Share of a large function's processor time that learning which of its code runs may take; 0 switches it off
+    #[arg(long, value_name = "SHARE", default_value = "0.01")]
     pub(crate) sample_share: String,
+    /// Machine code of a component, in KiB, from which on it is learnt which of it runs and an image of that is made
+    #[arg(long, value_name = "KIB", default_value_t = 4096)]
+    pub(crate) split_min_kib: u64,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -329,7 +334,7 @@ pub(crate) struct TopArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  $ forerun paths cart\n  $ forerun paths cart --json\n  \
     $ forerun paths cart --folded > cart.folded\n\n\
-    The node must have been started with --sample-share.")]
+    A node learns it of large components only (--split-min-kib).")]
 pub(crate) struct PathsArgs {
     /// Name of the function
     pub(crate) function: String,
@@ -339,6 +344,15 @@ pub(crate) struct PathsArgs {
     /// Print one line a code path, as flame-graph tools read it
     #[arg(long, conflicts_with = "json")]
     pub(crate) folded: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun profile cart\n  \
+    $ forerun profile cart --json > cart.json && forerun split cart.wasm --profile cart.json -o parts/\n\n\
+    With --json it is the profile alone. A node has one of large components only (--split-min-kib).")]
+pub(crate) struct ProfileArgs {
+    /// Name of the function
+    pub(crate) function: String,
 }
 
 #[derive(Debug, ClapArgs)]

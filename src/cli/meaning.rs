@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Export(Connection, Export),
     /// Show which code of a function runs.
     Paths(Connection, CodePaths),
+    /// Show what a function's next image is specialized for.
+    Profile(Connection, FunctionName),
     /// Check this machine and the node.
     Doctor(Connection),
     /// Feed traces through the prediction engine; needs no node.
@@ -182,6 +184,8 @@ pub(crate) struct Node {
     pub(crate) session: SessionSource,
     /// Share of processor time for learning which code runs; 0 is none.
     pub(crate) sample_share_max: f64,
+    /// Machine code from which on a component is split, in bytes.
+    pub(crate) split_code_bytes_min: u64,
     /// Where traces go, if anywhere.
     pub(crate) otlp_endpoint: Option<String>,
     /// The admin port's token, if given; else the node makes one and keeps it with its data.
@@ -356,6 +360,7 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
         }
         CommandArgs::Top(args) => Command::Top(connection()?, args.frames),
         CommandArgs::Calls(_) => Command::Calls(connection()?),
+        CommandArgs::Profile(args) => Command::Profile(connection()?, name(&args.function)?),
         CommandArgs::Paths(args) => {
             let wanted = CodePaths { function: name(&args.function)?, top: args.top, folded: args.folded };
             Command::Paths(connection()?, wanted)
@@ -401,8 +406,20 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     let session = session.map_err(|error| refused("session", &args.session, &error, "for example cookie:sid"))?;
     let learning = learning(&args.learning, args.ready_memory_mib, args.learning_cores)?;
     let sample_share_max = share("sample-share", &args.sample_share)?;
+    let split_code_bytes_min = args.split_min_kib.saturating_mul(1024);
     let token = token(globals, environment)?;
-    Ok(Node { listen, admin, data, tls, learning, session, sample_share_max, otlp_endpoint, token })
+    Ok(Node {
+        listen,
+        admin,
+        data,
+        tls,
+        learning,
+        session,
+        sample_share_max,
+        split_code_bytes_min,
+        otlp_endpoint,
+        token,
+    })
 }
 
 fn share(option: &str, text: &str) -> Result<f64, UsageError> {

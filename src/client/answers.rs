@@ -119,8 +119,22 @@ pub(super) struct Revision {
 pub(super) struct Images {
     /// What is there, being made or in trouble.
     pub(super) images: Vec<Image>,
+    /// Images of just the code that requests run, by function; an older node has none.
+    #[serde(default)]
+    pub(super) split: Vec<SplitImage>,
     /// What went, the latest last.
     pub(super) gone: Vec<GoneImage>,
+}
+
+/// What has become of a function's image of just the code that its requests run.
+#[derive(Debug, Deserialize)]
+pub(super) struct SplitImage {
+    /// The function.
+    pub(super) functions: Vec<String>,
+    /// `learning`, `serving`, ...
+    pub(super) state: String,
+    /// More of it.
+    pub(super) line: String,
 }
 
 /// One piece of machine code.

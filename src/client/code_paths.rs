@@ -12,7 +12,8 @@ use crate::cli::meaning::CodePaths;
 use crate::cli::output::{Format, Output};
 use crate::cli::table::{Align, Table, printable};
 
-const NOT_SAMPLED: &str = "nothing is known of its code paths: start the node with --sample-share 0.02 and call it";
+const NOT_SAMPLED: &str =
+    "nothing is known of its code paths yet: call it, and if it is small start the node with --split-min-kib 0";
 
 /// Shows a function's Code Path Probability Map.
 pub(super) fn show(output: &Output, api: &Api, wanted: &CodePaths) -> Result<(), ClientError> {

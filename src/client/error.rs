@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use forerun_manifest::{ManifestError, SourceError};
-use forerun_types::SpecError;
+use forerun_types::{FunctionName, SpecError};
 
 /// Why a command did not do what was asked. The message is one sentence; [`ClientError::hint`] is the next step.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +159,14 @@ pub(super) enum ClientError {
         /// The function.
         name: String,
     },
+    /// Not enough is known for a profile.
+    #[error("there is no profile of `{function}` yet: {why}")]
+    NoProfile {
+        /// The function.
+        function: FunctionName,
+        /// In the node's words.
+        why: String,
+    },
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
     Stdout(io::Error),
@@ -205,6 +213,7 @@ impl ClientError {
             Self::Body { .. } => "give a body as -d TEXT, -d @FILE or -d @- for stdin".into(),
             Self::NotSendable { .. } => "leave it out, or call the function by its route".into(),
             Self::NotConfirmed { .. } => "answer `y`, or add --yes".into(),
+            Self::NoProfile { function, .. } => format!("`forerun paths {function}` shows what is known"),
             Self::Stdout(_) => "is the disk full?".into(),
             Self::NotOurs => "please report this".into(),
         }

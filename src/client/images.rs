@@ -5,12 +5,12 @@ use std::io;
 use forerun_types::FunctionName;
 use serde_json::Value;
 
-use super::answers::{Function, GoneImage, Image, Images};
+use super::answers::{Function, GoneImage, Image, Images, SplitImage};
 use super::api::Api;
 use super::error::ClientError;
 use super::text;
 use crate::cli::output::{Format, Output};
-use crate::cli::table::{Align, Table};
+use crate::cli::table::{Align, Table, printable};
 
 /// Bytes of the unit that worth is shown in: what a byte saves is too small a number to read.
 const VALUE_BYTES: f64 = (1 << 20) as f64;
@@ -25,21 +25,30 @@ pub(super) fn list(output: &Output, api: &Api, of: Option<&FunctionName>) -> Res
     if let Some(name) = of {
         keep_those_of(name, &mut answer);
     }
-    let Images { images, gone } = api.understand(answer.clone())?;
+    let Images { images, split, gone } = api.understand(answer.clone())?;
     let empty = "no images yet; they are made when functions are deployed";
     match output.format {
         Format::Json => output.json(&answer),
-        Format::Human => show(output, &answer, &images, &gone, empty),
+        Format::Human => show(output, &answer, (&images, &split, &gone), empty),
     }
     .map_err(ClientError::Stdout)
 }
 
-fn show(output: &Output, answer: &Value, images: &[Image], gone: &[GoneImage], empty: &str) -> io::Result<()> {
+fn show(
+    output: &Output,
+    answer: &Value,
+    (images, split, gone): (&[Image], &[SplitImage], &[GoneImage]),
+    empty: &str,
+) -> io::Result<()> {
     output.table(&table_of(images), answer, empty)?;
     let passes = table_of_passes(images);
     if !passes.is_empty() {
         output.note("\nwhat was done to the components before:");
         output.table(&passes, answer, empty)?;
+    }
+    if !split.is_empty() {
+        output.note("\nimages of just the code that requests run:");
+        output.table(&table_of_split(split), answer, empty)?;
     }
     if gone.is_empty() {
         return Ok(());
@@ -50,7 +59,7 @@ fn show(output: &Output, answer: &Value, images: &[Image], gone: &[GoneImage], e
 
 /// Leaves what belongs to the active revision of one function.
 fn keep_those_of(name: &FunctionName, answer: &mut Value) {
-    for list in ["images", "gone"] {
+    for list in ["images", "split", "gone"] {
         if let Some(rows) = answer.get_mut(list).and_then(Value::as_array_mut) {
             let is_its = |user: &Value| user.as_str() == Some(name.as_str());
             rows.retain(|row| {
@@ -117,6 +126,14 @@ fn table_of_passes(images: &[Image]) -> Table {
     table
 }
 
+fn table_of_split(split: &[SplitImage]) -> Table {
+    let mut table = Table::new(&[("functions", Align::Left), ("state", Align::Left), ("", Align::Left)]);
+    for image in split {
+        table.row([users(&image.functions), image.state.clone(), printable(&image.line)]);
+    }
+    table
+}
+
 fn table_of_gone(gone: &[GoneImage]) -> Table {
     let mut table = Table::new(&[
         ("functions", Align::Left),
@@ -162,6 +179,7 @@ mod tests {
         json!({
             "images": [image(json!(["cart", "lamp"]), "loaded", 2048, 1), image(json!([]), "stored", 2048, 0),
                 { "component": "sha256:00", "state": "quarantined", "bytes": 0, "why": "it trapped" }],
+            "split": [{ "functions": ["cart"], "state": "serving", "line": "60 ‰ kept" }],
             "gone": [{ "key": { "component": "sha256:01" }, "functions": ["cart"], "at_unix_ms": 0, "bytes": 7,
                 "reason": "vanished", "why": "its file was removed by somebody else" }],
         })
@@ -169,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_row_says_whose_it_is_and_why_it_is_not_there() {
-        let Images { images, gone } = serde_json::from_value(answer()).unwrap();
+        let Images { images, split, gone } = serde_json::from_value(answer()).unwrap();
+        assert!(table_of_split(&split).render(false).contains("cart       serving  60 ‰ kept"), "{split:?}");
         let text = table_of(&images).render(false);
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(lines[1], "cart lamp 8b312c429c6e t2-full loaded 2.0 KiB 5 s 3 in use 10.5");

@@ -19,6 +19,7 @@ mod invoke;
 mod learning;
 mod local;
 mod logs;
+mod profile;
 mod revisions;
 #[cfg(test)]
 mod testing;
@@ -85,6 +86,7 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
         Command::Top(connection, frames) => top::top(output, &connect(&connection)?, frames).map(well),
         Command::Calls(connection) => learning::calls(output, &connect(&connection)?).map(well),
         Command::Paths(connection, wanted) => code_paths::show(output, &connect(&connection)?, &wanted).map(well),
+        Command::Profile(connection, name) => profile::show(output, &connect(&connection)?, &name).map(well),
         Command::Doctor(connection) => doctor::doctor(output, &connection, &Environment::of_process()),
         Command::Up(_) | Command::Serve(_) | Command::Replay(_) | Command::Split(_) | Command::Completions(_) => {
             Err(ClientError::NotOurs)

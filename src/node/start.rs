@@ -183,6 +183,7 @@ fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDi
     settings.admin_listen = node.admin;
     settings.learning = node.learning;
     settings.sample_share_max = node.sample_share_max;
+    settings.split_code_bytes_min = node.split_code_bytes_min;
     settings.admin_token = node.token.map(|token| token.0);
     settings.otlp = OtlpSettings {
         endpoint: node.otlp_endpoint.unwrap_or_default(),

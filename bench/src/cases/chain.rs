@@ -90,8 +90,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
         PAUSE_MS[0], PAUSE_MS[1], arguments.orders
     );
     let legend = vec![
-        "**off**: `forerun up --learning off`, a new VM for each invocation".to_owned(),
-        "**on**: `forerun up`, VMs made ready where they are expected".to_owned(),
+        "**off**: `forerun up --learning off`, every function with `reuse = \"fresh\"`: a new VM for each invocation"
+            .to_owned(),
+        "**on**: `forerun up`: VMs are put back after use, and made ready where they are expected".to_owned(),
         "**warm**: `forerun up --learning off`, every function with `reuse`: VMs are kept and not isolated".to_owned(),
     ];
     let raw = json!({ "orders": arguments.orders, "samples": samples });
@@ -104,9 +105,11 @@ impl Node {
         let shop = repository().join("examples/shop");
         let mut manifest = std::fs::read_to_string(shop.join("forerun.toml"))?;
         manifest = manifest.replace("\"components/", &format!("\"{}/components/", shop.display()));
-        if way == Way::Warm {
-            manifest = kept(&manifest);
-        }
+        manifest = match way {
+            Way::Off => with_reuse(&manifest, "\"fresh\""),
+            Way::On => manifest,
+            Way::Warm => with_reuse(&manifest, "{ requests_max = 1000000, idle_ms = 600000 }"),
+        };
         std::fs::write(folder.path().join("forerun.toml"), manifest)?;
         let [port, admin] = free_ports()?;
         let mut command = Command::new(program);
@@ -147,11 +150,11 @@ async fn wait_until_ready(address: SocketAddr) -> Result<(Connection, String)> {
     }
 }
 
-/// The manifest with `reuse` for every function: after the head of each one's table.
-fn kept(manifest: &str) -> String {
+/// The manifest with a policy for every function: after the head of each one's table.
+fn with_reuse(manifest: &str, policy: &str) -> String {
     let is_function = |line: &str| line.starts_with("[function.") && line.matches('.').count() == 1;
     let lines = manifest.lines().map(|line| {
-        let reuse = if is_function(line) { "\nreuse = { requests_max = 1000000, idle_ms = 600000 }" } else { "" };
+        let reuse = if is_function(line) { format!("\nreuse = {policy}") } else { String::new() };
         format!("{line}{reuse}\n")
     });
     lines.collect()
@@ -199,10 +202,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_function_is_kept_and_no_limits_are() {
-        let text = kept("[app]\nname = \"a\"\n[function.x]\nsource = \"x\"\n[function.x.limits]\ntimeout_ms = 1\n");
+    fn every_function_gets_the_policy_and_no_limits_do() {
+        let text = with_reuse(
+            "[app]\nname = \"a\"\n[function.x]\nsource = \"x\"\n[function.x.limits]\ntimeout_ms = 1\n",
+            "\"fresh\"",
+        );
         assert_eq!(text.matches("reuse = ").count(), 1);
-        assert!(text.contains("[function.x]\nreuse = "), "{text}");
+        assert!(text.contains("[function.x]\nreuse = \"fresh\"\n"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod idle;
+pub(crate) mod isolation;
 pub(crate) mod serve;
 
 use anyhow::{Result, ensure};
@@ -34,8 +35,8 @@ fn order(contenders: &[Contender], round: u32) -> Vec<Contender> {
 /// Everyone must give the same answer, or their speeds mean nothing beside each other.
 async fn check_answer(server: &Server, expected: &mut Option<Vec<u8>>) -> Result<()> {
     let answer = server.ask().await?;
-    let label = server.contender.label();
-    ensure!(answer.status == 200, "{label} answers {}", answer.status);
+    let label = server.label;
+    ensure!(answer.status == server.status, "{label} answers {}", answer.status);
     let expected = expected.get_or_insert_with(|| answer.body.clone());
     ensure!(
         *expected == answer.body,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber, RollbackRefusal, VmDiscard};
+use forerun_types::{ComponentDigest, FunctionSpec, NoRoom, RevisionNumber, RollbackRefusal, VmDiscard};
 use http::Request;
 
 use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply};
@@ -25,6 +25,12 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// Every way in which `source` is not a program this driver can run, by name.
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError>;
+
+    /// Memory is short: gives up half of the VMs of each program that have served and wait for another request. Says how
+    /// many. A driver that keeps none has nothing to give.
+    fn give_back_memory(&self) -> usize {
+        0
+    }
 }
 
 /// A revision ready to be called.
@@ -73,6 +79,10 @@ pub struct IsolationReport {
     pub policy: &'static str,
     /// Why VMs are not rolled back though the function's policy asks for it.
     pub refusal: Option<RollbackRefusal>,
+    /// Room that is made in the memory of new VMs so that requests need not have it grow, in bytes.
+    pub room_bytes: u32,
+    /// Why that is no more though it would be of use.
+    pub no_room: Option<NoRoom>,
     /// VMs that have served and wait for another request.
     pub idle_vms: u32,
     /// Memory they hold for themselves, in bytes: what they share with the image file does not count.

@@ -19,6 +19,8 @@ use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
 use crate::paths::{Paths, TwinParts};
 use crate::settings::NodeSettings;
+use crate::splitting::{Splitting, SplittingParts};
+use crate::vms::{VmCounts, VmTotals};
 use crate::workshop::Workshop;
 
 /// Folder of the guests' logs in the data directory.
@@ -44,6 +46,8 @@ pub struct Node {
     pub(crate) history: Option<Arc<History>>,
     pub(crate) events: EventWriter,
     pub(crate) learning: Arc<Learning>,
+    /// Absent where no requests are sampled.
+    pub(crate) splitting: Option<Arc<Splitting>>,
 }
 
 /// Why there is no node.
@@ -117,17 +121,18 @@ impl Node {
 
         let driver = WasmDriver::new(&settings.wasm)?;
         let workshop = workshop(&store, &driver, &settings);
-        let driver: Arc<dyn Driver> = Arc::new(driver);
+        let driver = Arc::new(driver);
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
-        let paths = follow_paths(&settings, workshop.as_ref(), &driver, &store, &host)?;
+        let any_driver: Arc<dyn Driver> = Arc::clone(&driver) as _;
+        let paths = follow_paths(&settings, workshop.as_ref(), &any_driver, &store, &host)?;
         let functions = Arc::new(Functions::new(
-            store,
-            driver,
-            host,
+            Arc::clone(&store),
+            any_driver,
+            host.clone(),
             gateway.clone(),
             Arc::clone(&logs),
             Arc::clone(&metrics),
-            CodeSources { workshop, paths },
+            CodeSources { workshop: workshop.clone(), paths: paths.clone() },
         ));
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         watch_live(&metrics, &functions, &gateway, &logs);
@@ -135,6 +140,15 @@ impl Node {
         let parts = LearningParts { arrivals, costs, standings, functions: functions_too, gateway: gateway_too };
         let learning = Learning::start(&settings.data, &settings.learning, parts);
         let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
+        let splitting = match (workshop, paths) {
+            (Some(workshop), Some(paths)) => {
+                let (functions, learning) = (Arc::clone(&functions), Arc::clone(&learning));
+                let parts = SplittingParts { workshop, driver, store, host, paths, functions, learning };
+                Some(Splitting::start(parts).map_err(NodeError::Telemetry)?)
+            }
+            // Nothing is known of what requests run, or nothing can be made of it.
+            _ => None,
+        };
 
         // Last: whoever can connect is answered.
         let gateway_addresses = gateway.bind()?;
@@ -156,6 +170,7 @@ impl Node {
             history,
             events,
             learning,
+            splitting,
         })
     }
 
@@ -208,7 +223,9 @@ fn follow_paths(
         store: Arc::clone(store),
         host: host.clone(),
     };
-    Paths::start(parts, settings.sample_share_max).map(Some).map_err(NodeError::Telemetry)
+    Paths::start(parts, settings.sample_share_max, settings.split_code_bytes_min)
+        .map(Some)
+        .map_err(NodeError::Telemetry)
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
@@ -271,13 +288,37 @@ fn watch_live(metrics: &Metrics, functions: &Arc<Functions>, gateway: &Gateway, 
     let own = Arc::downgrade(functions);
     let pressure = move || own.upgrade().map(|functions| functions.pressure()).unwrap_or_default();
     let (in_flight, queued, served) = (pressure.clone(), pressure.clone(), pressure);
-    metrics.provide(Live::InFlight, move || in_flight().into_iter().map(|(name, n, _)| (name, n as f64)).collect());
-    metrics.provide(Live::Queued, move || queued().into_iter().map(|(name, _, n)| (name, n as f64)).collect());
+    metrics
+        .provide_each(Live::InFlight, move || in_flight().into_iter().map(|(name, n, _)| (name, n as f64)).collect());
+    metrics.provide_each(Live::Queued, move || queued().into_iter().map(|(name, _, n)| (name, n as f64)).collect());
     metrics.provide_one(Live::Functions, "", move || served().len() as f64);
+    watch_vms(metrics, functions);
     let gateway = gateway.clone();
     metrics.provide_one(Live::Connections, "", move || gateway.counters().connections as f64);
     let logs = Arc::clone(logs);
     metrics.provide_one(Live::LogBytesDropped, "", move || as_figure(logs.dropped_bytes_total()));
+}
+
+/// What became of VMs is counted by the programs they belong to.
+fn watch_vms(metrics: &Metrics, functions: &Arc<Functions>) {
+    let (own, totals) = (Arc::downgrade(functions), Arc::new(VmTotals::default()));
+    let look = move || match own.upgrade() {
+        Some(functions) => totals.look(functions.programs()),
+        None => Vec::new(),
+    };
+    let (rollbacks, restored, discards) = (look.clone(), look.clone(), look);
+    let each = |of: fn(&VmCounts) -> u64| move |(name, counts): (Arc<str>, VmCounts)| (name, as_figure(of(&counts)));
+    let rolled_back = each(|counts| counts.rolled_back);
+    metrics.provide_each(Live::VmRollbacks, move || rollbacks().into_iter().map(rolled_back).collect());
+    let restored_bytes = each(|counts| counts.restored_bytes);
+    metrics.provide_each(Live::VmRestoredBytes, move || restored().into_iter().map(restored_bytes).collect());
+    metrics.provide(Live::VmDiscards, move || {
+        let of = |(name, counts): (Arc<str>, VmCounts)| {
+            let labels = move |why: &str| vec![Arc::clone(&name), why.into()];
+            counts.discarded.into_iter().map(move |(why, count)| (labels(why), as_figure(count)))
+        };
+        discards().into_iter().flat_map(of).collect()
+    });
 }
 
 /// Counters are shown as floating point by the exposition format; they are exact up to 2^53.

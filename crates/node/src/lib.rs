@@ -4,7 +4,7 @@
 //! where what is deployed changes: store, driver and gateway are kept in step there. `admin` is the
 //! HTTP API over it, `dashboard` the page over that. `workshop` has machine code made by `worker`, in a process
 //! of its own. `learning` is the slow loop: it learns from requests and has VMs made ready ahead of them. `paths` learns
-//! which code of a function runs. `verify` says whether a specialized program answers as the whole one does. Nothing here
+//! which code of a function runs, and `splitting` has images made of just that. `verify` says whether a specialized program answers as the whole one does. Nothing here
 //! is on the path of a request.
 
 mod admin;
@@ -17,6 +17,7 @@ mod paths;
 mod pending;
 mod run;
 mod settings;
+mod splitting;
 pub mod verify;
 mod vms;
 mod worker;

@@ -28,6 +28,7 @@ impl Node {
             started: self.started,
             version: self.settings.version,
             learning: Arc::clone(&self.learning),
+            splitting: self.splitting,
         };
         let admin = tokio::spawn(admin::serve(self.admin, state));
 

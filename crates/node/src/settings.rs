@@ -34,8 +34,11 @@ pub struct NodeSettings {
     pub restore_patience: Duration,
     /// How far the node learns from its requests and makes VMs ready ahead of them.
     pub learning: LearningSettings,
-    /// Share of a function's processor time that learning which code of it runs may add; 0 switches it off. Default 0.
+    /// Share of a function's processor time that learning which code of it runs may add; 0 switches it off. Default 0.01.
     pub sample_share_max: f64,
+    /// Size of a component's machine code and data, in bytes, from which on its requests are sampled and an image of just
+    /// the code that they run is made, once that is known. Default 4 MiB: less is compiled in well under a second, and nothing is won.
+    pub split_code_bytes_min: u64,
     /// How long invocations are remembered.
     pub history: HistorySettings,
     /// `wasi:keyvalue`.
@@ -82,7 +85,8 @@ impl NodeSettings {
             images: ImageCacheSettings::default(),
             restore_patience: Duration::from_secs(2),
             learning: LearningSettings::default(),
-            sample_share_max: 0.0,
+            sample_share_max: 0.01,
+            split_code_bytes_min: 4 << 20,
             history: HistorySettings::default(),
             key_values: KeyValueLimits::default(),
             guest_logs: GuestLogSettings::default(),

@@ -1,14 +1,17 @@
 //! What the worker process does: the hidden role of the one binary.
 //!
 //! A component goes through the passes that its job names, then to the compiler. A pass that refuses it, or makes what
-//! the compiler refuses, costs time and nothing else: the component is compiled as it is.
+//! the compiler refuses, costs time and nothing else: the component is compiled as it is. Not so where something else
+//! than the component was asked for (its twin, its parts): then there is none, and the job's error says why.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use forerun_runtime::{Tier, compile};
+use forerun_runtime::{Tier, compile, compile_module};
+use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::coverage::add_coverage;
+use forerun_specialize::passes::split::{Bundle, Known, Split, SplitIndex, SplitPlan, split};
 use forerun_specialize::passes::{self, Made, Pass, PassReport};
-use forerun_specialize::{JobError, JobInput, JobKind};
+use forerun_specialize::{JobError, JobInput, JobKind, ProgressSender};
 use serde::{Deserialize, Serialize};
 
 const COMPILE_QUICK: JobKind = JobKind(1);
@@ -18,9 +21,23 @@ const COMPILE_FULL: JobKind = JobKind(2);
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
-    /// Names of the passes to apply, in order. Twins go through none of them.
-    #[serde(default)]
+    /// Names of the passes to apply, in order.
     pub(crate) passes: Vec<String>,
+    /// What to split by, behind those passes; in jobs about the parts of a component.
+    #[serde(default)]
+    pub(crate) split: Option<SplitOrder>,
+}
+
+/// How a component is split.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SplitOrder {
+    /// Functions that requests run, and how many of a thousand requests do.
+    pub(crate) known: Vec<(BodyHash, u16)>,
+    /// What is kept together, at least so probable.
+    pub(crate) hot_permille_min: u16,
+    /// Names of the passes to apply to the primary, in order.
+    pub(crate) then: Vec<String>,
 }
 
 /// The job that makes code of `tier`.
@@ -44,6 +61,13 @@ pub(crate) fn twin_kind(tier: Tier) -> JobKind {
     }
 }
 
+/// The code of what requests are expected to run of a component.
+pub(crate) const SPLIT_PRIMARY: JobKind = JobKind(21);
+/// The rest of it, as modules, and where each function is: a [`Bundle`] with a [`SplitIndex`] as its head.
+pub(crate) const SPLIT_GROUPS: JobKind = JobKind(22);
+/// The code of the rest: a [`Bundle`] without a head.
+pub(crate) const SPLIT_COLD_CODE: JobKind = JobKind(23);
+
 fn twin(component: &[u8], tier: Option<Tier>) -> Result<Vec<u8>, JobError> {
     let covered = add_coverage(component).map_err(|refusal| JobError::new(refusal.name(), &refusal))?;
     match tier {
@@ -52,24 +76,90 @@ fn twin(component: &[u8], tier: Option<Tier>) -> Result<Vec<u8>, JobError> {
     }
 }
 
+/// The component as it is split, and what became of the passes before that.
+fn parts(component: &[u8], passes: &[&Pass], order: &SplitOrder) -> Result<(Split, Vec<PassReport>), JobError> {
+    let (changed, mut reports) = passes::apply(component, passes);
+    let known = Known::ByBody(order.known.iter().copied().collect());
+    let plan = SplitPlan::new(known, order.hot_permille_min);
+    let split = split(changed.as_deref().unwrap_or(component), &plan);
+    let split = split.map_err(|refusal| JobError::new(refusal.name(), &refusal))?;
+    let report = &split.report;
+    let detail = format!(
+        "{} of {} functions kept, {} ‰ of the code; {} groups of cold functions",
+        report.functions - report.cold - report.dead,
+        report.functions,
+        report.hot_permille(),
+        split.groups.len()
+    );
+    reports.push(PassReport::applied("split", &detail));
+    Ok((split, reports))
+}
+
+fn split_primary(split: &Split, mut reports: Vec<PassReport>, then: &[&Pass]) -> Result<Vec<u8>, JobError> {
+    let (changed, after) = passes::apply(&split.primary, then);
+    reports.extend(after);
+    let primary = changed.as_deref().unwrap_or(&split.primary);
+    let code = compile(primary, Tier::Full, true).map_err(|error| JobError::new("bad_primary", error))?;
+    Ok(Made { code, passes: reports }.into_artifact())
+}
+
+fn split_groups(split: &Split) -> Result<Vec<u8>, JobError> {
+    let groups: Vec<&[u8]> = split.groups.iter().map(|group| &*group.module).collect();
+    let head = SplitIndex::of(split).to_json();
+    Bundle::encode(head.as_bytes(), &groups).map_err(|error| JobError::new("too_many_groups", error))
+}
+
+fn split_cold_code(split: &Split, progress: &ProgressSender) -> Result<Vec<u8>, JobError> {
+    let mut codes = Vec::with_capacity(split.groups.len());
+    for (number, group) in split.groups.iter().enumerate() {
+        let permille = number * 1000 / split.groups.len();
+        progress.report(u16::try_from(permille).unwrap_or(1000), "compiling cold groups");
+        codes.push(compile_module(&group.module, Tier::Full).map_err(|error| JobError::new("bad_group", error))?);
+    }
+    Bundle::encode(b"", &codes).map_err(|error| JobError::new("too_many_groups", error))
+}
+
 /// Does one job.
 ///
 /// # Errors
 /// Why the component is none, or what the compiler said.
 pub fn work(input: JobInput) -> Result<Vec<u8>, JobError> {
-    let Parameters { passes } = input.read_parameters()?;
+    let Parameters { passes, split } = input.read_parameters()?;
     let JobInput { kind, component, progress, .. } = input;
-    let tier = match kind {
-        TWIN_MAP => return twin(&component, None),
-        TWIN_QUICK => return twin(&component, Some(Tier::Quick)),
-        TWIN_FULL => return twin(&component, Some(Tier::Full)),
-        COMPILE_QUICK => Tier::Quick,
-        COMPILE_FULL => Tier::Full,
-        JobKind(other) => return Err(JobError::new("unknown_kind", format!("no job has the number {other}"))),
-    };
-    let passes = passes.iter().map(|name| known(name)).collect::<Result<Vec<_>, _>>()?;
+    let passes = known_all(&passes)?;
+    match kind {
+        COMPILE_QUICK => compile_prepared(&component, &passes, Tier::Quick, &progress),
+        COMPILE_FULL => compile_prepared(&component, &passes, Tier::Full, &progress),
+        TWIN_MAP | TWIN_QUICK | TWIN_FULL => {
+            let (changed, _) = passes::apply(&component, &passes);
+            let tier = match kind {
+                TWIN_QUICK => Some(Tier::Quick),
+                TWIN_FULL => Some(Tier::Full),
+                _ => None,
+            };
+            twin(changed.as_deref().unwrap_or(&component), tier)
+        }
+        SPLIT_PRIMARY | SPLIT_GROUPS | SPLIT_COLD_CODE => {
+            let order = split.ok_or_else(|| JobError::new("parameters", "nothing is said about how to split"))?;
+            let (split, reports) = parts(&component, &passes, &order)?;
+            match kind {
+                SPLIT_PRIMARY => split_primary(&split, reports, &known_all(&order.then)?),
+                SPLIT_GROUPS => split_groups(&split),
+                _ => split_cold_code(&split, &progress),
+            }
+        }
+        JobKind(other) => Err(JobError::new("unknown_kind", format!("no job has the number {other}"))),
+    }
+}
+
+fn compile_prepared(
+    component: &[u8],
+    passes: &[&Pass],
+    tier: Tier,
+    progress: &ProgressSender,
+) -> Result<Vec<u8>, JobError> {
     progress.report(0, "applying passes");
-    let (changed, mut reports) = passes::apply(&component, &passes);
+    let (changed, mut reports) = passes::apply(component, passes);
     progress.report(10, "compiling");
     if let Some(changed) = changed {
         match compile_changed(&changed, tier) {
@@ -77,7 +167,7 @@ pub fn work(input: JobInput) -> Result<Vec<u8>, JobError> {
             Err(error) => reports = reports.into_iter().map(|report| withdrawn(report, &error)).collect(),
         }
     }
-    let code = compile(&component, tier, true).map_err(|error| JobError::new("bad_component", error))?;
+    let code = compile(component, tier, true).map_err(|error| JobError::new("bad_component", error))?;
     Ok(Made { code, passes: reports }.into_artifact())
 }
 
@@ -89,8 +179,11 @@ fn compile_changed(component: &[u8], tier: Tier) -> Result<Vec<u8>, String> {
     }
 }
 
-fn known(name: &str) -> Result<&'static Pass, JobError> {
-    passes::known(name).ok_or_else(|| JobError::new("unknown_pass", format!("no pass is called `{name}`")))
+fn known_all(names: &[String]) -> Result<Vec<&'static Pass>, JobError> {
+    let known = |name: &String| {
+        passes::known(name).ok_or_else(|| JobError::new("unknown_pass", format!("no pass is called `{name}`")))
+    };
+    names.iter().map(known).collect()
 }
 
 /// What the passes made does not compile, so none of them counts.

@@ -11,7 +11,11 @@
 //! cannot be made for reasons of this machine (no process, no disk) is no reason not to serve: the caller
 //! then compiles here, as if there were no workshop. What a component did to its compiler is one.
 
+mod product;
+mod split;
 mod twin;
+
+pub(crate) use split::{Parts, SplitImage};
 
 use std::path::Path;
 
@@ -45,7 +49,12 @@ pub(crate) struct Workshop {
 }
 
 /// Passes that every component goes through, in order.
-const PREPARING: &[&str] = &["prelink", "state"];
+const PREPARING: &[&str] = &[MERGING, STATE];
+/// Before others look at its code: they see one core module then. What is learnt of a component's functions is learnt
+/// behind this pass, too.
+const MERGING: &str = "prelink";
+/// After all others: it must see every global there is.
+const STATE: &str = "state";
 
 /// How a component is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +91,9 @@ pub(crate) enum MakeFailure {
     /// The component is at fault: it makes the compiler misbehave.
     #[error("compiling it had to be stopped: {0}")]
     HarmfulComponent(WorkerFailure),
+    /// What the image should be specialized for does not fit.
+    #[error("the profile cannot be used: {0}")]
+    BadProfile(String),
     /// The worker could not do its work.
     #[error("{0}")]
     Worker(WorkerFailure),
@@ -237,13 +249,26 @@ impl Form {
             Self::Prepared => PREPARING,
             Self::AsDeployed => &[],
         };
-        names.iter().map(|name| passes::known(name).expect("this build knows its own passes"))
+        passes_named(names)
     }
 }
 
 fn parameters(form: Form) -> Vec<u8> {
     let passes = form.passes().map(|pass| pass.name.to_owned()).collect();
-    serde_json::to_vec(&worker::Parameters { passes }).expect("names are always JSON")
+    encoded(&worker::Parameters { passes, split: None })
+}
+
+fn encoded(parameters: &worker::Parameters) -> Vec<u8> {
+    serde_json::to_vec(parameters).expect("names and numbers are always JSON")
+}
+
+/// What tells images apart that were made with other passes, or other revisions of them.
+fn revisions(names: &[&str]) -> String {
+    passes::revision(&passes_named(names).collect::<Vec<_>>())
+}
+
+fn passes_named(names: &[&str]) -> impl Iterator<Item = &'static Pass> {
+    names.iter().map(|name| passes::known(name).expect("this build knows its own passes"))
 }
 
 /// What came of the passes: into the log, and beside the image.

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Guest, get, image, load_image, load_split, spec};
+use common::{Guest, code_image, get, image, load_image, load_split, spec};
 use forerun_driver::AuthenticImage;
 use forerun_runtime::{
     ColdCode, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile, compile_module,
@@ -162,7 +162,7 @@ impl Cold {
 impl ColdSource for Cold {
     fn code(&self, group: u32) -> ColdCode {
         match &self.compiled {
-            Some(compiled) => ColdCode::Image(image(&compiled[group as usize])),
+            Some(compiled) => code_image(&compiled[group as usize]),
             None => ColdCode::Source(self.sources[group as usize].clone()),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Guest, get, load, prepared, repository, spec};
 use forerun_driver::IsolationReport;
-use forerun_types::{FunctionSpec, Outcome, ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
+use forerun_types::{FunctionSpec, NoRoom, Outcome, ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
 use http::Request;
 
 fn steady_as(spec: &FunctionSpec) -> Guest {
@@ -138,7 +138,10 @@ async fn a_client_that_leaves_costs_the_vm() {
 
 #[tokio::test]
 async fn a_function_whose_vms_are_always_discarded_is_served_by_fresh_ones() {
-    let guest = steady();
+    // Room for what a request takes would be more than half of what its limit leaves.
+    let mut small = spec();
+    small.limits.memory_bytes = 26 << 20;
+    let guest = steady_as(&small);
     for _ in 0..8 {
         assert_eq!(guest.text("/grow").await, "grown");
     }
@@ -146,10 +149,41 @@ async fn a_function_whose_vms_are_always_discarded_is_served_by_fresh_ones() {
     assert_eq!(shown.policy, "fresh");
     assert_eq!(shown.refusal, Some(RollbackRefusal::AlwaysDiscarded { last: VmDiscard::MemoryGrew }));
     assert!(shown.refusal.unwrap().to_string().contains("a memory grew"));
+    assert_eq!((shown.room_bytes, shown.no_room), (0, Some(NoRoom::NotEnough)));
     for _ in 0..3 {
         assert_eq!(guest.text("/count").await, "1");
     }
     assert_eq!(report(&guest).idle_vms, 0);
+}
+
+/// The allocators of these have memory grow in the first request of each VM.
+#[tokio::test]
+async fn vms_whose_memory_would_grow_get_room_and_answer_as_fresh_ones_do() {
+    let mut fresh_spec = spec();
+    fresh_spec.reuse = ReusePolicy::Fresh;
+    let shop = "examples/shop/components";
+    for (path, requests) in [
+        ("tests/guests/components/steady.wasm".to_owned(), ["/grow", "/count"]),
+        (format!("{shop}/catalog.wasm"), ["/catalog", "/catalog/lamp"]),
+        (format!("{shop}/receipt.wasm"), ["/receipt/none?pause_ms=0", "/receipt"]),
+    ] {
+        let source = prepared(&path);
+        let (rolled, fresh) = (load(&source, &spec()).unwrap(), load(&source, &fresh_spec).unwrap());
+        let mut last_paths = Vec::new();
+        for number in 0..40 {
+            let request = requests[number % 2];
+            let (status, body, end) = rolled.call(get(request)).await;
+            let (fresh_status, fresh_body, _) = fresh.call(get(request)).await;
+            assert_eq!((status, body.unwrap()), (fresh_status, fresh_body.unwrap()), "{path} {request} {number}");
+            last_paths.push(end.serve_path);
+        }
+        let report = report(&rolled);
+        println!("{path}: {report:?}");
+        assert!(last_paths[20..].iter().all(|path| *path == ServePath::RolledBack), "{path}: {report:?}");
+        assert!(report.room_bytes > 0 && report.no_room.is_none(), "{path}: {report:?}");
+        assert!(discards(&rolled, VmDiscard::MemoryGrew) >= 2, "it was for a reason: {report:?}");
+        assert_eq!(discards(&rolled, VmDiscard::Unlike), 0, "{report:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod support;
 
 use forerun_specialize::passes::Unsupported;
 use forerun_specialize::passes::state::{
-    Obstacle, RESTORE, SAVE, STATE_INTERFACE, StateRefusal, Stated, add_state_calls,
+    Obstacle, RESTORE, ROOM, SAME, SAVE, STATE_INTERFACE, StateRefusal, Stated, add_state_calls,
 };
 use support::{Vm, component, engine};
 
@@ -19,6 +19,18 @@ impl Vm {
     fn restore(&mut self) -> wasmtime::Result<()> {
         let restore = self.of(STATE_INTERFACE, RESTORE);
         self.call(restore, ())
+    }
+}
+
+impl Vm {
+    fn same(&mut self) -> bool {
+        let same = self.of(STATE_INTERFACE, SAME);
+        self.call::<_, (bool,)>(same, ()).unwrap().0
+    }
+
+    fn room(&mut self, bytes: u32) -> wasmtime::Result<()> {
+        let room = self.of(STATE_INTERFACE, ROOM);
+        self.call(room, (bytes,))
     }
 }
 
@@ -122,10 +134,93 @@ fn every_type_of_number_is_saved() {
     assert_eq!(stated.globals, 5);
     assert_eq!(vm.number("sum").unwrap(), 5);
     vm.save().unwrap();
+    assert!(vm.same(), "even what is no number");
     vm.number("spoil").unwrap();
     assert_eq!(vm.number("sum").unwrap(), 0);
+    assert!(!vm.same());
     vm.restore().unwrap();
     assert_eq!(vm.number("sum").unwrap(), 5);
+    assert!(vm.same());
+}
+
+#[test]
+fn one_global_of_any_module_that_differs_is_seen() {
+    let module = |name: &str, ty: &str, before: &str, after: &str| {
+        format!(
+            r#"(core module ${name} (global $g (mut {ty}) ({ty}.const {before})) (global (mut i32) (i32.const 1))
+                (func (export "f") (global.set $g ({ty}.const {after}))))
+            (core instance $i{name} (instantiate ${name}))
+            (func (export "{name}") (canon lift (core func $i{name} "f")))"#
+        )
+    };
+    let cases =
+        [("a", "i32", "1", "2"), ("b", "i64", "1", "4294967297"), ("c", "f32", "0", "-0"), ("d", "f64", "0", "-0")];
+    let modules: String = cases.iter().map(|(name, ty, before, after)| module(name, ty, before, after)).collect();
+    let vector = r#"(core module $v (global $g (mut v128) (v128.const i64x2 1 1)) (func (export "f")
+        (global.set $g (v128.const i64x2 1 2)))) (core instance $iv (instantiate $v))
+        (func (export "v") (canon lift (core func $iv "f")))"#;
+    let (_, mut vm) = stated(&format!("(component {modules} {vector})"));
+    assert!(!vm.same(), "nothing was saved");
+    vm.save().unwrap();
+    for name in ["a", "b", "c", "d", "v"] {
+        assert!(vm.same(), "{name}");
+        let change = vm.top(name);
+        vm.call::<(), ()>(change, ()).unwrap();
+        assert!(!vm.same(), "{name}");
+        vm.restore().unwrap();
+    }
+}
+
+/// Takes from its end, gives back nothing, and keeps account.
+const ALLOCATOR: &str = r#"
+  (core module $m
+    (memory (export "memory") 1 20)
+    (global $end (mut i32) (i32.const 65536))
+    (func (export "cabi_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32)
+      (result i32)
+      (if (i32.eqz (local.get $old)) (then
+        (if (i32.eq (i32.const -1) (memory.grow (i32.shr_u (i32.add (local.get $size) (i32.const 65535)) (i32.const 16))))
+          (then unreachable))
+        (return (global.get $end))))
+      (if (i32.ne (local.get $size) (i32.const 1)) (then unreachable))
+      (local.get $old))
+    (func (export "pages") (result i32) (memory.size)))
+  (core instance $i (instantiate $m))
+  (func (export "pages") (result u32) (canon lift (core func $i "pages")))
+"#;
+
+#[test]
+fn room_is_what_the_allocator_has_after_it() {
+    let (stated, mut vm) = stated(&format!("(component {ALLOCATOR})"));
+    assert!(stated.has_room);
+    assert_eq!(vm.number("pages").unwrap(), 1);
+    vm.room(100_000).unwrap();
+    assert_eq!(vm.number("pages").unwrap(), 3);
+    vm.save().unwrap();
+    vm.restore().unwrap();
+    assert!(vm.room(u32::MAX / 2).is_err(), "more than it may have");
+}
+
+#[test]
+fn without_one_allocator_there_is_no_room() {
+    let has_room = |text: &str| add_state_calls(&component(text)).unwrap().has_room;
+    let module =
+        |export: &str| format!("(component (core module $m (memory 1) {export}) (core instance (instantiate $m)))");
+    let right = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))"#;
+    assert!(has_room(&module(right)));
+    for wrong in [
+        "",
+        r#"(func (export "cabi_realloc") (param i32 i32 i32) (result i32) (i32.const 0))"#,
+        r#"(func (export "cabi_realloc") (param i32 i32 i32 i32))"#,
+        r#"(func (export "cabi_realloc") (param i64 i32 i32 i32) (result i32) (i32.const 0))"#,
+        r#"(global (export "cabi_realloc") i32 (i32.const 0))"#,
+        r#"(func (export "cabi_import_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))"#,
+    ] {
+        assert!(!has_room(&module(wrong)), "{wrong}");
+    }
+    let two = r#"(component (core module $m (memory 1) RIGHT) (core instance (instantiate $m))
+        (core module $n (memory 1) RIGHT) (core instance (instantiate $n)))"#;
+    assert!(!has_room(&two.replace("RIGHT", right)));
 }
 
 #[test]

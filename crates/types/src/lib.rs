@@ -25,10 +25,10 @@ pub use limits::FunctionLimits;
 pub use name::{FunctionName, NameError};
 pub use outbound::{OutboundHost, OutboundHostError};
 pub use profile::{
-    BodyHash, BuildPlan, CodePath, Coverage, Library, Optimisation, PROFILE_TEXT_BYTES_MAX, Permille, ProfileError,
-    ProfileSource, SpecializationProfile, VmParameters,
+    BodyHash, BuildPlan, CodePath, Coverage, LIBRARIES_MAX, Library, Optimisation, PROFILE_TEXT_BYTES_MAX,
+    PROFILE_VERSION, Permille, ProfileError, ProfileSource, SpecializationProfile, VmParameters,
 };
-pub use rollback::{RollbackRefusal, VmDiscard};
+pub use rollback::{NoRoom, RollbackRefusal, VmDiscard};
 pub use route::{PathPattern, RouteError, RoutePattern};
 pub use serve_path::{GenericReason, Outcome, ServePath};
 pub use session::{SessionKey, SessionSource, SessionSourceError};

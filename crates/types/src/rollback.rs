@@ -123,13 +123,59 @@ pub enum VmDiscard {
     Unlike,
     /// It has served as many requests as one VM may.
     WornOut,
-    /// Enough others are idle, or their memory was needed.
+    /// Enough others are idle, or it was for too long.
     Surplus,
+    /// It was idle, and another function had no place for a VM.
+    PlaceNeeded,
+    /// It was idle, and the machine's memory was nearly exhausted.
+    MemoryPressure,
+    /// VMs are made with other room in their memory by now.
+    RoomChanged,
+}
+
+/// Why VMs get no room in their memory, or no more, though requests have it grow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NoRoom {
+    /// The component has no allocator that its host may ask, or more than one.
+    NoAllocator,
+    /// Its allocator trapped.
+    Trapped,
+    /// Its allocator called the host.
+    HostCalled,
+    /// Memory grew all the same.
+    NotEnough,
+    /// VMs are not rolled back any more, so that it would be of no use.
+    NotRolledBack,
+}
+
+impl NoRoom {
+    /// Stable label, for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoAllocator => "no-allocator",
+            Self::Trapped => "trapped",
+            Self::HostCalled => "host-called",
+            Self::NotEnough => "not-enough",
+            Self::NotRolledBack => "not-rolled-back",
+        }
+    }
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAllocator => "the component has no `cabi_realloc`, or more than one",
+            Self::Trapped => "the component's allocator failed",
+            Self::HostCalled => "the component's allocator called the host",
+            Self::NotEnough => "memory grew all the same",
+            Self::NotRolledBack => "its VMs are no longer rolled back",
+        })
+    }
 }
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
@@ -142,6 +188,9 @@ impl VmDiscard {
         Self::Unlike,
         Self::WornOut,
         Self::Surplus,
+        Self::PlaceNeeded,
+        Self::MemoryPressure,
+        Self::RoomChanged,
     ];
 
     /// Stable label, for logs and metrics.
@@ -159,6 +208,9 @@ impl VmDiscard {
             Self::Unlike => "unlike",
             Self::WornOut => "worn-out",
             Self::Surplus => "surplus",
+            Self::PlaceNeeded => "place-needed",
+            Self::MemoryPressure => "memory-pressure",
+            Self::RoomChanged => "room-changed",
         }
     }
 
@@ -176,7 +228,10 @@ impl VmDiscard {
             Self::RestoreTrapped => "putting its globals back failed",
             Self::Unlike => "it was not made of the same parts as the first VM",
             Self::WornOut => "it had served as many requests as one VM may",
-            Self::Surplus => "enough others were idle, or their memory was needed",
+            Self::Surplus => "enough others were idle, or it was for too long",
+            Self::PlaceNeeded => "it was idle and another function had no place for a VM",
+            Self::MemoryPressure => "it was idle and memory was nearly exhausted",
+            Self::RoomChanged => "VMs are made with other room in their memory by now",
         }
     }
 }

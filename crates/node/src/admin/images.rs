@@ -9,21 +9,23 @@ use forerun_types::{ComponentDigest, FunctionName};
 use serde_json::{Value, json};
 
 use super::Shared;
+use crate::splitting::SplitState;
 
 /// The functions whose active revision is a component.
 type Users = BTreeMap<ComponentDigest, Vec<FunctionName>>;
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Value> {
     let Some(cache) = state.functions.images() else {
-        return Json(json!({ "images": [], "gone": [] }));
+        return Json(json!({ "images": [], "split": [], "gone": [] }));
     };
     let mut users = Users::new();
     for function in state.functions.list() {
         users.entry(function.digest).or_default().push(function.spec.name);
     }
     let images: Vec<_> = cache.list().iter().map(|image| row(image, &users)).collect();
+    let split: Vec<_> = state.splitting.iter().flat_map(|splitting| splitting.all()).map(split_row).collect();
     let gone: Vec<_> = cache.gone().iter().map(|gone| gone_row(gone, &users)).collect();
-    Json(json!({ "images": images, "gone": gone }))
+    Json(json!({ "images": images, "split": split, "gone": gone }))
 }
 
 fn row(image: &ImageRow, users: &Users) -> Value {
@@ -46,6 +48,11 @@ fn row(image: &ImageRow, users: &Users) -> Value {
         "failures": image.failures,
         "why": image.why,
     })
+}
+
+/// What has become of a function's image of just the code that its requests run.
+fn split_row((function, state): (FunctionName, SplitState)) -> Value {
+    json!({ "functions": [function], "state": state.name(), "line": state.line(), "detail": state })
 }
 
 fn pass(note: &PassNote) -> Value {

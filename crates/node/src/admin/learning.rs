@@ -76,6 +76,19 @@ pub(super) async fn paths(State(state): State<Shared>, Path(text): Path<String>)
     })))
 }
 
+pub(super) async fn profile(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
+    let function = name(&text)?;
+    let view = state.functions.get(&function).ok_or_else(|| ApiError::unknown_function(&text))?;
+    let placed = state.functions.placed(&function);
+    let specialization = state.splitting.as_ref().zip(placed).map(|(splitting, placed)| splitting.view(&placed));
+    Ok(Json(json!({
+        "function": function,
+        "revision": view.revision,
+        "sampling_enabled": state.splitting.is_some(),
+        "specialization": specialization,
+    })))
+}
+
 pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
     let function = name(&text)?;
     let view = state.functions.get(&function).ok_or_else(|| ApiError::unknown_function(&text))?;

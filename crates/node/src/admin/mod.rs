@@ -34,6 +34,7 @@ use self::api_error::ApiError;
 use crate::dashboard::{self, Feed};
 use crate::functions::Functions;
 use crate::learning::Learning;
+use crate::splitting::Splitting;
 
 /// What handlers work on.
 pub(crate) struct AdminState {
@@ -49,6 +50,8 @@ pub(crate) struct AdminState {
     pub(crate) started: Instant,
     pub(crate) version: &'static str,
     pub(crate) learning: Arc<Learning>,
+    /// Absent where no requests are sampled.
+    pub(crate) splitting: Option<Arc<Splitting>>,
 }
 
 type Shared = Arc<AdminState>;
@@ -77,6 +80,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/invocations/{id}/explain", &["get"]),
     ("/v1/functions/{name}/prediction", &["get"]),
     ("/v1/functions/{name}/paths", &["get"]),
+    ("/v1/functions/{name}/profile", &["get"]),
     ("/v1/history", &["get"]),
     ("/v1/learning", &["get", "put"]),
     ("/v1/calls", &["get"]),
@@ -116,6 +120,7 @@ fn router(state: Shared, feed: Arc<Feed>) -> Router {
         .route("/v1/invocations/{id}/explain", get(learning::explain))
         .route("/v1/functions/{name}/prediction", get(learning::predict))
         .route("/v1/functions/{name}/paths", get(learning::paths))
+        .route("/v1/functions/{name}/profile", get(learning::profile))
         .route("/v1/learning", get(learning::view).put(learning::switch))
         .route("/v1/history", get(history::export))
         .route("/v1/calls", get(learning::calls))

@@ -148,6 +148,11 @@ impl Learning {
         self.shared.switches.setting()
     }
 
+    /// How far learning goes for a function.
+    pub(crate) fn mode_of(&self, function: &FunctionName) -> LearningMode {
+        self.shared.switches.of(function)
+    }
+
     /// Whether anything is learnt at present.
     pub(crate) fn is_on(&self) -> bool {
         self.shared.switches.mode() != LearningMode::Off

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use forerun_predict::price::Halt;
 use forerun_telemetry::{Arrival, EventReceiver};
 use forerun_types::{FunctionName, LearningMode};
 
@@ -152,7 +153,15 @@ impl SlowLoop {
     fn price(&mut self, elapsed: Duration) {
         let waiting = self.functions.pressure().iter().map(|(_, _, queued)| queued).sum();
         let pressure = self.machine.look(waiting);
-        self.shared.prices.lock().update(&pressure, elapsed.as_secs_f32());
+        let mut prices = self.shared.prices.lock();
+        prices.update(&pressure, elapsed.as_secs_f32());
+        let halt = prices.halt;
+        drop(prices);
+        // Those held ready are given up by whoever holds them; those that have served are nobody's to hold.
+        if halt == Some(Halt::Memory) {
+            let vms = self.functions.give_back_memory();
+            tracing::warn!(vms, memory_share = pressure.memory_share, "memory is short: idle VMs are given up");
+        }
     }
 
     /// Every function is told how many VMs it should hold: some if a call is due, none otherwise.

@@ -3,10 +3,11 @@
 //!
 //! Keys are hashes of bodies, so a new revision begins with what its predecessor taught of the code they share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use forerun_predict::path_map::{OTHER_CLASS, PathMap, PathProbability};
-use forerun_specialize::passes::coverage::{BodyHash, CoverageMap};
+use forerun_predict::path_map::{ClassSummary, OTHER_CLASS, PathMap, PathProbability};
+use forerun_specialize::passes::body_hash::BodyHash;
+use forerun_specialize::passes::coverage::CoverageMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,6 +17,13 @@ use super::sampler::SamplingCost;
 const KNOWN_MAX: usize = 1 << 17;
 /// Classes whose names are kept; the map has fewer.
 const NAMES_MAX: usize = 64;
+
+/// An inner function, as a profile names it.
+pub(super) struct Path<'b> {
+    pub(super) body: BodyHash,
+    pub(super) library: &'b str,
+    pub(super) probability: f32,
+}
 
 /// One function's book.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,6 +41,7 @@ pub(super) struct Book {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     hash: BodyHash,
+    body: BodyHash,
     name: String,
     library: String,
     module: String,
@@ -63,6 +72,7 @@ impl Book {
             if number == next {
                 self.known.push(Known {
                     hash: function.hash,
+                    body: function.body,
                     name: function.name.clone(),
                     library: function.library.clone(),
                     module: map.modules[function.module as usize].name.clone(),
@@ -86,6 +96,22 @@ impl Book {
         self.map.observe(class, &ran);
     }
 
+    /// Classes with a sample, and how settled they are.
+    pub(super) fn classes(&self) -> Vec<ClassSummary> {
+        self.map.classes()
+    }
+
+    /// Inner functions of the active revision that ran, with the probability that a request runs them.
+    pub(super) fn paths(&self) -> Vec<Path<'_>> {
+        let active: BTreeSet<u32> = self.active.iter().copied().collect();
+        let paths = self.map.probabilities(None).into_iter().filter(|path| active.contains(&path.id));
+        let of = |path: PathProbability| {
+            let known = &self.known[path.id as usize];
+            Path { body: known.body, library: &known.library, probability: path.probability }
+        };
+        paths.map(of).collect()
+    }
+
     /// How much another sample of the class would teach.
     pub(super) fn novelty(&self, class: u32) -> f32 {
         self.map.class(class).map_or(1.0, |class| class.novelty)
@@ -93,10 +119,10 @@ impl Book {
 
     /// Everything, for display.
     pub(super) fn view(&self, cost: &SamplingCost) -> Value {
-        let active: std::collections::BTreeSet<u32> = self.active.iter().copied().collect();
+        let active: BTreeSet<u32> = self.active.iter().copied().collect();
         let code_bytes: u64 = active.iter().map(|id| u64::from(self.known[*id as usize].code_bytes)).sum();
         let classes = self.map.classes();
-        let of_class = |class: &forerun_predict::path_map::ClassSummary| {
+        let of_class = |class: &ClassSummary| {
             let mut view = self.paths_view(self.map.probabilities(Some(class.class)), &active, code_bytes);
             view["class"] = json!(self.class_name(class.class));
             view["samples"] = json!(class.samples);
@@ -126,12 +152,7 @@ impl Book {
         }
     }
 
-    fn paths_view(
-        &self,
-        paths: Vec<PathProbability>,
-        active: &std::collections::BTreeSet<u32>,
-        code_bytes: u64,
-    ) -> Value {
+    fn paths_view(&self, paths: Vec<PathProbability>, active: &BTreeSet<u32>, code_bytes: u64) -> Value {
         let paths: Vec<_> = paths.into_iter().filter(|path| active.contains(&path.id)).collect();
         let mut libraries: BTreeMap<&str, Library> = BTreeMap::new();
         for id in active {
@@ -192,14 +213,15 @@ struct Library {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use forerun_specialize::passes::coverage::{CoveredFunction, CoveredModule};
 
     use super::*;
 
-    fn map(keys: &[u8]) -> CoverageMap {
+    pub(in super::super) fn map(keys: &[u8]) -> CoverageMap {
         let function = |key: &u8| CoveredFunction {
             hash: BodyHash([*key; 16]),
+            body: BodyHash([*key; 16]),
             name: format!("f{key}"),
             library: if *key < 3 { "core" } else { "app" }.to_owned(),
             module: 0,

@@ -5,13 +5,15 @@
 //!                             └─ a few ──► instrumented twin ─► marks, after the answer ─► book (map by class)
 //! first request of a revision ─► twin builder: worker processes, image cache ─► twin
 //! ```
-//! Which requests those are is up to the sampler, which keeps their cost below a share of the function's processor
+//! Small components are left alone: nothing would be won by knowing. Which requests are sampled is up to the sampler, which keeps their cost below a share of the function's processor
 //! time. The request path never waits for anything here: without a twin, or while a book is being written, a request goes
 //! its ordinary way. Books are kept on disk and believed after a check.
 
 mod book;
+mod profile;
 mod program;
 mod sampler;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,16 +25,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Driver, Host, LoadRequest, Program};
+use forerun_driver::{Body, Driver, Host, LoadRequest, Program};
 use forerun_store::Store;
-use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber};
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, SpecializationProfile};
+use http::Request;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use self::book::Book;
-use self::program::{Class, Followed, SampledProgram};
+use self::program::Class;
 use self::sampler::Sampler;
+use self::shapes::Shapes;
 use crate::workshop::Workshop;
+
+pub(crate) use self::profile::NoProfile;
+pub(crate) use self::program::Followed;
+pub(crate) use self::shapes::Shape;
 
 /// Twins asked for and not begun; a function whose wish finds no room is followed after its next deployment.
 const WISHES_MAX: usize = 64;
@@ -54,6 +62,8 @@ pub(crate) struct TwinParts {
 /// The books of a node, and who makes twins for them.
 pub(crate) struct Paths {
     share_max: f64,
+    /// Size of machine code from which on it is worth knowing which of it runs.
+    code_bytes_min: u64,
     followed: Mutex<BTreeMap<FunctionName, Entry>>,
     wishes: SyncSender<Arc<Followed>>,
     file: PathBuf,
@@ -63,39 +73,59 @@ pub(crate) struct Paths {
 struct Entry {
     book: Book,
     sampler: Sampler,
+    shapes: Shapes,
 }
 
 impl Paths {
     /// Reads what was learnt before and starts the thread that makes twins; it ends with the last of these.
-    pub(crate) fn start(parts: TwinParts, share_max: f64) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(parts: TwinParts, share_max: f64, code_bytes_min: u64) -> io::Result<Arc<Self>> {
         let (wishes, asked) = sync_channel(WISHES_MAX);
         let file = parts.store.directory().join("paths.json");
         let books = read_books(&file);
-        let entries = books.into_iter().map(|(name, book)| (name, Entry { book, sampler: Sampler::default() }));
+        let entries = books.into_iter().map(|(name, book)| (name, Entry { book, ..Entry::default() }));
         let followed = Mutex::new(entries.collect());
-        let paths = Arc::new(Self { share_max, followed, wishes, file });
+        let paths = Arc::new(Self { share_max, code_bytes_min, followed, wishes, file });
         let own = Arc::downgrade(&paths);
         std::thread::Builder::new().name("forerun-twins".into()).spawn(move || make_twins(&own, &asked, &parts))?;
         Ok(paths)
     }
 
-    /// The program that the gateway calls instead of `main`.
+    /// Follows a revision, from the first of its requests on.
     pub(crate) fn follow(
         self: &Arc<Self>,
-        main: Arc<dyn Program>,
         spec: &FunctionSpec,
         revision: RevisionNumber,
         digest: ComponentDigest,
-    ) -> Arc<dyn Program> {
-        let followed = Followed {
+    ) -> Arc<Followed> {
+        Arc::new(Followed {
             spec: spec.clone(),
             revision,
             digest,
             twin: OnceLock::new(),
             is_asked: AtomicBool::new(false),
             paths: Arc::downgrade(self),
-        };
-        Arc::new(SampledProgram { main, followed: Arc::new(followed) })
+        })
+    }
+
+    /// Size of machine code, in bytes, from which on functions are followed.
+    pub(crate) fn code_bytes_min(&self) -> u64 {
+        self.code_bytes_min
+    }
+
+    /// What an image of a revision should be specialized for, by what is known now.
+    pub(crate) fn profile(
+        &self,
+        spec: &FunctionSpec,
+        revision: RevisionNumber,
+    ) -> Result<SpecializationProfile, NoProfile> {
+        let followed = self.followed.lock();
+        let entry = followed.get(&spec.name).ok_or(NoProfile::NotFollowed)?;
+        profile::of(&entry.book, spec, revision)
+    }
+
+    /// What requests of a function have looked like lately; in memory only.
+    pub(crate) fn shapes(&self, name: &FunctionName) -> Vec<Shape> {
+        self.followed.lock().get(name).map(|entry| entry.shapes.all()).unwrap_or_default()
     }
 
     /// Everything known of a function; `None` if none of its requests was ever sampled.
@@ -127,6 +157,15 @@ impl Paths {
         let dice = ((id.as_u128() >> 64) as u32) as f64 / f64::from(u32::MAX);
         let novelty = entry.book.novelty(class.id);
         entry.sampler.wants(class.id, novelty, self.share_max, dice)
+    }
+
+    /// Takes note of what a request looks like, unless that would have to wait.
+    fn note_shape(&self, name: &FunctionName, class: &Class, request: &Request<Body>) {
+        if let Some(mut followed) = self.followed.try_lock()
+            && let Some(entry) = followed.get_mut(name)
+        {
+            entry.shapes.note(class.id, request);
+        }
     }
 
     fn account(&self, name: &FunctionName, is_sample: bool, busy: Duration) {

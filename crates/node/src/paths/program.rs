@@ -12,8 +12,8 @@ use http::{Request, header};
 
 use super::Paths;
 
-/// One revision, whose requests are sampled.
-pub(super) struct Followed {
+/// One revision, whose requests are sampled; whichever code serves it.
+pub(crate) struct Followed {
     pub(super) spec: FunctionSpec,
     pub(super) revision: RevisionNumber,
     pub(super) digest: ComponentDigest,
@@ -25,9 +25,9 @@ pub(super) struct Followed {
 }
 
 /// What the gateway calls.
-pub(super) struct SampledProgram {
-    pub(super) main: Arc<dyn Program>,
-    pub(super) followed: Arc<Followed>,
+struct SampledProgram {
+    main: Arc<dyn Program>,
+    followed: Arc<Followed>,
 }
 
 impl Program for SampledProgram {
@@ -36,10 +36,12 @@ impl Program for SampledProgram {
         invocation: Invocation,
         request: Request<Body>,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
-        let Some(paths) = self.followed.paths.upgrade() else {
+        let paths = self.followed.paths.upgrade();
+        let Some(paths) = paths.filter(|paths| self.main.facts().code_bytes >= paths.code_bytes_min()) else {
             return Arc::clone(&self.main).invoke(invocation, request);
         };
         let class = Class::of(&self.followed.spec, &request);
+        paths.note_shape(&self.followed.spec.name, &class, &request);
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         let twin = self.followed.twin(&paths).filter(|_| paths.wants(&self.followed.spec.name, &class, id));
         let followed = Arc::clone(&self.followed);
@@ -80,6 +82,11 @@ impl Program for SampledProgram {
 }
 
 impl Followed {
+    /// What the gateway calls instead of `main`.
+    pub(crate) fn program(self: &Arc<Self>, main: Arc<dyn Program>) -> Arc<dyn Program> {
+        Arc::new(SampledProgram { main, followed: Arc::clone(self) })
+    }
+
     /// The twin if it is there; asks for it once if not.
     fn twin(self: &Arc<Self>, paths: &Paths) -> Option<Arc<dyn Program>> {
         if let Some(twin) = self.twin.get() {

@@ -1,20 +1,18 @@
 //! Instrumented twins: machine code that notes which inner functions ran, and the map of what it notes.
 //!
-//! Both are made in worker processes in the time that nobody wants, and kept in the cache as any image is. The map is
-//! made from a stranger's bytes as the code is, so it is made there too, and read with its own checks.
-
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+//! Both are made in worker processes. The map is made from a stranger's bytes as the code is, so it is made there too,
+//! and read with its own checks.
 
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
-use forerun_images::{ImageLabel, ImageLease, ImageMeta, Miss, VerifiedPayload};
+use forerun_images::ImageLease;
 use forerun_runtime::Tier;
+use forerun_specialize::JobKind;
 use forerun_specialize::passes::coverage::CoverageMap;
-use forerun_specialize::{Job, JobKind};
-use forerun_types::{ComponentDigest, ImageKey, ProfileDigest};
+use forerun_types::ComponentDigest;
 
-use super::{MakeFailure, VALUE_MS_PER_BYTE, Workshop, granted, vouched};
+use super::product::{Product, file_of, read_beginning};
+use super::{MERGING, MakeFailure, Workshop, revisions, vouched};
 use crate::worker;
 
 /// Largest map that is read.
@@ -26,75 +24,30 @@ pub(crate) struct TwinImage {
     pub(crate) map: CoverageMap,
 }
 
-/// What is made for a twin.
-#[derive(Clone, Copy)]
-enum Part {
-    Code(Tier),
-    Map,
-}
-
-impl Part {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Code(Tier::Quick) => "twin-quick",
-            Self::Code(Tier::Full) => "twin-full",
-            Self::Map => "twin-map",
-        }
-    }
-
-    fn kind(self) -> JobKind {
-        match self {
-            Self::Code(tier) => worker::twin_kind(tier),
-            Self::Map => worker::TWIN_MAP,
-        }
-    }
-}
-
 impl Workshop {
     /// The twin of a component, made now if it is not there. Blocks for as long as that takes.
     pub(crate) fn twin(&self, component: ComponentDigest, source: &Bytes) -> Result<TwinImage, MakeFailure> {
-        let map = self.twin_part(component, source, Part::Map)?;
+        let map = self.product(component, source, part(worker::TWIN_MAP, "twin-map"))?;
         let map = read_map(&map)?;
-        let code = self.twin_part(component, source, Part::Code(Self::first_tier(source)))?;
+        let tier = Self::first_tier(source);
+        let label = match tier {
+            Tier::Quick => "twin-quick",
+            Tier::Full => "twin-full",
+        };
+        let code = self.product(component, source, part(worker::twin_kind(tier), label))?;
         Ok(TwinImage { image: vouched(code)?, map })
     }
+}
 
-    fn twin_part(&self, component: ComponentDigest, source: &Bytes, part: Part) -> Result<ImageLease, MakeFailure> {
-        let profile = ProfileDigest::of(format!("instrumented twin, {}", part.label()).as_bytes());
-        let key = ImageKey { component, profile, engine: self.engine };
-        if let Ok(lease) = self.cache.get(&key) {
-            return Ok(lease);
-        }
-        let Some(ticket) = granted(self.cache.claim(&key))? else {
-            return Ok(self.cache.get(&key)?);
-        };
-        let created_unix_ms = crate::functions::unix_ms();
-        let job = Job { kind: part.kind(), parameters: b"{}".to_vec(), component: source.clone() };
-        let (ticket, artifact) = self.worked(&self.idle, ticket, job)?;
-        let label = ImageLabel::new(part.label()).expect("a short plain word");
-        let meta = ImageMeta { created_unix_ms, build_ms: artifact.usage.wall_ms, label, passes: Default::default() };
-        self.cache.publish(ticket, VerifiedPayload::vouch(&artifact.bytes), &meta, VALUE_MS_PER_BYTE)?;
-        Ok(self.cache.get(&key)?)
-    }
+fn part(kind: JobKind, label: &'static str) -> Product {
+    let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: None };
+    Product { kind, label, recipe: revisions(&[MERGING]), parameters, has_reports: false }
 }
 
 fn read_map(lease: &ImageLease) -> Result<CoverageMap, MakeFailure> {
-    let file = lease.file_cloned().map_err(|error| io_miss(&error))?;
-    let bytes = read_whole(&file).map_err(|error| io_miss(&error))?;
-    CoverageMap::decode(&bytes).map_err(|error| MakeFailure::BadComponent(error.to_string()))
-}
-
-/// Leaves the file's position alone, which all holders of the image share.
-fn read_whole(file: &File) -> std::io::Result<Vec<u8>> {
-    let bytes = file.metadata()?.len();
-    if bytes > MAP_BYTES_MAX {
-        return Err(std::io::Error::other(format!("a map of {bytes} bytes is too large")));
+    if lease.bytes() > MAP_BYTES_MAX {
+        return Err(MakeFailure::BadComponent(format!("its map has {} bytes, which is too much", lease.bytes())));
     }
-    let mut whole = vec![0; usize::try_from(bytes).map_err(std::io::Error::other)?];
-    file.read_exact_at(&mut whole, 0)?;
-    Ok(whole)
-}
-
-fn io_miss(error: &std::io::Error) -> MakeFailure {
-    MakeFailure::Lost(Miss::Io { detail: error.to_string() })
+    let bytes = read_beginning(&file_of(lease)?, MAP_BYTES_MAX)?;
+    CoverageMap::decode(&bytes).map_err(|error| MakeFailure::BadComponent(error.to_string()))
 }

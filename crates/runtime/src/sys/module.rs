@@ -1,20 +1,27 @@
 //! Machine code of core modules, from a file or just compiled, into an engine.
 
-use std::os::fd::AsRawFd;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 use forerun_driver::AuthenticImage;
 use wasmtime::{Engine, Module};
 
-/// Maps the machine code of a core module that was made earlier.
+/// Loads the machine code of a core module that is a part of an image: its `bytes`.
 ///
 /// # Errors
-/// As [`load_image`].
-pub(crate) fn load_module(engine: &Engine, image: &AuthenticImage) -> wasmtime::Result<Module> {
-    let path = format!("/proc/self/fd/{}", image.file().as_raw_fd());
-    // SAFETY: as in `load_image`: whoever made the `AuthenticImage` answers for bytes that our own compiler made
-    // (here `Engine::precompile_module`; of a component the engine would find out by the header and refuse), the
-    // sealed file cannot change, and the descriptor is open for the whole call.
-    unsafe { Module::deserialize_file(engine, path) }
+/// The image ends before, or as [`load_image`](super::load_image).
+pub(crate) fn load_module(engine: &Engine, image: &AuthenticImage, bytes: &Range<u64>) -> wasmtime::Result<Module> {
+    let file_bytes = image.file().metadata()?.len();
+    if bytes.start > bytes.end || bytes.end > file_bytes {
+        wasmtime::bail!("bytes {} to {} of an image that has {file_bytes}", bytes.start, bytes.end);
+    }
+    let mut code = vec![0; usize::try_from(bytes.end - bytes.start)?];
+    image.file().read_exact_at(&mut code, bytes.start)?;
+    // SAFETY: the bytes must be what `Engine::precompile_module` made, unchanged. Whoever made the `AuthenticImage` answers
+    // for the whole file, as in `load_image`, and for what stands where in it: its table of parts is among the bytes that
+    // were authenticated. (Code of a component, and code for other settings, the engine finds out by the header and
+    // refuses.) The file is sealed, so that what was read is what was authenticated, and the engine copies `code`.
+    unsafe { Module::deserialize(engine, &code) }
 }
 
 /// Machine code of a core module that this process has just compiled.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{AuthenticImage, Driver, LoadError, LoadRequest, Program, ProgramFacts};
-use forerun_types::ReusePolicy;
+use forerun_types::{ReusePolicy, VmDiscard};
 use parking_lot::Mutex;
 use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
@@ -213,6 +213,10 @@ impl Driver for WasmDriver {
 
     fn load(&self, request: LoadRequest<'_>) -> Result<Arc<dyn Program>, LoadError> {
         self.load_program(request).map(|program| program as _)
+    }
+
+    fn give_back_memory(&self) -> usize {
+        self.programs.give_up_half(VmDiscard::MemoryPressure)
     }
 }
 

@@ -7,6 +7,7 @@ use forerun_types::{ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
 
 use super::engine::Concurrency;
 use super::rollback::{Rollback, StateExports, admission};
+use super::vm::Vm;
 use crate::sys::Tracker;
 
 /// One per revision.
@@ -50,6 +51,15 @@ impl Isolation {
         }
     }
 
+    /// Does for a VM that waits for its first request what can be done ahead of it.
+    pub(super) async fn populate(&self, vm: &mut Vm) {
+        match self {
+            Self::Rollback(rollback) => rollback.populate(vm).await,
+            // What their requests write is not looked at.
+            Self::Fresh(_) | Self::Reuse => {}
+        }
+    }
+
     /// Takes note of a VM that was thrown away.
     pub(super) fn discarded(&self, why: VmDiscard) {
         match self {
@@ -72,7 +82,13 @@ impl Isolation {
             Self::Rollback(rollback) => Some(&rollback.counters),
             Self::Fresh(_) | Self::Reuse => None,
         };
+        let (room_bytes, no_room) = match self {
+            Self::Rollback(rollback) => rollback.room(),
+            Self::Fresh(_) | Self::Reuse => (0, None),
+        };
         IsolationReport {
+            room_bytes,
+            no_room,
             policy,
             refusal,
             idle_vms,

@@ -36,7 +36,18 @@ impl MemoryLimiter {
 
     /// Whether a memory grew since the VM was made.
     pub(super) fn memory_grew(&self) -> bool {
-        self.bytes != self.bytes_made
+        self.grown_bytes() > 0
+    }
+
+    /// By how much memory grew since the VM was made.
+    pub(super) fn grown_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.bytes_made)
+    }
+
+    /// Half of what the VM may have beyond what it had when it was made; `room_bytes` of that do not count.
+    pub(super) fn room_bytes_max(&self, room_bytes: u32) -> u64 {
+        let needed = self.bytes_made.saturating_sub(u64::from(room_bytes));
+        self.max_bytes.saturating_sub(needed) / 2
     }
 
     /// Whether a table grew since the VM was made.

@@ -70,10 +70,11 @@ impl Program for WasmProgram {
             for _ in 0..self.ready.want(vms).saturating_sub(idle) {
                 let began = Instant::now();
                 let made = self.template.vm(&self.linked, began + MAKE_TIME_MAX).await;
-                let vm = made.map_err(|error| {
+                let mut vm = made.map_err(|error| {
                     let failure = Failure::of_instantiation(&error);
                     InvokeError { outcome: failure.outcome, detail: failure.detail }
                 })?;
+                self.isolation.populate(&mut vm).await;
                 self.ready.add(Box::new(vm), began);
             }
             Ok(())
@@ -147,7 +148,9 @@ impl WasmProgram {
             Taken::Nothing(why) => why,
         };
         let mut made = self.template.vm(&self.linked, deadline).await;
-        if made.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) && self.programs.make_room() > 0 {
+        if made.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
+            && self.programs.give_up_half(VmDiscard::PlaceNeeded) > 0
+        {
             made = self.template.vm(&self.linked, deadline).await;
         }
         match made {
@@ -182,10 +185,10 @@ impl WasmProgram {
     }
 
     /// Gives up half of the idle VMs; says how many.
-    fn give_up_half(&self) -> usize {
+    fn give_up_half(&self, why: VmDiscard) -> usize {
         let given_up = self.idle.give_up_half();
         for _ in 0..given_up {
-            self.isolation.discarded(VmDiscard::Surplus);
+            self.isolation.discarded(why);
         }
         given_up
     }
@@ -209,9 +212,9 @@ impl Programs {
         }
     }
 
-    /// Frees places for VMs: every program gives up half of its idle ones. Says how many.
-    fn make_room(&self) -> usize {
-        self.alive().iter().map(|program| program.give_up_half()).sum()
+    /// Every program gives up half of its idle VMs, for `why`. Says how many.
+    pub(super) fn give_up_half(&self, why: VmDiscard) -> usize {
+        self.alive().iter().map(|program| program.give_up_half(why)).sum()
     }
 
     fn alive(&self) -> Vec<Arc<WasmProgram>> {

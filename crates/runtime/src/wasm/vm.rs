@@ -26,7 +26,7 @@ use super::lazy::{ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
 use super::outbound::HttpHooks;
 use super::output::{CurrentInvocation, GuestOutput, NoInput, OpenStreams};
-use super::rollback::{Point, StateExports};
+use super::rollback::{Point, RoomFailed, StateExports};
 
 /// Entries of a VM's resource table: handles a guest holds to requests, bodies, streams, ... A bound against leaks.
 const RESOURCES_MAX: usize = 100_000;
@@ -74,6 +74,8 @@ pub(super) struct Vm {
     pub(super) entered: Option<ComponentInstance>,
     /// Whether the guest called the host while the VM was made.
     pub(super) host_called_at_start: bool,
+    /// Room that was made in its memory, in bytes.
+    pub(super) room_bytes: u32,
 }
 
 /// The host's side of a VM.
@@ -122,6 +124,14 @@ impl Template {
 
     /// A new VM for a request that must be done by `deadline`.
     pub(super) async fn vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<Vm> {
+        match self.make(linked, deadline).await {
+            // From now on there is none.
+            Err(error) if error.is::<RoomFailed>() => self.make(linked, deadline).await,
+            made => made,
+        }
+    }
+
+    async fn make(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<Vm> {
         let mut store = self.store(deadline);
         let (instance, entered) = match linked {
             Linked::Proxy { pre, indices, .. } => {
@@ -130,13 +140,15 @@ impl Template {
             }
             Linked::Service(pre) => (Instance::Service(pre.instantiate_async(&mut store).await?), None),
         };
+        let mut room_bytes = 0;
+        if let (Some(state), Some(entered)) = (linked.state_exports(), &entered) {
+            room_bytes = state.make_room(&mut store, entered).await?;
+            state.save(&mut store, entered).await?;
+        }
         let state = store.data_mut();
         state.limiter.made();
         let host_called_at_start = state.host_called;
-        if let (Some(state), Some(entered)) = (linked.state_exports(), &entered) {
-            state.save(&mut store, entered).await?;
-        }
-        let vm = Vm { point: None, store, instance, requests: 0, entered, host_called_at_start };
+        let vm = Vm { point: None, store, instance, requests: 0, entered, host_called_at_start, room_bytes };
         if vm.is_spent() {
             return Err(SpentWhenMade.into());
         }
@@ -264,6 +276,11 @@ impl VmState {
     /// Until when the request must be done.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// Whether anything was asked of the host since the state was made.
+    pub(super) fn has_called_host(&self) -> bool {
+        self.host_called
     }
 
     /// Whose VM it is.

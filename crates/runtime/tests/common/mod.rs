@@ -19,7 +19,7 @@ use forerun_driver::{
     InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
     OutboundTimeouts, Program, Reply, empty_body,
 };
-use forerun_runtime::{SplitProgram, WasmDriver, WasmSettings};
+use forerun_runtime::{ColdCode, SplitProgram, WasmDriver, WasmSettings};
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -130,6 +130,14 @@ pub fn image(code: &[u8]) -> AuthenticImage {
     AuthenticImage::vouch_for(file, ())
 }
 
+/// Machine code of a cold group, as a part of an image: the last one of a larger file.
+pub fn code_image(code: &[u8]) -> ColdCode {
+    let before = b"the group before";
+    let file = image(&[before, code].concat());
+    let start = before.len() as u64;
+    ColdCode::Image(Arc::new(file), start..start + code.len() as u64)
+}
+
 fn load_with(source: &[u8], image: Option<AuthenticImage>, spec: &FunctionSpec) -> Result<Guest, LoadError> {
     load_as(source, image, spec, |request| DRIVER.load(request))
 }
@@ -154,6 +162,12 @@ fn load_as(
 /// Loads the component of tests/guests that does as its path says.
 pub fn misbehave(spec: &FunctionSpec) -> Guest {
     load(&std::fs::read(repository("tests/guests/components/misbehave.wasm")).unwrap(), spec).unwrap()
+}
+
+/// What the driver does when memory is short.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn give_back_memory() -> usize {
+    DRIVER.give_back_memory()
 }
 
 /// A component as the specializer prepares it, so that its VMs can be rolled back.

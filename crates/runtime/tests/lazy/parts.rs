@@ -9,7 +9,7 @@ use forerun_runtime::{ColdCode, ColdLayout, ColdSource, Miss, MissListener, Spli
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 use forerun_types::FunctionSpec;
 
-use crate::common::{Guest, image, load_split, repository};
+use crate::common::{Guest, code_image, load_split, repository};
 
 /// What a test decides about the cold code, and what it learns.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl ColdSource for Cold {
         let source = &self.groups[group as usize];
         match (self.missing, self.on_disk) {
             (true, _) => ColdCode::Missing("it was never published".into()),
-            (false, true) => ColdCode::Image(image(&compile_module(source, Tier::Quick).unwrap())),
+            (false, true) => code_image(&compile_module(source, Tier::Quick).unwrap()),
             (false, false) => ColdCode::Source(Bytes::copy_from_slice(source)),
         }
     }

@@ -14,12 +14,11 @@
 //!
 //! Whether a function *ran* is all that is noted: not how often, and not which way it took inside.
 
-mod body_hash;
 mod connector;
 mod map;
 mod names;
 
-pub use map::{BodyHash, CoverageMap, CoveredFunction, CoveredModule, MapError, NoBodyHash};
+pub use map::{CoverageMap, CoveredFunction, CoveredModule, MapError};
 
 use wasm_encoder::{Encode, ExportKind, Instruction, MemArg, MemoryType};
 use wasmparser::FunctionBody;
@@ -117,7 +116,7 @@ pub fn add_coverage(component: &[u8]) -> Result<Covered, CoverageRefusal> {
         replaced.push((part.module, mark_functions(&module, &bodies)?));
         // Bounded by `FUNCTIONS_MAX` just above.
         marked.push(Marked { instance, functions: u32::try_from(bodies.len()).unwrap_or(u32::MAX) });
-        map.add_module(&module, &bodies, module_names.get(&part.module).copied())?;
+        map.add_module(part.bytes, &module, &bodies, module_names.get(&part.module).copied())?;
     }
     if marked.len() > MODULES_MAX {
         return Err(CoverageRefusal::TooManyModules { modules: marked.len(), modules_max: MODULES_MAX });

@@ -1,16 +1,17 @@
 //! The pass `state`: a component that can save and restore its mutable globals when its host tells it to.
 //!
 //! A used VM is put back to how it was by restoring its memories, which the host can do alone once it knows where they
-//! are, and its globals, which only code in the module that defines them can. So each core module gets two functions,
+//! are, and its globals, which only code in the module that defines them can. So each core module gets three functions,
 //!
 //! ```text
 //! save:     copy[i] := global[i]        for each mutable global i that the module defines
 //! restore:  global[i] := copy[i]
+//! same:     whether copy[i] = global[i] for all of them, bit for bit
 //! ```
 //!
 //! where the copies are globals of the module's own: 16 bytes each in a VM, whereas a second memory would take a
 //! slot of the pool for a handful of values. One small core module more calls those of all modules, and the
-//! component exports it as the instance [`STATE_INTERFACE`] with `save: func()` and `restore: func()`. Imported
+//! component exports it as the instance [`STATE_INTERFACE`] with `save: func()`, `restore: func()` and, to check that, `same: func() -> bool`. Imported
 //! globals are saved by the module that defines them. Instantiation is as it was: nothing is saved before the
 //! host calls `save`, and `restore` before the first `save` traps.
 //!
@@ -19,8 +20,18 @@
 //! own address and length have to be in that memory; they are put over the first eight bytes, which are put back as soon
 //! as the host has read them.
 //!
+//! Memory that has grown cannot be made smaller again, and the allocators of some languages have it grow in the first
+//! request, since they begin with none. Where a component has an allocator for its host, the instance therefore has one
+//! more function, `room: func(bytes: u32)`, to be called before `save`:
+//!
+//! ```text
+//! room(bytes):  block := cabi_realloc(0, 0, 8, bytes)     memory grows, unless there is room already
+//!               cabi_realloc(block, bytes, 8, 1)          the rest of the block is free for requests
+//! ```
+//!
 //! A component in whose code something else changes during a request is refused, see [`Obstacle`].
 
+mod allocator;
 mod connector;
 mod obstacle;
 
@@ -39,12 +50,18 @@ pub const STATE_INTERFACE: &str = "forerun:vm/state@0.1.0";
 pub const SAVE: &str = "save";
 /// Its function without parameters or results that puts them back; traps if nothing was saved.
 pub const RESTORE: &str = "restore";
+/// Its function that says whether all mutable globals are as they were saved.
+pub const SAME: &str = "same";
+/// Its function that has memory for so many bytes, which the guest's allocator then has free; only there if the component
+/// has an allocator for its host's use. May trap if there is not so much memory.
+pub const ROOM: &str = "room";
 /// What the names of the functions begin with that give a memory as a list of bytes; a number from 0 follows.
 pub const MEMORY: &str = "memory";
 
-/// What a module exports its own two under; the component does not let anyone else see them.
+/// What a module exports its own three under; the component does not let anyone else see them.
 const MODULE_SAVE: &str = "forerun:save";
 const MODULE_RESTORE: &str = "forerun:restore";
+const MODULE_SAME: &str = "forerun:same";
 /// The same for its memories; a number follows.
 const MODULE_MEMORY: &str = "forerun:memory";
 
@@ -56,7 +73,7 @@ const MEMORIES_MAX: usize = 99;
 const GLOBALS_PER_MODULE_MAX: u32 = 10_000;
 
 /// Goes up whenever other bytes are made of some component than before.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 3;
 
 /// A component with save and restore, and how much that took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +86,8 @@ pub struct Stated {
     pub globals: u32,
     /// Memories, all together.
     pub memories: u32,
+    /// Whether [`ROOM`] is there.
+    pub has_room: bool,
 }
 
 /// Why a component's VMs cannot be put back.
@@ -137,6 +156,7 @@ pub fn add_state_calls(component: &[u8]) -> Result<Stated, StateRefusal> {
 
     let mut replaced = Vec::new();
     let mut stateful = Vec::new();
+    let mut allocators = Vec::new();
     let (mut globals, mut memories) = (0, 0);
     for part in &layout.parts {
         // A module that is never instantiated has no state.
@@ -146,6 +166,9 @@ pub fn add_state_calls(component: &[u8]) -> Result<Stated, StateRefusal> {
         let module = ModuleLayout::read(part.bytes)?;
         if let Some(obstacle) = obstacle::find_in_module(part.module, &module)? {
             return Err(obstacle.into());
+        }
+        if allocator::is_exported(&module)? {
+            allocators.push(instance);
         }
         let saved = mutable_globals(part.module, &module)?;
         let own_memories = own_memories(part.module, &module)?;
@@ -160,19 +183,22 @@ pub fn add_state_calls(component: &[u8]) -> Result<Stated, StateRefusal> {
         return Err(StateRefusal::TooManyMemories { memories, memories_max: MEMORIES_MAX });
     }
 
-    let appendix = connector::appendix(&layout.counts, &stateful);
+    // Of several, nobody says which one serves requests.
+    let allocator = if let [only] = allocators[..] { Some(only) } else { None };
+    let appendix = connector::appendix(&layout.counts, &stateful, allocator);
     let component = layout.rebuild(&replaced, &appendix);
     check_output(&component)?;
     let modules = stateful.iter().filter(|module| module.has_globals).count();
     // All are bounded by the component's size.
-    Ok(Stated { component, modules: count(modules), globals: count(globals), memories: count(memories) })
+    let (modules, globals, memories) = (count(modules), count(globals), count(memories));
+    Ok(Stated { component, modules, globals, memories, has_room: allocator.is_some() })
 }
 
 /// A core module with something to put back.
 struct Stateful {
     /// Its core instance.
     instance: u32,
-    /// Whether it exports [`MODULE_SAVE`] and [`MODULE_RESTORE`].
+    /// Whether it exports [`MODULE_SAVE`], [`MODULE_RESTORE`] and [`MODULE_SAME`].
     has_globals: bool,
     /// How many memories it exports as [`MODULE_MEMORY`] and a number.
     memories: usize,
@@ -218,6 +244,7 @@ fn mutable_globals(module: u32, layout: &ModuleLayout<'_>) -> Result<Vec<Saved>,
 fn add_to_module(layout: &ModuleLayout<'_>, saved: &[Saved], memories: &[u32]) -> Result<Vec<u8>, Unsupported> {
     layout.require_free(MODULE_SAVE)?;
     layout.require_free(MODULE_RESTORE)?;
+    layout.require_free(MODULE_SAME)?;
     let counts = layout.counts;
     let mut additions = Additions::default();
     for (number, memory) in memories.iter().enumerate() {
@@ -230,23 +257,48 @@ fn add_to_module(layout: &ModuleLayout<'_>, saved: &[Saved], memories: &[u32]) -
     if saved.is_empty() {
         return layout.with(&additions);
     }
+    // `func()` and `func() -> i32`.
     additions.add(module_section::TYPE, &Raw(&[0x60, 0, 0]));
+    additions.add(module_section::TYPE, &Raw(&[0x60, 0, 1, 0x7f]));
+    let (nothing, truth) = (counts.types, counts.types + 1);
 
     let mut save = Function::new([]);
     let mut restore = Function::new([]);
+    let mut same = Function::new([]);
+    same.instructions().i32_const(1);
     for (global, copy) in saved.iter().zip(counts.globals..) {
         additions.add(module_section::GLOBAL, &Copy { ty: global.ty });
         save.instructions().global_get(global.index).global_set(copy);
         restore.instructions().global_get(copy).global_set(global.index);
+        and_is_same(&mut same, global, copy);
     }
-    let names = [(MODULE_SAVE, save), (MODULE_RESTORE, restore)];
-    for ((name, mut function), index) in names.into_iter().zip(counts.functions..) {
+    let functions = [(MODULE_SAVE, save, nothing), (MODULE_RESTORE, restore, nothing), (MODULE_SAME, same, truth)];
+    for ((name, mut function, ty), index) in functions.into_iter().zip(counts.functions..) {
         function.instructions().end();
-        additions.add(module_section::FUNCTION, &counts.types);
+        additions.add(module_section::FUNCTION, &ty);
         additions.add(module_section::CODE, &function);
         additions.add_export(name, ExportKind::Func, index);
     }
     layout.with(&additions)
+}
+
+/// Floats by their bits: a number that is none equals no other, and zeros have signs.
+fn and_is_same(same: &mut Function, global: &Saved, copy: u32) {
+    let mut code = same.instructions();
+    match global.ty {
+        ValType::I32 => code.global_get(global.index).global_get(copy).i32_eq(),
+        ValType::I64 => code.global_get(global.index).global_get(copy).i64_eq(),
+        ValType::F32 => {
+            code.global_get(global.index).i32_reinterpret_f32().global_get(copy).i32_reinterpret_f32().i32_eq()
+        }
+        ValType::F64 => {
+            code.global_get(global.index).i64_reinterpret_f64().global_get(copy).i64_reinterpret_f64().i64_eq()
+        }
+        ValType::V128 => code.global_get(global.index).global_get(copy).i8x16_eq().i8x16_all_true(),
+        // Refused as an obstacle before this; what cannot be compared is not the same.
+        ValType::Ref(_) => code.i32_const(0),
+    };
+    code.i32_and();
 }
 
 /// A global that holds another's value.

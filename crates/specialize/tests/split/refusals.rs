@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::split::{Known, SplitPlan, split};
 
 use crate::everything::EVERYTHING;
@@ -73,7 +74,7 @@ fn a_plan_that_leaves_nothing_to_do_is_refused() {
     let all: BTreeMap<u32, u16> = (0..100_000).map(|function| (function, 1000)).collect();
     let refusal = split(&hello, &SplitPlan::new(Known::ByIndex(all), 1)).unwrap_err();
     assert_eq!(refusal.name(), "nothing_cold");
-    let foreign = Known::ByBody(BTreeMap::from([([1; 16], 1000)]));
+    let foreign = Known::ByBody(BTreeMap::from([(BodyHash([1; 16]), 1000)]));
     assert_eq!(split(&hello, &SplitPlan::new(foreign, 1)).unwrap_err().name(), "none_known");
 }
 

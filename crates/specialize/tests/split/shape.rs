@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forerun_specialize::passes::body_hash::body_hashes;
+use forerun_specialize::passes::body_hash::{BodyHash, body_hashes};
 use forerun_specialize::passes::split::{self, COLD_TABLE, Known, PRIMARY, Split, SplitPlan, split};
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -132,7 +132,7 @@ fn a_profile_by_bodies_splits_as_one_by_indices() {
     let hashes = body_hashes(&main_module(&source)).unwrap();
     let imported = imported_functions(&main_module(&source));
     let mut numbers = Numbers::new(5);
-    let by_body: BTreeMap<[u8; 16], u16> =
+    let by_body: BTreeMap<BodyHash, u16> =
         hashes.iter().filter(|_| numbers.below(3) == 0).map(|hash| (*hash, 900)).collect();
     let by_index = (imported..).zip(&hashes).filter(|(_, hash)| by_body.contains_key(*hash));
     let by_index = by_index.map(|(index, _)| (index, 900)).collect();

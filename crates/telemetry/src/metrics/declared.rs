@@ -97,6 +97,24 @@ pub(super) const CONNECTIONS: Declaration =
     Declaration::new(Kind::Gauge, "forerun_connections_open", &[], "Open connections of clients");
 pub(super) const FUNCTIONS: Declaration =
     Declaration::new(Kind::Gauge, "forerun_functions_served", &[], "Functions that are served");
+pub(super) const VM_ROLLBACKS: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_vm_rollbacks_total",
+    &["function"],
+    "VMs put back to the state they were made in after a request, instead of being thrown away",
+);
+pub(super) const VM_RESTORED_BYTES: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_vm_restored_bytes_total",
+    &["function"],
+    "Bytes of memory that were copied back to put VMs back",
+);
+pub(super) const VM_DISCARDS: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_vm_discards_total",
+    &["function", "reason"],
+    "VMs of functions with rollback that were thrown away, by why they were not put back or not kept",
+);
 pub(super) const EVENTS_DROPPED: Declaration = Declaration::new(
     Kind::Counter,
     "forerun_events_dropped_total",
@@ -144,6 +162,9 @@ pub const DECLARATIONS: &[Declaration] = &[
     QUEUED,
     CONNECTIONS,
     FUNCTIONS,
+    VM_ROLLBACKS,
+    VM_RESTORED_BYTES,
+    VM_DISCARDS,
     EVENTS_DROPPED,
     LOG_BYTES_DROPPED,
     EXPORT_FAILURES,

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::declared::{
     CONNECTIONS, Declaration, EVENTS_DROPPED, EXPORT_FAILURES, FUNCTIONS, HISTORY_BYTES, IN_FLIGHT, Kind,
-    LOG_BYTES_DROPPED, QUEUED,
+    LOG_BYTES_DROPPED, QUEUED, VM_DISCARDS, VM_RESTORED_BYTES, VM_ROLLBACKS,
 };
 
 /// A metric whose values somebody provides.
@@ -27,6 +27,12 @@ pub enum Live {
     Connections,
     /// `forerun_functions_served`
     Functions,
+    /// `forerun_vm_rollbacks_total{function}`
+    VmRollbacks,
+    /// `forerun_vm_restored_bytes_total{function}`
+    VmRestoredBytes,
+    /// `forerun_vm_discards_total{function,reason}`
+    VmDiscards,
     /// `forerun_events_dropped_total{at}`
     EventsDropped,
     /// `forerun_log_dropped_bytes_total`
@@ -39,16 +45,24 @@ pub enum Live {
 
 impl Live {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::InFlight,
         Self::Queued,
         Self::Connections,
         Self::Functions,
+        Self::VmRollbacks,
+        Self::VmRestoredBytes,
+        Self::VmDiscards,
         Self::EventsDropped,
         Self::LogBytesDropped,
         Self::ExportFailures,
         Self::HistoryBytes,
     ];
+
+    /// Names of its labels, in the order in which providers give their values.
+    pub fn labels(self) -> &'static [&'static str] {
+        self.declaration().labels
+    }
 
     fn declaration(self) -> &'static Declaration {
         match self {
@@ -56,6 +70,9 @@ impl Live {
             Self::Queued => &QUEUED,
             Self::Connections => &CONNECTIONS,
             Self::Functions => &FUNCTIONS,
+            Self::VmRollbacks => &VM_ROLLBACKS,
+            Self::VmRestoredBytes => &VM_RESTORED_BYTES,
+            Self::VmDiscards => &VM_DISCARDS,
             Self::EventsDropped => &EVENTS_DROPPED,
             Self::LogBytesDropped => &LOG_BYTES_DROPPED,
             Self::ExportFailures => &EXPORT_FAILURES,
@@ -64,7 +81,10 @@ impl Live {
     }
 }
 
-pub(super) type Provider = Box<dyn Fn() -> Vec<(Arc<str>, f64)> + Send + Sync>;
+/// The values of a metric's labels, in the order of its declaration.
+pub type LabelValues = Vec<Arc<str>>;
+
+pub(super) type Provider = Box<dyn Fn() -> Vec<(LabelValues, f64)> + Send + Sync>;
 
 /// Label values a provider may come with; more are left out, so that a mistake cannot fill the scraper.
 const LABELS_MAX: usize = 10_000;
@@ -81,9 +101,9 @@ impl LiveCollector {
 impl Collector for LiveCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for (metric, providers) in &*self.0.lock() {
-            let mut values: BTreeMap<Arc<str>, f64> = BTreeMap::new();
-            for (label, value) in providers.iter().flat_map(|provider| provider()).take(LABELS_MAX) {
-                *values.entry(label).or_default() += value;
+            let mut values: BTreeMap<LabelValues, f64> = BTreeMap::new();
+            for (labels, value) in providers.iter().flat_map(|provider| provider()).take(LABELS_MAX) {
+                *values.entry(labels).or_default() += value;
             }
             encode(&mut encoder, metric.declaration(), values)?;
         }
@@ -97,11 +117,11 @@ impl fmt::Debug for LiveCollector {
     }
 }
 
-/// Encodes one metric with one value for each value of its label.
+/// Encodes one metric with one value for each combination of its labels' values.
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
     declaration: &Declaration,
-    values: impl IntoIterator<Item = (Arc<str>, f64)>,
+    values: impl IntoIterator<Item = (LabelValues, f64)>,
 ) -> fmt::Result {
     let (gauge, kind) = match declaration.kind {
         Kind::Gauge => (true, MetricType::Gauge),
@@ -112,8 +132,9 @@ pub(super) fn encode(
     // The registry ends its own help texts with a full stop.
     let help = format!("{}.", declaration.help);
     let mut metric = encoder.encode_descriptor(declaration.family(), &help, None, kind)?;
-    for (label, value) in values {
-        let labels: Vec<_> = declaration.labels.iter().map(|key| (*key, label.to_string())).collect();
+    for (values, value) in values {
+        let labels = declaration.labels.iter().zip(values).map(|(key, value)| (*key, value.to_string()));
+        let labels: Vec<_> = labels.collect();
         let series = if labels.is_empty() { None } else { Some(metric.encode_family(&labels)?) };
         match (series, gauge) {
             (Some(series), true) => ConstGauge::new(value).encode(series)?,

@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use declared::{DECLARATIONS, Declaration, Kind, metric_names};
-pub use live::Live;
+pub use live::{LabelValues, Live};
 
 use crate::event::InvocationEvent;
 use crate::writer::EventSink;
@@ -47,18 +47,23 @@ impl Metrics {
         Arc::new(Self { registry, invocations, live })
     }
 
-    /// Says where the values of `metric` come from: `provider` is called at each scrape and returns the value for
-    /// each value of the metric's label, or one value with an empty label if it has none. It must not block.
-    /// Providers of one metric add up.
-    pub fn provide(&self, metric: Live, provider: impl Fn() -> Vec<(Arc<str>, f64)> + Send + Sync + 'static) {
+    /// Says where the values of `metric` come from: `provider` is called at each scrape and returns a value for each
+    /// combination of the labels' values, which come in the order of the declaration. It must not block. Providers of
+    /// one metric add up.
+    pub fn provide(&self, metric: Live, provider: impl Fn() -> Vec<(LabelValues, f64)> + Send + Sync + 'static) {
         let provider: Provider = Box::new(provider);
         self.live.add(metric, provider);
     }
 
-    /// [`Metrics::provide`] for a single value: with `label`, or with an empty one if the metric has none.
+    /// [`Metrics::provide`] for a metric with one label.
+    pub fn provide_each(&self, metric: Live, provider: impl Fn() -> Vec<(Arc<str>, f64)> + Send + Sync + 'static) {
+        self.provide(metric, move || provider().into_iter().map(|(label, value)| (vec![label], value)).collect());
+    }
+
+    /// [`Metrics::provide`] for a single value: with `label`, which is not looked at if the metric has none.
     pub fn provide_one(&self, metric: Live, label: &str, provider: impl Fn() -> f64 + Send + Sync + 'static) {
         let label: Arc<str> = label.into();
-        self.provide(metric, move || vec![(Arc::clone(&label), provider())]);
+        self.provide(metric, move || vec![(vec![Arc::clone(&label)], provider())]);
     }
 
     /// Everything, as Prometheus reads it.
@@ -107,7 +112,7 @@ mod tests {
         failed.outcome = Outcome::Trap;
         Arc::clone(&metrics).take(&[event(1), failed, event(3)]);
         for live in Live::ALL {
-            metrics.provide_one(live, "cart", || 2.0);
+            metrics.provide(live, move || vec![(live.labels().iter().map(|_| "cart".into()).collect(), 2.0)]);
         }
         metrics
     }
@@ -129,6 +134,7 @@ mod tests {
         assert_eq!(value("forerun_request_body_bytes_total{function=\"cart\"}"), Some(21.0));
         assert_eq!(value("forerun_response_body_bytes_total{function=\"cart\"}"), Some(33.0));
         assert_eq!(value("forerun_invocations_in_flight{function=\"cart\"}"), Some(2.0));
+        assert_eq!(value("forerun_vm_discards_total{function=\"cart\",reason=\"cart\"}"), Some(2.0));
         assert_eq!(value("forerun_build_info{version=\"1.2.3\"}"), Some(1.0));
         assert!(value("forerun_process_resident_memory_bytes").unwrap() > 1e6);
         assert!(value("forerun_process_cpu_seconds_total").unwrap() > 0.0);

@@ -1,7 +1,6 @@
 //! Memory and CPU time of the node's own process, read at each scrape.
 
 use std::fmt;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -15,7 +14,7 @@ pub(super) struct ProcessCollector;
 
 impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let value = |value: f64| [(Arc::from(""), value)];
+        let value = |value: f64| [(Vec::new(), value)];
         encode(&mut encoder, &PROCESS_CPU, value(cpu_seconds()))?;
         match resident_bytes() {
             Some(bytes) => encode(&mut encoder, &PROCESS_MEMORY, value(bytes as f64)),

@@ -1,5 +1,6 @@
 //! The cold code of one program: where it is, who compiles it, and who hears of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,8 +40,8 @@ pub trait ColdSource: Send + Sync {
 /// The code of a group.
 #[derive(Debug)]
 pub enum ColdCode {
-    /// Machine code.
-    Image(AuthenticImage),
+    /// Machine code: these bytes of an image that holds the code of several groups.
+    Image(Arc<AuthenticImage>, Range<u64>),
     /// A core module, not compiled yet.
     Source(Bytes),
     /// Neither, and why.
@@ -89,7 +90,7 @@ pub(in crate::wasm) struct ColdGroups {
     engine: Engine,
     finder: Arc<dyn FindInstance>,
     compiles: Compiles,
-    modules: Vec<OnceCell<(Module, Option<AuthenticImage>)>>,
+    modules: Vec<OnceCell<Module>>,
 }
 
 impl Default for Compiles {
@@ -132,7 +133,7 @@ impl ColdGroups {
         deadline: Instant,
     ) -> Result<(Module, CodeFrom), LazyFailure> {
         let loaded = self.modules.get(group as usize).and_then(OnceCell::get);
-        if let Some((module, _)) = loaded {
+        if let Some(module) = loaded {
             return Ok((module.clone(), CodeFrom::Memory));
         }
         // A task of its own, which goes on when the time of this request is over: else a group that takes longer to
@@ -150,25 +151,21 @@ impl ColdGroups {
         let cell = self.modules.get(group as usize).ok_or(LazyFailure::UnknownSlot(group))?;
         let mut from = CodeFrom::Memory;
         let getting = cell.get_or_try_init(async || {
-            let (module, image, found) = self.get(group).await?;
+            let (module, found) = self.get(group).await?;
             from = found;
-            Ok((module, image))
+            Ok(module)
         });
-        let (module, _) = getting.await?;
-        Ok((module.clone(), from))
+        Ok((getting.await?.clone(), from))
     }
 
-    async fn get(&self, group: u32) -> Result<(Module, Option<AuthenticImage>, CodeFrom), LazyFailure> {
+    async fn get(&self, group: u32) -> Result<(Module, CodeFrom), LazyFailure> {
         let no_code = |detail: String| LazyFailure::NoCode { group, detail };
         match self.program.source.code(group) {
-            ColdCode::Image(image) => {
-                let module = sys::load_module(&self.engine, &image);
-                Ok((module.map_err(|error| no_code(format!("{error:#}")))?, Some(image), CodeFrom::Disk))
+            ColdCode::Image(image, bytes) => {
+                let module = sys::load_module(&self.engine, &image, &bytes);
+                Ok((module.map_err(|error| no_code(format!("{error:#}")))?, CodeFrom::Disk))
             }
-            ColdCode::Source(source) => {
-                let module = self.compile(source).await.map_err(no_code)?;
-                Ok((module, None, CodeFrom::Compiler))
-            }
+            ColdCode::Source(source) => Ok((self.compile(source).await.map_err(no_code)?, CodeFrom::Compiler)),
             ColdCode::Missing(detail) => Err(no_code(detail)),
         }
     }

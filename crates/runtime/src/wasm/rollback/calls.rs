@@ -1,15 +1,20 @@
 //! What the specializer has given a component so that the host can put its VMs back: the instance `forerun:vm/state`.
 //!
-//! `save` remembers all variable globals of a VM and `restore` puts them back, which only code in the modules that define
-//! them can do; `memory0`, `memory1`, ... give the memories as lists, which is how the host learns where they are.
+//! `save` remembers all variable globals of a VM, `restore` puts them back and `same` compares them, which only code in
+//! the modules that define them can do; `room` has the guest's allocator make its memory grow ([`Room`]); `memory0`, `memory1`, ... give the memories as lists, which is how the host learns where they are.
 //! wasmtime's interface names neither, since both belong to instances inside of the component. (Other ways were tried:
 //! the core dump of a trap made on purpose names all parts, but no component may be entered in its store after a trap;
 //! memories made by the host need an engine that refuses machine code with copy-on-write images.)
 
+use std::sync::Arc;
+
+use forerun_types::NoRoom;
 use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, TypedFunc, WasmList};
 
+use super::super::failure::TimedOut;
 use super::super::vm::VmState;
+use super::room::Room;
 
 /// Memories looked for; the specializer gives no more.
 const MEMORIES_MAX: usize = 100;
@@ -19,8 +24,17 @@ const MEMORIES_MAX: usize = 100;
 pub(in super::super) struct StateExports {
     save: ComponentExportIndex,
     restore: ComponentExportIndex,
+    same: ComponentExportIndex,
+    make_room: Option<ComponentExportIndex>,
     memories: Vec<ComponentExportIndex>,
+    /// How much of it VMs get, for all who make them.
+    pub(in super::super) room: Arc<Room>,
 }
+
+/// What a VM that cannot have room is given up for: the next one is made without.
+#[derive(Debug, thiserror::Error)]
+#[error("no room could be made in the memory of a VM")]
+pub(in super::super) struct RoomFailed;
 
 impl StateExports {
     /// Name of the instance.
@@ -31,7 +45,43 @@ impl StateExports {
         let instance = component.get_export_index(None, Self::INTERFACE)?;
         let function = |name: &str| component.get_export_index(Some(&instance), name);
         let memories = (0..MEMORIES_MAX).map_while(|number| function(&format!("memory{number}"))).collect();
-        Some(Self { save: function("save")?, restore: function("restore")?, memories })
+        Some(Self {
+            save: function("save")?,
+            restore: function("restore")?,
+            same: function("same")?,
+            make_room: function("room"),
+            memories,
+            room: Arc::default(),
+        })
+    }
+
+    /// Whether there is an allocator that can be asked for room.
+    pub(super) fn can_make_room(&self) -> bool {
+        self.make_room.is_some()
+    }
+
+    /// Makes as much room in a new VM's memory as VMs have now; says how many bytes.
+    ///
+    /// # Errors
+    /// [`RoomFailed`] if there will be none from now on; anything else is the VM's own trouble.
+    pub(in super::super) async fn make_room(
+        &self,
+        store: &mut Store<VmState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<u32> {
+        let bytes = self.room.bytes();
+        let Some(make_room) = self.make_room.filter(|_| bytes > 0) else { return Ok(0) };
+        let called_before = store.data().has_called_host();
+        let make_room = instance.get_typed_func::<(u32,), ()>(&mut *store, make_room)?;
+        let why = match make_room.call_async(&mut *store, (bytes,)).await {
+            Ok(()) if store.data().has_called_host() == called_before => return Ok(bytes),
+            Ok(()) => NoRoom::HostCalled,
+            Err(error) if error.is::<TimedOut>() => return Err(error),
+            Err(_) => NoRoom::Trapped,
+        };
+        self.room.give_up(why);
+        tracing::info!(function = %store.data().function(), reason = %why, "VMs get no room in their memory");
+        Err(RoomFailed.into())
     }
 
     /// Has a VM remember its globals.
@@ -47,6 +97,15 @@ impl StateExports {
         instance: &Instance,
     ) -> wasmtime::Result<TypedFunc<(), ()>> {
         instance.get_typed_func(store, self.restore)
+    }
+
+    /// How a VM says whether its globals are as they were saved.
+    pub(super) fn same(
+        &self,
+        store: &mut Store<VmState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<TypedFunc<(), (bool,)>> {
+        instance.get_typed_func(store, self.same)
     }
 
     /// All memories of a VM.

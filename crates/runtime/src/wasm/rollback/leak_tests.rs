@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 
 use super::super::driver::WasmDriver;
 use super::super::program::WasmProgram;
+use super::super::ready::Taken;
 use super::super::settings::WasmSettings;
 use super::super::vm::Vm;
 use super::tests::Nobody;
@@ -106,4 +107,49 @@ async fn the_search_sees_memory_and_the_guest_does_keep_secrets() {
     call(&reused, requests("hunter2").swap_remove(0)).await;
     let answer = call(&reused, requests("other").swap_remove(0)).await;
     assert!(answer.contains("before [hunter2]"), "{answer}");
+}
+
+/// How many pages of a VM's memories are its own.
+async fn own_pages(program: &WasmProgram, vm: &mut Vm) -> usize {
+    let exports = program.linked.state_exports().unwrap();
+    let instance = vm.entered.unwrap();
+    let tracker = crate::sys::Tracker::new().unwrap();
+    let mut pages = 0;
+    for memory in exports.memories(&mut vm.store, &instance).await.unwrap() {
+        let span = crate::sys::Span::of(memory.as_le_slice(&vm.store)).unwrap();
+        let runs = tracker.own_pages(span, 65_536).unwrap();
+        pages += runs.iter().map(|run| run.len() / crate::sys::PAGE_BYTES).sum::<usize>();
+    }
+    pages
+}
+
+#[tokio::test]
+async fn a_vm_held_ready_has_the_pages_that_requests_write_and_the_state_of_a_new_one() {
+    let program = program(ReusePolicy::Rollback);
+    let churn = || Request::get("/churn?seed=299").header("host", "test").body(forerun_driver::empty_body()).unwrap();
+    let answer = call(&program, churn()).await;
+    let served = program.idle.take().expect("it has been put back");
+    let written = served.point.as_ref().unwrap().written().iter().flatten().map(|run| run.len() / 4096).sum::<usize>();
+    assert!(written > 50, "the guest writes here and there: {written}");
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut plain = program.template.vm(&program.linked, deadline).await.unwrap();
+    let plain_pages = own_pages(&program, &mut plain).await;
+    Arc::clone(&program).hold_ready(1).await.unwrap();
+    let Taken::Vm(mut held) = program.ready.take(InvocationId::from_random(7)) else { panic!("one was made") };
+    let held_pages = own_pages(&program, &mut held).await;
+    assert!(held_pages >= written && held_pages > plain_pages + 50, "{held_pages}, {plain_pages}, {written}");
+
+    let mut contents = Vec::new();
+    for vm in [&mut plain, &mut *held] {
+        let exports = program.linked.state_exports().unwrap();
+        let memories = exports.memories(&mut vm.store, &vm.entered.unwrap()).await.unwrap();
+        contents.push(memories.iter().map(|memory| memory.as_le_slice(&vm.store).to_vec()).collect::<Vec<_>>());
+    }
+    assert!(contents[0] == contents[1], "not a byte differs");
+
+    // And it serves as any other.
+    Arc::clone(&program).hold_ready(1).await.unwrap();
+    assert_eq!(call(&program, churn()).await, answer);
+    assert_eq!(program.ready.held().vms, 0, "the one that was held has served");
 }

@@ -11,6 +11,7 @@
 //!                        │ first VM that has served: two more are made and compared; what they have is the baseline
 //!                        ├─ host called at start, not alike, too large ──► fresh VMs
 //!                        └─ each VM that has served
+//!                             ├─ memory grew ──► thrown away, and soon VMs are made with room in memory (`room`)
 //!                             ├─ in doubt ──► thrown away ── so many in a row ──► fresh VMs
 //!                             ├─ not as it was made (checked now and then) ──► fresh VMs
 //!                             └─ put back ──► idle ──► next request
@@ -26,9 +27,11 @@ pub(super) mod admission;
 mod baseline;
 mod calls;
 mod counters;
+mod habit;
 #[cfg(test)]
 mod leak_tests;
 mod point;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -36,17 +39,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use forerun_types::{RollbackRefusal, VmDiscard};
+use forerun_types::{NoRoom, RollbackRefusal, VmDiscard};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use wasmtime::component::WasmList;
 
 use self::baseline::Baseline;
 use self::counters::Counters;
+use self::habit::Habit;
+use self::room::Growth;
 use super::vm::{Linked, Template, Vm};
-use crate::sys::Tracker;
+use crate::sys::{Tracker, with_bytes};
 
-pub(super) use self::calls::StateExports;
+pub(super) use self::calls::{RoomFailed, StateExports};
 pub(super) use self::point::Point;
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
@@ -60,11 +65,20 @@ const CHECK_FIRST: u64 = 4;
 /// Time for the start functions of a VM that nobody waits for.
 const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// What is known of VMs with as much room.
+#[derive(Default)]
+struct Alike {
+    room_bytes: u32,
+    /// Made for the first of them that has served.
+    baseline: OnceCell<Baseline>,
+    habit: Habit,
+}
+
 /// What the VMs of one revision need to be put back.
 pub(super) struct Rollback {
     tracker: Arc<Tracker>,
     exports: StateExports,
-    baseline: OnceCell<Baseline>,
+    alike: Mutex<Arc<Alike>>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
     pub(super) counters: Counters,
@@ -76,11 +90,16 @@ impl Rollback {
         Self {
             tracker,
             exports,
-            baseline: OnceCell::new(),
+            alike: Mutex::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
             counters: Counters::default(),
         }
+    }
+
+    /// Room that VMs are made with, in bytes, and why it is no more though that would be of use.
+    pub(super) fn room(&self) -> (u32, Option<NoRoom>) {
+        (self.exports.room.bytes(), self.exports.room.refusal())
     }
 
     /// Why it turned out that VMs of this revision are not put back.
@@ -100,6 +119,7 @@ impl Rollback {
         match result {
             Ok(()) => {
                 self.discards_in_a_row.store(0, Ordering::Relaxed);
+                self.exports.room.sufficed();
                 self.counters.rolled_back(vm.point.as_ref().map_or(0, |point| point.restored_bytes));
             }
             Err(why) => self.discarded(why),
@@ -111,7 +131,13 @@ impl Rollback {
     pub(super) fn discarded(&self, why: VmDiscard) {
         self.counters.discarded(why);
         let says_something_of_the_function = match why {
-            VmDiscard::Failed | VmDiscard::Stopped | VmDiscard::WornOut | VmDiscard::Surplus => false,
+            VmDiscard::Failed
+            | VmDiscard::Stopped
+            | VmDiscard::WornOut
+            | VmDiscard::Surplus
+            | VmDiscard::PlaceNeeded
+            | VmDiscard::MemoryPressure
+            | VmDiscard::RoomChanged => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
             | VmDiscard::TableGrew
@@ -130,8 +156,13 @@ impl Rollback {
     }
 
     async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
-        doubts(vm)?;
-        let baseline = self.baseline(template, linked).await?;
+        self.doubts(vm)?;
+        let alike = self.alike();
+        if alike.room_bytes != vm.room_bytes {
+            return Err(VmDiscard::RoomChanged);
+        }
+        let made = alike.baseline.get_or_try_init(|| self.make_baseline(template, linked, vm.room_bytes)).await;
+        let baseline = made.map_err(|refusal| self.without_baseline(refusal))?;
         vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
         match &mut vm.point {
             Some(point) => point.again(&mut vm.store, baseline).await?,
@@ -141,15 +172,32 @@ impl Rollback {
                 vm.point = Some(first.await?);
             }
         }
-        self.check(vm, baseline)
+        if let Some(point) = vm.point.as_ref().filter(|_| Habit::wants(vm.requests)) {
+            alike.habit.note(point.written().clone());
+        }
+        self.check(vm, baseline).await
     }
 
-    fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
+    /// Has a VM that has just been made own the pages that requests usually write, so that its first request need not
+    /// wait for them. A VM of which that cannot be done is as good, and slower once.
+    pub(super) async fn populate(&self, vm: &mut Vm) {
+        let alike = self.alike();
+        let runs = alike.habit.runs();
+        if alike.room_bytes != vm.room_bytes || runs.is_empty() || self.is_refused() {
+            return;
+        }
+        let Ok(memories) = self.memories(vm).await else { return };
+        for (memory, runs) in memories.iter().zip(&runs) {
+            with_bytes(&mut vm.store, memory, |data| habit::touch(data, runs));
+        }
+    }
+
+    async fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
         let done = self.counters.rollbacks();
         let Some(point) = vm.point.as_ref().filter(|_| done < CHECK_FIRST || done.is_multiple_of(CHECK_ONE_IN)) else {
             return Ok(());
         };
-        if point.is_clean(&vm.store, baseline) {
+        if point.is_clean(&mut vm.store, baseline).await {
             return Ok(());
         }
         tracing::error!(function = %vm.store.data().function(), "a rolled-back VM was not as it had been when it was made");
@@ -157,21 +205,37 @@ impl Rollback {
         Err(VmDiscard::Unlike)
     }
 
-    async fn baseline(&self, template: &Template, linked: &Linked) -> Result<&Baseline, VmDiscard> {
-        let made = self.baseline.get_or_try_init(|| self.make_baseline(template, linked)).await;
-        made.map_err(|refusal| {
-            if let Some(refusal) = refusal {
-                self.refuse(refusal);
-            }
-            VmDiscard::Unlike
-        })
+    /// Of VMs as they are made now.
+    fn alike(&self) -> Arc<Alike> {
+        let room_bytes = self.exports.room.bytes();
+        let mut alike = self.alike.lock();
+        if alike.room_bytes != room_bytes {
+            *alike = Arc::new(Alike { room_bytes, ..Alike::default() });
+        }
+        Arc::clone(&alike)
     }
 
-    /// Makes two VMs and copies their state, or says why not; nothing if there was no room for them just now.
-    async fn make_baseline(&self, template: &Template, linked: &Linked) -> Result<Baseline, Option<RollbackRefusal>> {
+    fn without_baseline(&self, refusal: Option<RollbackRefusal>) -> VmDiscard {
+        if let Some(refusal) = refusal {
+            self.refuse(refusal);
+        }
+        VmDiscard::Unlike
+    }
+
+    /// Makes two VMs and copies their state, or says why not; nothing if there was no place for them just now, or they
+    /// are to have other room by now.
+    async fn make_baseline(
+        &self,
+        template: &Template,
+        linked: &Linked,
+        room_bytes: u32,
+    ) -> Result<Baseline, Option<RollbackRefusal>> {
         let deadline = Instant::now() + MAKE_TIME_MAX;
         let mut first = template.vm(linked, deadline).await.map_err(|_| None)?;
         let mut second = template.vm(linked, deadline).await.map_err(|_| None)?;
+        if [first.room_bytes, second.room_bytes] != [room_bytes; 2] {
+            return Err(None);
+        }
         if first.host_called_at_start || second.host_called_at_start {
             return Err(Some(RollbackRefusal::HostCalledAtStart));
         }
@@ -195,28 +259,36 @@ impl Rollback {
         let mut refused = self.refused.lock();
         if refused.is_none() {
             tracing::info!(reason = %why, "a function's VMs are no longer rolled back");
+            // Fresh VMs do well without.
+            self.exports.room.give_up(NoRoom::NotRolledBack);
             *refused = Some(why);
         }
     }
-}
 
-/// What forbids to put a VM back, seen without touching its parts.
-fn doubts(vm: &mut Vm) -> Result<(), VmDiscard> {
-    if vm.requests >= REQUESTS_MAX {
-        return Err(VmDiscard::WornOut);
+    /// What forbids to put a VM back, seen without touching its parts.
+    fn doubts(&self, vm: &mut Vm) -> Result<(), VmDiscard> {
+        if vm.requests >= REQUESTS_MAX {
+            return Err(VmDiscard::WornOut);
+        }
+        if vm.host_called_at_start {
+            return Err(VmDiscard::Unlike);
+        }
+        if vm.room_bytes != self.exports.room.bytes() {
+            return Err(VmDiscard::RoomChanged);
+        }
+        let room_bytes = vm.room_bytes;
+        let state = vm.store.data_mut();
+        if state.limiter.memory_grew() {
+            let (bytes, room_bytes_max) = (state.limiter.grown_bytes(), state.limiter.room_bytes_max(room_bytes));
+            self.exports.room.grew(Growth { bytes, room_bytes, room_bytes_max }, self.exports.can_make_room());
+            return Err(VmDiscard::MemoryGrew);
+        }
+        if state.limiter.table_grew() {
+            return Err(VmDiscard::TableGrew);
+        }
+        if state.handles_left() {
+            return Err(VmDiscard::HandlesLeft);
+        }
+        Ok(())
     }
-    if vm.host_called_at_start {
-        return Err(VmDiscard::Unlike);
-    }
-    let state = vm.store.data_mut();
-    if state.limiter.memory_grew() {
-        return Err(VmDiscard::MemoryGrew);
-    }
-    if state.limiter.table_grew() {
-        return Err(VmDiscard::TableGrew);
-    }
-    if state.handles_left() {
-        return Err(VmDiscard::HandlesLeft);
-    }
-    Ok(())
 }

@@ -16,6 +16,7 @@ use wasmtime::component::{Instance, TypedFunc, WasmList};
 use super::super::vm::VmState;
 use super::baseline::{Baseline, Content};
 use super::calls::StateExports;
+use super::habit::Runs;
 use crate::sys::{PAGE_BYTES, ScanError, Span, Tracker, Watch, with_bytes};
 
 /// Written pages of one memory beyond which restoring takes longer than making a VM: 2,048 pages are 8 MiB, about
@@ -27,11 +28,14 @@ const OWN_RUNS_MAX: usize = 65_536;
 /// A VM that has been put back once and can be put back again.
 pub(in super::super) struct Point {
     restore_globals: TypedFunc<(), ()>,
+    globals_same: TypedFunc<(), (bool,)>,
     memories: Vec<Watched>,
     /// Bytes that the VM had for itself when it was first put back, and that were as they should be.
     unchanged_bytes: u64,
     /// Bytes that the last rollback restored.
     pub(in super::super) restored_bytes: u64,
+    /// Where those are.
+    restored: Runs,
 }
 
 /// A memory that is watched. The watch ends before the memory does: [`Vm`](super::super::vm::Vm) drops its point first.
@@ -50,10 +54,18 @@ impl Point {
         tracker: &Arc<Tracker>,
     ) -> Result<Self, VmDiscard> {
         let restore_globals = exports.restore(store, instance).map_err(|_| VmDiscard::Unlike)?;
+        let globals_same = exports.same(store, instance).map_err(|_| VmDiscard::Unlike)?;
         restore_globals.call_async(&mut *store, ()).await.map_err(|_| VmDiscard::RestoreTrapped)?;
         let memories = exports.memories(store, instance).await.map_err(|_| VmDiscard::RestoreTrapped)?;
         baseline.fits(store, &memories)?;
-        let mut point = Self { restore_globals, memories: Vec::new(), unchanged_bytes: 0, restored_bytes: 0 };
+        let mut point = Self {
+            restore_globals,
+            globals_same,
+            memories: Vec::new(),
+            unchanged_bytes: 0,
+            restored_bytes: 0,
+            restored: Runs::new(),
+        };
         for (memory, content) in memories.into_iter().zip(&baseline.memories) {
             point.restore_and_watch(store, memory, content, tracker)?;
         }
@@ -64,14 +76,21 @@ impl Point {
     pub(super) async fn again(&mut self, store: &mut Store<VmState>, baseline: &Baseline) -> Result<(), VmDiscard> {
         self.restore_globals.call_async(&mut *store, ()).await.map_err(|_| VmDiscard::RestoreTrapped)?;
         self.restored_bytes = 0;
+        self.restored.clear();
         for (Watched { memory, watch }, content) in self.memories.iter().zip(&baseline.memories) {
             let written = watch.written(WRITTEN_PAGES_MAX).map_err(|error| not_listed(&error))?;
             if pages(&written) > WRITTEN_PAGES_MAX {
                 return Err(VmDiscard::TooManyPages);
             }
             self.restored_bytes += content.restore(store, memory, &written);
+            self.restored.push(written);
         }
         Ok(())
+    }
+
+    /// All pages that the VM has written since it was made.
+    pub(super) fn written(&self) -> &Runs {
+        &self.restored
     }
 
     /// Memory that the VM does not share with the image file, in bytes.
@@ -85,11 +104,13 @@ impl Point {
         self.memories.iter().map(move |watched| watched.memory.as_le_slice(store))
     }
 
-    /// Whether the VM's memories are exactly as they were made. Reads all of them.
-    pub(super) fn is_clean(&self, store: &Store<VmState>, baseline: &Baseline) -> bool {
-        let contents = self.memories.iter().zip(&baseline.memories);
-        self.memories.len() == baseline.memories.len()
-            && contents.into_iter().all(|(watched, content)| watched.memory.as_le_slice(store) == content.bytes())
+    /// Whether the VM's memories and globals are exactly as they were made. Reads all of them.
+    pub(super) async fn is_clean(&self, store: &mut Store<VmState>, baseline: &Baseline) -> bool {
+        let globals_same = self.globals_same.call_async(&mut *store, ()).await;
+        let mut contents = self.memories.iter().zip(&baseline.memories);
+        matches!(globals_same, Ok((true,)))
+            && self.memories.len() == baseline.memories.len()
+            && contents.all(|(watched, content)| watched.memory.as_le_slice(&*store) == content.bytes())
     }
 
     /// Restores what differs of a memory and has the kernel watch the rest.
@@ -111,6 +132,7 @@ impl Point {
         protect_all_but(&watch, &changed, content.bytes().len()).map_err(|_| VmDiscard::ScanFailed)?;
         self.unchanged_bytes += (pages(&own) * PAGE_BYTES) as u64 - restored;
         self.restored_bytes += restored;
+        self.restored.push(changed);
         self.memories.push(Watched { memory, watch });
         Ok(())
     }

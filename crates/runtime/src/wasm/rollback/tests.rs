@@ -9,7 +9,7 @@ use forerun_driver::{
     OutboundTimeouts,
 };
 use forerun_specialize::passes::state::add_state_calls;
-use forerun_types::{FunctionName, FunctionSpec, InvocationId, VmDiscard};
+use forerun_types::{FunctionName, FunctionSpec, InvocationId, NoRoom, VmDiscard};
 use http::{Request, Response};
 use wasmtime::component::{Component, Instance, Linker, Val};
 use wasmtime::{ExternType, FuncType, Module, Store, ValType};
@@ -19,8 +19,9 @@ use super::super::sandbox::Sandbox;
 use super::super::settings::WasmSettings;
 use super::super::vm::{Template, VmState};
 use super::baseline::Baseline;
-use super::calls::StateExports;
+use super::calls::{RoomFailed, StateExports};
 use super::point::Point;
+use super::room::Growth;
 use crate::sys::Tracker;
 
 /// A host that has nothing to give.
@@ -188,8 +189,9 @@ impl<'a> CoreVm<'a> {
         let mut store = template().store(Instant::now() + Duration::from_secs(60));
         let linker = Linker::new(&SANDBOX.engine);
         let instance = linker.instantiate_async(&mut store, &wrapped.component).await?;
-        store.data_mut().limiter.made();
+        wrapped.exports.make_room(&mut store, &instance).await?;
         wrapped.exports.save(&mut store, &instance).await?;
+        store.data_mut().limiter.made();
         Ok(Self { point: None, store, instance, wrapped })
     }
 
@@ -214,7 +216,7 @@ impl<'a> CoreVm<'a> {
                 self.point = Some(Point::first(&mut self.store, instance, exports, baseline, &TRACKER).await?);
             }
         }
-        let clean = self.point.as_ref().unwrap().is_clean(&self.store, baseline);
+        let clean = self.point.as_ref().unwrap().is_clean(&mut self.store, baseline).await;
         assert!(clean, "not as it was made");
         Ok(())
     }
@@ -342,6 +344,99 @@ async fn the_next_vm_of_a_slot_starts_clean() {
         vm.call("write", &[]).await.unwrap();
         vm.put_back(&baseline).await.unwrap();
         vm.call("write", &[]).await.unwrap();
+    }
+}
+
+/// Has as much room made as two VMs call for that grew by a page.
+fn want_room(exports: &StateExports) {
+    let growth = Growth { bytes: 65_536, room_bytes: 0, room_bytes_max: u64::MAX };
+    (0..2).for_each(|_| exports.room.grew(growth, exports.can_make_room()));
+}
+
+#[tokio::test]
+async fn in_a_vm_with_room_requests_need_not_grow_memory_and_all_of_it_goes_back() {
+    // Gives blocks one after the other, and has memory grow when there is none left; a smaller size gives the rest back.
+    let module = Wrapped::wat(
+        r#"(module (memory 1 100) (global $end (mut i32) (i32.const 1024))
+            (func $have (param $end i32)
+                (if (i32.gt_u (local.get $end) (i32.shl (memory.size) (i32.const 16))) (then
+                    (drop (memory.grow (i32.add (i32.const 1)
+                        (i32.shr_u (i32.sub (local.get $end) (i32.shl (memory.size) (i32.const 16))) (i32.const 16))))))))
+            (func (export "cabi_realloc") (param $old i32) (param $from i32) (param $align i32) (param $to i32)
+                (result i32)
+                (if (i32.eqz (local.get $old)) (then (local.set $old (global.get $end))))
+                (global.set $end (i32.add (local.get $old) (local.get $to)))
+                (call $have (global.get $end))
+                (local.get $old))
+            (func (export "write") (param $bytes i32) (result i32) (local $at i32)
+                (local.set $at (global.get $end))
+                (global.set $end (i32.add (global.get $end) (local.get $bytes)))
+                (call $have (global.get $end))
+                (memory.fill (local.get $at) (i32.const 7) (local.get $bytes))
+                (local.get $at)))"#,
+    );
+    let mut without = CoreVm::new(&module).await.unwrap();
+    without.call("write", &[Val::S32(500_000)]).await.unwrap();
+    assert!(without.grew());
+    want_room(&module.exports);
+    let mut vm = CoreVm::new(&module).await.unwrap();
+    let baseline = vm.state().await;
+    for _ in 0..10 {
+        assert_eq!(vm.call("write", &[Val::S32(500_000)]).await.unwrap(), [Val::S32(1025)], "a byte is taken");
+        assert!(!vm.grew());
+        vm.put_back(&baseline).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_allocator_that_fails_is_not_asked_again() {
+    let module = Wrapped::wat(
+        r#"(module (memory 1) (func (export "f"))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable))"#,
+    );
+    want_room(&module.exports);
+    let failed = CoreVm::new(&module).await.err().expect("no room");
+    assert!(failed.is::<RoomFailed>(), "{failed:?}");
+    assert_eq!((module.exports.room.bytes(), module.exports.room.refusal()), (0, Some(NoRoom::Trapped)));
+    CoreVm::new(&module).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_allocator_that_calls_the_host_is_not_asked_again() {
+    let text = r#"(component
+        (import "host" (func $host)) (core func $host (canon lower (func $host)))
+        (core module $m (import "" "host" (func $host)) (memory 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (call $host) (i32.const 8)))
+        (core instance (instantiate $m (with "" (instance (export "host" (func $host)))))))"#;
+    let stated = add_state_calls(&wat::parse_str(text).unwrap()).unwrap().component;
+    let component = Component::from_binary(&SANDBOX.engine, &stated).unwrap();
+    let exports = StateExports::of(&component).unwrap();
+    want_room(&exports);
+    let mut linker = Linker::new(&SANDBOX.engine);
+    let host = |mut store: wasmtime::StoreContextMut<'_, VmState>, (): ()| {
+        wasmtime_wasi::WasiView::ctx(store.data_mut());
+        Ok(())
+    };
+    linker.root().func_wrap("host", host).unwrap();
+    let mut store = template().store(Instant::now() + Duration::from_secs(60));
+    let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
+    let failed = exports.make_room(&mut store, &instance).await.unwrap_err();
+    assert!(failed.is::<RoomFailed>(), "{failed:?}");
+    assert_eq!(exports.room.refusal(), Some(NoRoom::HostCalled));
+}
+
+#[tokio::test]
+async fn a_global_that_did_not_go_back_would_be_noticed() {
+    let module = Wrapped::wat(
+        r#"(module (memory 1) (global $g (mut i64) (i64.const 5))
+            (func (export "set") (param i64) (global.set $g (local.get 0))))"#,
+    );
+    let mut vm = CoreVm::new(&module).await.unwrap();
+    let baseline = vm.state().await;
+    vm.put_back(&baseline).await.unwrap();
+    for (value, clean) in [(6, false), (5, true)] {
+        vm.call("set", &[Val::S64(value)]).await.unwrap();
+        assert_eq!(vm.point.as_ref().unwrap().is_clean(&mut vm.store, &baseline).await, clean, "{value}");
     }
 }
 

@@ -9,7 +9,7 @@ use wasm_encoder::{
 };
 
 use super::{CLEAR, COVERAGE_INTERFACE, MODULE_MARKS, PAGE_BYTES, READ, marks_type};
-use crate::passes::layout::{Appendix, Counts};
+use crate::passes::layout::{Appendix, Counts, ExportedFunction};
 
 /// What the connector imports each module's marks from.
 const MODULES: &str = "modules";
@@ -64,8 +64,11 @@ pub(super) fn appendix(counts: &Counts, marked: &[Marked]) -> Vec<u8> {
     lifted.lift(counts.core_functions, read, [CanonicalOption::Memory(gathered)]);
     lifted.lift(counts.core_functions + 1, clear, []);
     appendix.section(&lifted);
-    let functions = [(READ, counts.functions), (CLEAR, counts.functions + 1)];
-    appendix.export_instance(COVERAGE_INTERFACE, counts.instances, &functions);
+    let functions = [
+        ExportedFunction { name: READ, index: counts.functions, ty: read },
+        ExportedFunction { name: CLEAR, index: counts.functions + 1, ty: clear },
+    ];
+    appendix.export_instance(COVERAGE_INTERFACE, counts, &functions);
     appendix.finish()
 }
 

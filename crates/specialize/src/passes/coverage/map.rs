@@ -4,24 +4,17 @@
 //! know how often a function ran; that is learnt elsewhere, by key.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use wasmparser::FunctionBody;
 
-use super::body_hash::body_hashes;
 use super::names;
 use super::{FUNCTIONS_MAX, MODULES_MAX};
+use crate::passes::body_hash::{BodyHash, BodyHashError, body_hashes};
 use crate::passes::layout::{ModuleLayout, Unsupported};
 
 /// Largest map that is read: names are cut, so that the largest component's is below this.
 const MAP_BYTES_MAX: usize = 256 << 20;
-
-/// Names a function by what it does, so that it is found again in another revision or another component.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct BodyHash(pub [u8; 16]);
 
 /// The functions of a component, in the order of the bytes that its twin gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +35,10 @@ pub struct CoveredModule {
 /// One function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoveredFunction {
-    /// Its key. No two functions of a component have the same.
+    /// Its key: [`body`](Self::body), numbered where several have the same. No two functions of a component have one key.
     pub hash: BodyHash,
+    /// The hash of its body, by which it is found again in another revision, another component, or after another pass.
+    pub body: BodyHash,
     /// Its name, demangled; `func[7]` if it has none.
     pub name: String,
     /// The library which its symbol says it is of: a crate or a namespace; else the module's name.
@@ -124,6 +119,7 @@ impl MapMaker {
     /// Adds a module's functions, which the component calls `outer_name`.
     pub(super) fn add_module(
         &mut self,
+        bytes: &[u8],
         module: &ModuleLayout<'_>,
         bodies: &[FunctionBody<'_>],
         outer_name: Option<&str>,
@@ -132,14 +128,15 @@ impl MapMaker {
         let number = u32::try_from(self.map.modules.len()).unwrap_or(u32::MAX);
         let names = names::of_module(module);
         let module_name = outer_name.or(names.module).map_or_else(|| format!("module[{number}]"), names::cut);
-        let hashes = body_hashes(module, bodies)?;
+        let hashes = body_hashes(bytes).map_err(unreadable)?;
         for ((body, hash), index) in bodies.iter().zip(hashes).zip(module.counts.functions_imported..) {
             let symbol = names.functions.get(&index).copied();
             let name = symbol.map_or_else(|| format!("func[{index}]"), names::readable);
             let library = names::library(symbol.unwrap_or_default(), &name);
-            let hash = self.unique(hash);
+            let key = self.unique(hash);
             self.map.functions.push(CoveredFunction {
-                hash,
+                hash: key,
+                body: hash,
                 library: library.unwrap_or(&module_name).to_owned(),
                 name,
                 module: number,
@@ -155,54 +152,14 @@ impl MapMaker {
     fn unique(&mut self, hash: BodyHash) -> BodyHash {
         let before = self.seen.entry(hash).or_insert(0);
         *before += 1;
-        match *before - 1 {
-            0 => hash,
-            earlier => BodyHash::of(&[&hash.0[..], &earlier.to_le_bytes()].concat()),
-        }
+        hash.numbered(*before - 1)
     }
 }
 
-impl BodyHash {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-        Self(hash)
-    }
-}
-
-impl fmt::Display for BodyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl From<BodyHash> for String {
-    fn from(hash: BodyHash) -> Self {
-        hash.to_string()
-    }
-}
-
-/// The text is not 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a body hash has 32 hexadecimal digits")]
-pub struct NoBodyHash;
-
-impl FromStr for BodyHash {
-    type Err = NoBodyHash;
-
-    fn from_str(text: &str) -> Result<Self, NoBodyHash> {
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(NoBodyHash);
-        }
-        u128::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).map_err(|_| NoBodyHash)
-    }
-}
-
-impl TryFrom<String> for BodyHash {
-    type Error = NoBodyHash;
-
-    fn try_from(text: String) -> Result<Self, NoBodyHash> {
-        text.parse()
+fn unreadable(error: BodyHashError) -> Unsupported {
+    match error {
+        BodyHashError::Malformed(error) => error.into(),
+        BodyHashError::Unreadable(reason) => Unsupported::Invalid { reason },
     }
 }
 
@@ -211,20 +168,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_reads_as_it_was_written() {
-        let hash = BodyHash::of(b"x");
-        assert_eq!(hash.to_string().parse(), Ok(hash));
-        for wrong in ["", "00", &"g".repeat(32), "+0000000000000000000000000000000", &"0".repeat(33)] {
-            assert_eq!(wrong.parse::<BodyHash>(), Err(NoBodyHash), "{wrong}");
-        }
-    }
-
-    #[test]
     fn a_map_that_contradicts_itself_is_refused() {
         let mut map = CoverageMap { modules: vec![CoveredModule { name: "m".into() }], functions: Vec::new() };
         assert_eq!(CoverageMap::decode(&map.encode()), Ok(map.clone()));
         map.functions.push(CoveredFunction {
             hash: BodyHash::default(),
+            body: BodyHash::default(),
             name: "f".into(),
             library: "m".into(),
             module: 1,

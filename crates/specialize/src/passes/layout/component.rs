@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use wasm_encoder::{ComponentExportKind, ComponentExportSection, ComponentInstanceSection, ComponentSection, Encode};
+use wasm_encoder::{
+    Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection, ComponentImportSection,
+    ComponentInstanceSection, ComponentOuterAliasKind as ComponentOuterAlias, ComponentSection, ComponentTypeRef,
+    Encode, NestedComponentSection,
+};
 use wasmparser::{
     BinaryReader, CanonicalFunction, ComponentAlias, ComponentExport, ComponentExternalKind, ComponentImport,
     ComponentInstance, ComponentName, ComponentOuterAliasKind, ComponentType, CustomSectionReader, ExternalKind,
@@ -32,6 +36,7 @@ mod section_id {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) types: u32,
+    pub(crate) components: u32,
     pub(crate) functions: u32,
     pub(crate) instances: u32,
     pub(crate) core_modules: u32,
@@ -150,6 +155,7 @@ impl<'a> ComponentLayout<'a> {
             section_id::COMPONENT => {
                 check_nested(section.contents, self.nested_components)?;
                 self.nested_components += 1;
+                self.counts.components += 1;
             }
             section_id::INSTANCE => self.counts.instances += section.items::<ComponentInstance<'_>>()?.count(),
             section_id::ALIAS => self.count_aliases(section)?,
@@ -200,7 +206,8 @@ impl<'a> ComponentLayout<'a> {
                 ComponentAlias::Outer { kind, .. } => match kind {
                     ComponentOuterAliasKind::Type => self.counts.types += 1,
                     ComponentOuterAliasKind::CoreModule => return Err(Unsupported::ModuleFromOutside),
-                    ComponentOuterAliasKind::CoreType | ComponentOuterAliasKind::Component => {}
+                    ComponentOuterAliasKind::Component => self.counts.components += 1,
+                    ComponentOuterAliasKind::CoreType => {}
                 },
             }
         }
@@ -224,7 +231,8 @@ impl<'a> ComponentLayout<'a> {
             ComponentExternalKind::Type => self.counts.types += 1,
             ComponentExternalKind::Instance => self.counts.instances += 1,
             ComponentExternalKind::Module => return Err(Unsupported::ModuleFromOutside),
-            ComponentExternalKind::Value | ComponentExternalKind::Component => {}
+            ComponentExternalKind::Component => self.counts.components += 1,
+            ComponentExternalKind::Value => {}
         }
         Ok(())
     }
@@ -246,6 +254,35 @@ fn check_nested(bytes: &[u8], component: u32) -> Result<(), Unsupported> {
     Ok(())
 }
 
+/// A function of an exported instance.
+pub(crate) struct ExportedFunction<'a> {
+    pub(crate) name: &'a str,
+    /// Its index in the component that exports it.
+    pub(crate) index: u32,
+    /// The index of its type there.
+    pub(crate) ty: u32,
+}
+
+/// A component that imports functions and exports them under their names.
+fn passing_on(functions: &[ExportedFunction<'_>]) -> Component {
+    let mut aliases = ComponentAliasSection::new();
+    let mut imports = ComponentImportSection::new();
+    let mut exports = ComponentExportSection::new();
+    for (number, function) in (0..).zip(functions) {
+        aliases.alias(Alias::Outer { kind: ComponentOuterAlias::Type, count: 1, index: function.ty });
+        imports.import(argument_name(function.name).as_str(), ComponentTypeRef::Func(number));
+        exports.export(function.name, ComponentExportKind::Func, number, None);
+    }
+    let mut component = Component::new();
+    component.section(&aliases).section(&imports).section(&exports);
+    component
+}
+
+/// Imports and exports of one name would be taken for each other by people.
+fn argument_name(name: &str) -> String {
+    format!("own-{name}")
+}
+
 /// Sections to be put at a component's end, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Appendix {
@@ -262,14 +299,18 @@ impl Appendix {
         module.encode(&mut self.bytes);
     }
 
-    /// Exports component functions as the instance `name`; `instance` is the index which that gets.
-    pub(crate) fn export_instance(&mut self, name: &str, instance: u32, functions: &[(&str, u32)]) {
-        let items: Vec<_> = functions.iter().map(|(name, index)| (*name, ComponentExportKind::Func, *index)).collect();
+    /// Exports component functions as the instance `name`, by a component that only passes them on. An instance written
+    /// as a list of exports would do, but wasmtime 48 numbers those in another order each time it compiles them, and the
+    /// same component must give the same code.
+    pub(crate) fn export_instance(&mut self, name: &str, counts: &Counts, functions: &[ExportedFunction<'_>]) {
+        self.section(&NestedComponentSection(&passing_on(functions)));
         let mut instances = ComponentInstanceSection::new();
-        instances.export_items(items);
+        let arguments =
+            functions.iter().map(|function| (argument_name(function.name), ComponentExportKind::Func, function.index));
+        instances.instantiate(counts.components, arguments);
         self.section(&instances);
         let mut exports = ComponentExportSection::new();
-        exports.export(name, ComponentExportKind::Instance, instance, None);
+        exports.export(name, ComponentExportKind::Instance, counts.instances, None);
         self.section(&exports);
     }
 

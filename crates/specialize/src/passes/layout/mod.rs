@@ -9,7 +9,7 @@ mod component;
 mod module;
 mod sections;
 
-pub(crate) use component::{Appendix, ComponentLayout, Counts};
+pub(crate) use component::{Appendix, ComponentLayout, Counts, ExportedFunction};
 pub(crate) use module::{Additions, ModuleLayout, Raw, is_function, section_id as module_section};
 
 use wasmparser::{Validator, WasmFeatures};

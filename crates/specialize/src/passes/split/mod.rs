@@ -10,6 +10,7 @@
 //!                 cold.rs     each group a core module; from the primary it imports what it uses
 //!                 primary.rs  the module without its cold bodies
 //!                 append.rs   the component, and behind it the loader's import in slot 0
+//!                 bundle.rs   all groups in one file
 //! ```
 //!
 //! In the primary everything is appended, so that no index changes and hot bodies stay as they are, byte for byte. A
@@ -27,6 +28,7 @@
 //! belong to is the business of the driver.
 
 mod append;
+mod bundle;
 mod choice;
 mod cold;
 mod features;
@@ -42,6 +44,7 @@ mod refusal;
 mod report;
 mod whole;
 
+pub use bundle::{BUNDLE_TABLE_BYTES_MAX, Bundle, BundleError};
 pub use choice::{ConfinedCallees, Known, SplitPlan};
 pub use index::{GroupEntry, INDEX_BYTES_MAX, IndexError, SplitIndex};
 pub use refusal::SplitRefusal;

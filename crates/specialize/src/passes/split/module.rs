@@ -1,6 +1,6 @@
 //! The core module that is split: its index spaces, its bodies, and who refers to whom.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmparser::{
     ConstExpr, ElementItems, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom, MemoryType, Name, Operator,
@@ -27,12 +27,12 @@ pub(super) struct Module<'a> {
     /// Types of tags.
     pub(super) tags: Vec<u32>,
     pub(super) start: Option<u32>,
-    pub(super) exported_functions: HashMap<&'a str, u32>,
+    pub(super) exported_functions: BTreeMap<&'a str, u32>,
     /// Defined functions, in order.
     pub(super) bodies: Vec<Body<'a>>,
     /// Functions that something other than code refers to: exports, elements, initial values.
     pub(super) referenced: BTreeSet<u32>,
-    pub(super) names: HashMap<u32, &'a str>,
+    pub(super) names: BTreeMap<u32, &'a str>,
 }
 
 /// A defined function.

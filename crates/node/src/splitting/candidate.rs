@@ -1,0 +1,87 @@
+//! A split image before it serves: loaded, and tried beside the whole component with requests like those that came.
+
+use std::sync::Arc;
+
+use forerun_driver::{Driver, Program};
+use forerun_runtime::{ColdLayout, SplitProgram, WasmDriver};
+use tokio::runtime::Handle;
+
+use super::cold::Cold;
+use crate::functions::Placed;
+use crate::paths::Shape;
+use crate::verify::{Mismatch, Probe, Stage, Subject, Verdict, compare};
+use crate::workshop::{Form, SplitImage, Workshop};
+
+/// Largest body a probe has, in bytes.
+const BODY_BYTES_MAX: u64 = 64 << 10;
+
+/// A split image, apart from its code.
+pub(super) struct Candidate<'a> {
+    pub(super) driver: &'a WasmDriver,
+    pub(super) image: &'a SplitImage,
+    pub(super) cold: &'a Arc<Cold>,
+    pub(super) cold_groups_max: u32,
+}
+
+/// What trying came to.
+pub(super) enum Tried {
+    Same {
+        steady: usize,
+        compared: usize,
+    },
+    Different(Box<Mismatch>),
+    NothingToTry,
+    /// One of the two could not be loaded.
+    NotLoaded(String),
+}
+
+impl Candidate<'_> {
+    /// Loads it to serve with `host`.
+    pub(super) fn load(&self, placed: &Placed, host: forerun_driver::Host) -> Result<Arc<dyn Program>, String> {
+        let first_slots = self.image.index.groups.iter().map(|group| group.first_slot).collect();
+        let layout = ColdLayout::new(first_slots, self.image.index.slots).map_err(|error| error.to_string())?;
+        let split = SplitProgram {
+            layout,
+            source: Arc::clone(self.cold) as _,
+            listener: Arc::clone(self.cold) as _,
+            groups_per_vm_max: self.cold_groups_max,
+        };
+        let image = self.image.primary.try_clone().map_err(|error| error.to_string())?;
+        self.driver.load_split(placed.request(host, Some(image)), split).map_err(|error| error.to_string())
+    }
+
+    /// Compares it with the whole component. Blocks; must not be called within a runtime.
+    pub(super) fn try_out(&self, placed: &Placed, workshop: &Workshop, shapes: &[Shape], runtime: &Handle) -> Tried {
+        let subjects = self.whole(placed, workshop).and_then(|whole| Ok((whole, self.staged(placed)?)));
+        let (whole, candidate) = match subjects {
+            Ok(subjects) => subjects,
+            Err(reason) => return Tried::NotLoaded(reason),
+        };
+        let probes: Vec<Probe> = shapes.iter().map(probe).collect();
+        match runtime.block_on(compare(&whole, &candidate, &probes)) {
+            Verdict::Same { steady, unsteady } => Tried::Same { steady, compared: steady + unsteady },
+            Verdict::Different(mismatch) => Tried::Different(Box::new(mismatch)),
+            Verdict::NothingCompared => Tried::NothingToTry,
+        }
+    }
+
+    fn whole(&self, placed: &Placed, workshop: &Workshop) -> Result<Subject, String> {
+        let found = workshop.find(placed.digest(), Form::Prepared);
+        let found = found.ok_or("there is no image of the whole component to compare it with")?;
+        let stage = Arc::<Stage>::default();
+        let request = placed.request(stage.host(), Some(found.image));
+        let program = self.driver.load(request).map_err(|error| error.to_string())?;
+        Ok(Subject { program, stage })
+    }
+
+    fn staged(&self, placed: &Placed) -> Result<Subject, String> {
+        let stage = Arc::<Stage>::default();
+        Ok(Subject { program: self.load(placed, stage.host())?, stage })
+    }
+}
+
+/// A request like one that came: the bytes of its body are not those, which nobody kept.
+fn probe(shape: &Shape) -> Probe {
+    let body = vec![b'a'; usize::try_from(shape.body_bytes.min(BODY_BYTES_MAX)).unwrap_or(0)];
+    Probe { method: shape.method.clone(), path: shape.path.clone(), headers: Vec::new(), body }
+}
