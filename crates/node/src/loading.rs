@@ -38,7 +38,7 @@ pub(crate) fn first_that_loads<P, E>(
         let Some(found) = image(form).map_err(NotLoaded::NoImage)? else {
             break;
         };
-        let Found { image, variant, is_changed, build_ms } = found;
+        let Found { image, variant, is_changed, build_ms, .. } = found;
         match load(image) {
             Ok(program) => {
                 suspect.iter().for_each(|(variant, reason)| reject(*variant, reason));
@@ -64,7 +64,7 @@ mod tests {
 
     fn found(form: Form, is_changed: bool) -> Found {
         let image = AuthenticImage::vouch_for(tempfile::tempfile().unwrap(), ());
-        Found { image, variant: Variant { tier: Tier::Full, form }, is_changed, build_ms: 7 }
+        Found { image, variant: Variant { tier: Tier::Full, form }, is_changed, build_ms: 7, made_in_ms: 7 }
     }
 
     fn foreign() -> LoadError {

@@ -80,6 +80,8 @@ pub(crate) struct Found {
     pub(crate) is_changed: bool,
     /// Time the worker took, in milliseconds; 0 if it was there already.
     pub(crate) build_ms: u64,
+    /// Time a worker took for it whenever that was, in milliseconds.
+    pub(crate) made_in_ms: u64,
 }
 
 /// Why there is no image.
@@ -212,7 +214,8 @@ impl Workshop {
     fn image(&self, component: ComponentDigest, variant: Variant, build_ms: u64) -> Result<Found, Miss> {
         let lease = self.cache.get(&self.key(component, variant))?;
         let is_changed = lease.meta().passes.iter().any(|note| note.applied);
-        Ok(Found { image: vouched(lease)?, variant, is_changed, build_ms })
+        let made_in_ms = lease.meta().build_ms;
+        Ok(Found { image: vouched(lease)?, variant, is_changed, build_ms, made_in_ms })
     }
 
     /// Other passes, or other revisions of them, are another image.

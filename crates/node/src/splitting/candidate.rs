@@ -23,12 +23,20 @@ pub(super) struct Candidate<'a> {
     pub(super) cold_groups_max: u32,
 }
 
+/// A comparison that showed no difference.
+#[derive(Clone, Copy)]
+pub(super) struct Compared {
+    /// Requests that were compared.
+    pub(super) requests: usize,
+    /// Of these, how many could be compared in every detail.
+    pub(super) steady: usize,
+    /// Time it took to make the whole component's code, in milliseconds.
+    pub(super) whole_build_ms: u64,
+}
+
 /// What trying came to.
 pub(super) enum Tried {
-    Same {
-        steady: usize,
-        compared: usize,
-    },
+    Same(Compared),
     Different(Box<Mismatch>),
     NothingToTry,
     /// One of the two could not be loaded.
@@ -53,25 +61,28 @@ impl Candidate<'_> {
     /// Compares it with the whole component. Blocks; must not be called within a runtime.
     pub(super) fn try_out(&self, placed: &Placed, workshop: &Workshop, shapes: &[Shape], runtime: &Handle) -> Tried {
         let subjects = self.whole(placed, workshop).and_then(|whole| Ok((whole, self.staged(placed)?)));
-        let (whole, candidate) = match subjects {
+        let ((whole, whole_build_ms), candidate) = match subjects {
             Ok(subjects) => subjects,
             Err(reason) => return Tried::NotLoaded(reason),
         };
         let probes: Vec<Probe> = shapes.iter().map(probe).collect();
         match runtime.block_on(compare(&whole, &candidate, &probes)) {
-            Verdict::Same { steady, unsteady } => Tried::Same { steady, compared: steady + unsteady },
+            Verdict::Same { steady, unsteady } => {
+                Tried::Same(Compared { requests: steady + unsteady, steady, whole_build_ms })
+            }
             Verdict::Different(mismatch) => Tried::Different(Box::new(mismatch)),
             Verdict::NothingCompared => Tried::NothingToTry,
         }
     }
 
-    fn whole(&self, placed: &Placed, workshop: &Workshop) -> Result<Subject, String> {
+    /// And how long it took to make its code, in milliseconds.
+    fn whole(&self, placed: &Placed, workshop: &Workshop) -> Result<(Subject, u64), String> {
         let found = workshop.find(placed.digest(), Form::Prepared);
         let found = found.ok_or("there is no image of the whole component to compare it with")?;
         let stage = Arc::<Stage>::default();
         let request = placed.request(stage.host(), Some(found.image));
         let program = self.driver.load(request).map_err(|error| error.to_string())?;
-        Ok(Subject { program, stage })
+        Ok((Subject { program, stage }, found.made_in_ms))
     }
 
     fn staged(&self, placed: &Placed) -> Result<Subject, String> {

@@ -26,7 +26,7 @@ use forerun_types::{FunctionName, LearningMode, ProfileDigest, SpecializationPro
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use self::candidate::{Candidate, Tried};
+use self::candidate::{Candidate, Compared, Tried};
 use self::cold::Cold;
 use self::program::Counted;
 use crate::functions::{Functions, Placed};
@@ -218,8 +218,8 @@ impl Maker {
         let cold_groups_max = profile.vm.cold_groups_max;
         let candidate = Candidate { driver: &self.parts.driver, image: &image, cold: &cold, cold_groups_max };
         let shapes = self.parts.paths.shapes(&placed.spec().name);
-        let (steady, compared) = match candidate.try_out(&placed, workshop, &shapes, &self.runtime) {
-            Tried::Same { steady, compared } => (steady, compared),
+        let compared = match candidate.try_out(&placed, workshop, &shapes, &self.runtime) {
+            Tried::Same(compared) => compared,
             Tried::NothingToTry => return Function::new(placed, SplitState::NothingToTry),
             Tried::NotLoaded(reason) => return not_made(placed, reason),
             Tried::Different(mismatch) => {
@@ -228,7 +228,7 @@ impl Maker {
                 return Function::new(placed, SplitState::Different { mismatch });
             }
         };
-        let serving = serving(&placed, &profile, &image, (steady, compared));
+        let serving = serving(&placed, &profile, &image, compared);
         let program = match candidate.load(&placed, self.parts.host.clone()) {
             Ok(program) => program,
             Err(reason) => return not_made(placed, reason),
@@ -290,12 +290,7 @@ impl Maker {
     }
 }
 
-fn serving(
-    placed: &Placed,
-    profile: &SpecializationProfile,
-    image: &SplitImage,
-    (compared_steadily, compared): (usize, usize),
-) -> Serving {
+fn serving(placed: &Placed, profile: &SpecializationProfile, image: &SplitImage, compared: Compared) -> Serving {
     let report = &image.index.report;
     Serving {
         revision: placed.revision(),
@@ -308,8 +303,9 @@ fn serving(
         code_bytes: image.primary_bytes,
         whole_code_bytes: placed.code_bytes(),
         build_ms: image.build_ms,
-        compared,
-        compared_steadily,
+        whole_build_ms: compared.whole_build_ms,
+        compared: compared.requests,
+        compared_steadily: compared.steady,
         counts: Default::default(),
         misses_per_thousand: 0.0,
     }

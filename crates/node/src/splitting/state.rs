@@ -71,6 +71,8 @@ pub(crate) struct Serving {
     pub(crate) whole_code_bytes: u64,
     /// Time it took to make, in milliseconds.
     pub(crate) build_ms: u64,
+    /// Time it took to make that of the whole component, in milliseconds.
+    pub(crate) whole_build_ms: u64,
     /// Requests in which it was compared with the whole component before it served.
     pub(crate) compared: usize,
     /// Of these, how many could be compared in every detail.
@@ -109,8 +111,12 @@ impl SplitState {
             Self::NothingToTry => "no request is known that it could be tried with".to_owned(),
             Self::Different { mismatch } => format!("thrown away, it answered otherwise: {mismatch}"),
             Self::Serving(serving) => format!(
-                "serves: {} ‰ of the code kept, {} groups, {:.1} misses in 1,000 requests",
-                serving.hot_permille, serving.groups, serving.misses_per_thousand
+                "serves: {} ‰ of the code kept, {} groups, {:.1} misses in 1,000 requests; made in {} ms, the whole in {} ms",
+                serving.hot_permille,
+                serving.groups,
+                serving.misses_per_thousand,
+                serving.build_ms,
+                serving.whole_build_ms
             ),
             Self::TooManyMisses { counts, misses_per_thousand_max } => format!(
                 "given up: {} misses in {} requests, more than {misses_per_thousand_max} in 1,000",
