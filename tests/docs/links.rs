@@ -1,6 +1,6 @@
 //! Every relative link leads to a file, and to a heading where it names one.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use crate::pages::Page;
 use crate::support::repository;
@@ -63,7 +63,7 @@ fn below_root(page: &str, target: &str) -> Result<String, String> {
             }
         }
     }
-    Ok(PathBuf::from(path).to_string_lossy().into_owned())
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// How GitHub names a heading.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use forerun_gateway::Refusal;
-use forerun_types::{LEARNING_MODES, Outcome, RollbackRefusal, VmDiscard};
+use forerun_types::{LEARNING_MODES, NoRoom, Outcome, RollbackRefusal, VmDiscard};
 
 use crate::pages::Page;
 use crate::support::repository;
@@ -90,11 +90,18 @@ fn every_outcome_mode_and_reason_is_explained() {
         let row = format!("| `{}` |", mode.label());
         assert!(tuning.text.contains(&row), "docs/tuning.md has no row that begins with {row}");
     }
+    for why in NO_ROOM {
+        let row = format!("| `{}` |", why.label());
+        assert!(explain.text.contains(&row), "docs/explain.md has no row that begins with {row}");
+    }
     for refusal in refusals() {
         let row = format!("| `{}` |", refusal.label());
         assert!(explain.text.contains(&row), "docs/explain.md has no row that begins with {row}");
     }
 }
+
+const NO_ROOM: [NoRoom; 5] =
+    [NoRoom::NoAllocator, NoRoom::Trapped, NoRoom::HostCalled, NoRoom::NotEnough, NoRoom::NotRolledBack];
 
 /// One of each. A new one does not compile here until it is added to both lists.
 fn refusals() -> Vec<RollbackRefusal> {
@@ -132,4 +139,8 @@ fn the_list_of_refusals_is_whole() {
         | RollbackRefusal::Unreadable { .. } => true,
     };
     assert!(refusals().iter().all(listed));
+    let listed = |why: NoRoom| match why {
+        NoRoom::NoAllocator | NoRoom::Trapped | NoRoom::HostCalled | NoRoom::NotEnough | NoRoom::NotRolledBack => true,
+    };
+    assert!(NO_ROOM.into_iter().all(listed));
 }
