@@ -15,18 +15,22 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Command, Node, eventually, repository};
+use support::{Command, Node, eventually, eventually_within, repository};
 
 /// A language runtime of 13 or 20 MB is compiled in 10 s on two idle cores; these may not be.
 const COMPILATION: Duration = Duration::from_secs(240);
 
 /// A node with the example, if its component is there.
 fn example(name: &str) -> Option<Node> {
+    example_with(name, &[])
+}
+
+fn example_with(name: &str, options: &[&str]) -> Option<Node> {
     let component = repository(&format!("examples/{name}/dist/app.wasm"));
     if component.is_file() {
-        return Some(
-            Command::up(&repository(&format!("examples/{name}"))).argument("--no-watch").start_within(COMPILATION),
-        );
+        let command = Command::up(&repository(&format!("examples/{name}"))).argument("--no-watch");
+        let command = options.iter().fold(command, |command, option| command.argument(option));
+        return Some(command.start_within(COMPILATION));
     }
     let missing = format!("SKIPPED {name}: {} is missing; run examples/{name}/build.sh", component.display());
     let required = std::env::var_os("FORERUN_REQUIRE_BUILT_EXAMPLES").is_some_and(|value| value == "1");
@@ -55,6 +59,7 @@ fn streamed(node: &Node, path: &str) -> String {
 #[test]
 fn language_runtimes_answer_and_stream() {
     python_answers_both_kinds_of_request_and_streams();
+    a_small_part_of_python_serves_the_kind_of_request_that_comes();
     javascript_answers_both_kinds_of_request_and_streams();
 }
 
@@ -85,6 +90,33 @@ fn python_answers_both_kinds_of_request_and_streams() {
     assert_eq!(node.get("/no-such-path").status, 404);
     let vms = vms_once(&node, |vms| vms["rolled_back"].as_u64() > Some(2));
     assert_eq!((&vms["policy"], &vms["refusal"]), (&json!("rollback"), &Value::Null), "{vms:#}");
+}
+
+/// What is learnt of the paths of one kind of request is enough for that kind: nothing is missed. The other kind is
+/// answered all the same.
+fn a_small_part_of_python_serves_the_kind_of_request_that_comes() {
+    let Some(node) = example_with("python", &["--sample-share", "1"]) else { return };
+    let report = || node.get("/report?currency=EUR");
+    let expected = report().text();
+    let image = || node.admin_json("/v1/functions/python/profile")["specialization"]["image"].clone();
+    let serving = eventually_within("an image of what requests run to serve", COMPILATION, || {
+        assert_eq!(report().text(), expected);
+        let image = image();
+        (image["state"] == "serving").then_some(image)
+    });
+    // A twentieth of the code in this kind of request; pinned and tiny functions are kept, too.
+    assert!(serving["hot_permille"].as_u64().unwrap() < 250, "{serving}");
+    assert!(serving["code_bytes"].as_u64() < serving["whole_code_bytes"].as_u64(), "{serving}");
+    (0..50).for_each(|_| assert_eq!(report().text(), expected));
+    let served = image();
+    assert_eq!((&served["state"], &served["misses"]), (&json!("serving"), &json!(0)), "{served}");
+    assert!(served["requests"].as_u64() >= Some(30), "{served}");
+    // The first of a new kind are samples; those after them call what was not expected.
+    eventually("requests of the other kind to load what they need", || {
+        let analysed = node.client().send("POST", "/analyse", &[], b"Write to ada@example.org on 2026-01-31.");
+        assert!(analysed.status == 200 && analysed.text().contains("ada@example.org"), "{analysed:?}");
+        (image()["misses"].as_u64() > Some(0)).then_some(())
+    });
 }
 
 /// What became of the only function's VMs, once that is so.
