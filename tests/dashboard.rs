@@ -7,11 +7,13 @@
 mod support;
 
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::client::{Response, connect};
-use support::node::TOKEN;
-use support::{App, Command, Node, eventually, repository};
+use support::node::{TOKEN, data_folder};
+use support::{App, Command, Node, eventually, eventually_within, hello, repository};
 
 fn shop() -> Node {
     Command::up(&repository("examples/shop")).argument("--no-watch").start()
@@ -29,6 +31,7 @@ fn its_files_need_no_token_and_forbid_everything_foreign() {
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/dashboard/app.js", "text/javascript; charset=utf-8"),
+        ("/dashboard/code.js", "text/javascript; charset=utf-8"),
         ("/dashboard/style.css", "text/css; charset=utf-8"),
         ("/dashboard/icon.svg", "image/svg+xml"),
         ("/dashboard/uplot.js", "text/javascript; charset=utf-8"),
@@ -102,8 +105,33 @@ fn a_browser_shows_functions_and_requests() {
     for fact in ["Ledger", "Waiting saved", "Which functions call which", "storefront calls catalog", "Verdict"] {
         assert!(learning.contains(fact), "{fact} in {learning}");
     }
+    let logs = browse(&chromium, &shop, "/logs/catalog");
+    assert!(logs.contains("Log of catalog") && logs.contains("href=\"#/logs/cart\""), "{logs}");
     let overview = browse(&chromium, &shop, "/");
     assert!(overview.contains("Requests a second, by serve path") && overview.contains("In flight"), "{overview}");
+}
+
+#[test]
+fn a_browser_shows_which_code_runs_and_the_image_of_it() {
+    let Some(chromium) = chromium() else {
+        return;
+    };
+    let (_folder, data) = data_folder();
+    let command = Command::serve(&data).argument("--sample-share").argument("1");
+    let node = command.argument("--split-min-kib").argument("0").start();
+    let specification = serde_json::json!({ "name": "hello", "routes": ["/..."] });
+    assert_eq!(node.deploy(&specification, &hello()).status, 200);
+    eventually_within("an image of what runs", Duration::from_secs(60), || {
+        (0..5).for_each(|_| assert_eq!(node.text("/"), "hello\n"));
+        let profile = node.admin_json("/v1/functions/hello/profile");
+        (profile["specialization"]["image_name"] == "serving").then_some(())
+    });
+    let function = browse(&chromium, &node, "/functions/hello");
+    for fact in ["Code that runs", "class=\"treemap\"", "never ran", "serves:", "What comes next in its application"] {
+        assert!(function.contains(fact), "{fact} in {function}");
+    }
+    let images = browse(&chromium, &node, "/images");
+    assert!(images.contains("t1-primary") && images.contains("misses in 1,000 requests"), "{images}");
 }
 
 /// A browser that is there and starts.
@@ -119,8 +147,20 @@ fn chromium() -> Option<String> {
     None
 }
 
+/// One browser at a time: each takes all processors of a small machine.
+static BROWSING: Mutex<()> = Mutex::new(());
+/// How often a browser is given its time again that had not even begun with the page when it was over.
+const ATTEMPTS: usize = 4;
+
 /// The page as the browser has it, a few seconds after it was opened.
 fn browse(chromium: &str, node: &Node, page: &str) -> String {
+    let _alone = BROWSING.lock().unwrap_or_else(PoisonError::into_inner);
+    let pages = std::iter::repeat_with(|| browse_once(chromium, node, page)).take(ATTEMPTS);
+    let has_begun = |page: &String| page.contains("<main");
+    pages.into_iter().find(has_begun).expect("a browser that opens the page")
+}
+
+fn browse_once(chromium: &str, node: &Node, page: &str) -> String {
     let profile = tempfile::tempdir().unwrap();
     let output = std::process::Command::new(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])

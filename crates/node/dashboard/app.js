@@ -134,6 +134,7 @@ async function ask(path, signal) {
 }
 
 const askJson = async (path, signal) => (await ask(path, signal)).json();
+const askText = async (path, signal) => (await ask(path, signal)).text();
 
 function say(text, lost = false) {
   // Said once, not every second, to those who listen.
@@ -321,12 +322,16 @@ const requestsPage = () => refreshed("Requests", (signal) => askJson("/v1/invoca
 function functionPage(name) {
   const path = encodeURIComponent(name);
   const load = (signal) => Promise.all([askJson(`/v1/functions/${path}`, signal),
-    askJson(`/v1/invocations?count=50&function=${path}`, signal)]);
-  return refreshed(name, load, ([row, recent]) => [
+    askJson(`/v1/invocations?count=50&function=${path}`, signal), askJson(`/v1/functions/${path}/paths`, signal),
+    askJson(`/v1/functions/${path}/profile`, signal), askJson(`/v1/functions/${path}/prediction`, signal)]);
+  return refreshed(name, load, ([row, recent, paths, profile, prediction]) => [
     card("What it is", facts([["State", state(row)], ["Revision", number(row.revision)], ["World", row.world],
       ["Code", bytes(row.code_bytes)], ["Compiled in", time(row.compile_ms * 1000)], ["In flight", number(row.in_flight)],
-      ["Queued", number(row.queued)], ["Component", make("code", {}, row.digest)]])),
+      ["Queued", number(row.queued)], ["Component", make("code", {}, row.digest)],
+      ["Log", make("a", { href: `#/logs/${path}` }, "its last lines")]])),
     card("Phases, median of the last requests", ...medians(recent)),
+    predictionCard(prediction),
+    codeCard(paths, profile),
     card("Last requests", table("Requests", requestColumns(false), recent, "No request has been served yet."), phaseKey()),
   ]);
 }
@@ -433,7 +438,8 @@ function callGraph(calls) {
   return make("div", { class: "scroll" }, svg("svg", { width: size[0], height: size[1], role: "img", "aria-label": "Which functions call which" }, ...edges, ...nodes));
 }
 
-const imagesPage = () => refreshed("Images", (signal) => askJson("/v1/images", signal), ({ images, gone }) => [
+const imagesPage = () => refreshed("Images", (signal) => askJson("/v1/images", signal), ({ images, split, gone }) => [
+  splitCard(split),
   card("In the cache", table("Images", [
     ["Component", (row) => make("code", { title: row.component }, short(row.component))],
     ["Kind", (row) => row.kind],
@@ -464,6 +470,8 @@ const PAGES = [
   [/^#\/requests\/(.+)$/, requestPage, "#/requests"],
   [/^#\/requests$/, requestsPage, "#/requests"],
   [/^#\/images$/, imagesPage, "#/images"],
+  [/^#\/logs\/(.+)$/, logsPage, "#/logs"],
+  [/^#\/logs$/, () => logsPage(), "#/logs"],
   [/^#\/learning$/, learningPage, "#/learning"],
 ];
 

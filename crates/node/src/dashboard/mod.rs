@@ -30,9 +30,10 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-const ASSETS: [Asset; 7] = [
+const ASSETS: [Asset; 8] = [
     Asset { path: "/", content_type: HTML, bytes: include_bytes!("../../dashboard/index.html") },
     Asset { path: "/dashboard/app.js", content_type: SCRIPT, bytes: include_bytes!("../../dashboard/app.js") },
+    Asset { path: "/dashboard/code.js", content_type: SCRIPT, bytes: include_bytes!("../../dashboard/code.js") },
     Asset { path: "/dashboard/style.css", content_type: STYLE, bytes: include_bytes!("../../dashboard/style.css") },
     Asset {
         path: "/dashboard/icon.svg",
@@ -104,7 +105,8 @@ mod tests {
             assert!(!page.contains(inline), "{inline}");
         }
         for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
-            assert!(!text("/dashboard/app.js").contains(markup), "{markup}");
+            let scripts = ["/dashboard/app.js", "/dashboard/code.js"];
+            assert!(scripts.iter().all(|script| !text(script).contains(markup)), "{markup}");
         }
     }
 }

@@ -197,20 +197,20 @@ impl Maker {
         let name = placed.spec().name.clone();
         let building = keep(placed.clone(), SplitState::Building);
         splitting.functions.lock().insert(name.clone(), building);
-        let function = self.build(placed, profile);
+        let function = self.build(placed, &profile);
         tracing::info!(function = %name, state = function.state.name(), "split image: {}", function.state.line());
         Function { last: Some((digest, Instant::now())), ..function }
     }
 
     /// Makes an image for `profile`, tries it, and lets it serve.
-    fn build(&self, placed: Placed, profile: SpecializationProfile) -> Function {
+    fn build(&self, placed: Placed, profile: &SpecializationProfile) -> Function {
         let not_made = |placed, reason: String| Function::new(placed, SplitState::NotMade { reason });
         let source = match self.parts.store.component(placed.digest()) {
             Ok(source) => source.into(),
             Err(error) => return not_made(placed, error.to_string()),
         };
         let workshop = &self.parts.workshop;
-        let image = match workshop.split(placed.digest(), &source, &profile) {
+        let image = match workshop.split(placed.digest(), &source, profile) {
             Ok(image) => image,
             Err(failure) => return not_made(placed, failure.to_string()),
         };
@@ -223,12 +223,12 @@ impl Maker {
             Tried::NothingToTry => return Function::new(placed, SplitState::NothingToTry),
             Tried::NotLoaded(reason) => return not_made(placed, reason),
             Tried::Different(mismatch) => {
-                workshop.reject_split(placed.digest(), &profile, &mismatch.to_string());
+                workshop.reject_split(placed.digest(), profile, &mismatch.to_string());
                 self.keep_case(&placed, &mismatch);
                 return Function::new(placed, SplitState::Different { mismatch });
             }
         };
-        let serving = serving(&placed, &profile, &image, compared);
+        let serving = serving(&placed, profile, &image, compared);
         let program = match candidate.load(&placed, self.parts.host.clone()) {
             Ok(program) => program,
             Err(reason) => return not_made(placed, reason),
@@ -239,7 +239,7 @@ impl Maker {
         if !self.runtime.block_on(self.parts.functions.replace(&placed, counted)) {
             return not_made(placed, "another revision or other code serves by now".to_owned());
         }
-        match workshop.cold_code(placed.digest(), &source, &profile) {
+        match workshop.cold_code(placed.digest(), &source, profile) {
             Ok(code) => cold.publish(code),
             Err(failure) => tracing::warn!(function = %placed.spec().name, reason = %failure, "no code of cold groups"),
         }
