@@ -44,6 +44,8 @@ pub(crate) struct Launch {
     pub(crate) path: &'static str,
     /// With which status.
     pub(crate) status: u16,
+    /// Path that is answered with 200 once the server is ready.
+    pub(crate) ready: &'static str,
 }
 
 /// What a server is started with.
@@ -100,7 +102,7 @@ impl Contender {
             Self::PeerTuned => (peer_arguments(place, Some(PEER_TUNING)), "/"),
             Self::Limit => (vec![address(place.port).into()], "/"),
         };
-        Launch { program: program.to_owned(), arguments, path, status: 200 }
+        Launch { program: program.to_owned(), arguments, path, status: 200, ready: path }
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) path: &'static str,
     /// What an answer must have.
     pub(crate) status: u16,
+    /// Path that is answered with 200 once it is ready.
+    ready: &'static str,
     /// Name for messages.
     pub(crate) label: &'static str,
     /// What it was started with, for the report.
@@ -55,7 +57,7 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// Starts a server and returns when it answers the benchmark's request.
+    /// Starts a server and returns when it is ready.
     pub(crate) async fn start(contender: Contender, binaries: &Binaries, arguments: &Arguments) -> Result<Self> {
         let program = contender.program(binaries).with_context(|| format!("{} is absent", contender.label()))?;
         let launch = |place: Place<'_>| Ok(contender.launch(program, place));
@@ -82,9 +84,9 @@ impl Server {
         let child = command.spawn().with_context(|| format!("{command_line} cannot be started"))?;
         let process_id = child.id().context("the server is gone already")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let Launch { path, status, .. } = launch;
+        let Launch { path, status, ready, .. } = launch;
         let mut server =
-            Self { child, process_id, log, contender, address, path, status, label, command_line, _data: data };
+            Self { child, process_id, log, contender, address, path, status, ready, label, command_line, _data: data };
         server.wait_until_ready().await?;
         Ok(server)
     }
@@ -104,7 +106,11 @@ impl Server {
 
     /// Asks once, on a new connection.
     pub(crate) async fn ask(&self) -> Result<Answer> {
-        Connection::open(self.address).await?.get(self.path).await
+        self.ask_for(self.path).await
+    }
+
+    async fn ask_for(&self, path: &str) -> Result<Answer> {
+        Connection::open(self.address).await?.get(path).await
     }
 
     /// The address of the benchmark's request.
@@ -131,8 +137,8 @@ impl Server {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended at once ({status}):\n{}", self.command_line, self.log_tail());
             }
-            let reason = match self.ask().await {
-                Ok(answer) if answer.status == self.status => return Ok(()),
+            let reason = match self.ask_for(self.ready).await {
+                Ok(answer) if answer.status == 200 => return Ok(()),
                 Ok(answer) => format!("it answers {}", answer.status),
                 Err(error) => format!("{error:#}"),
             };

@@ -39,19 +39,30 @@ struct Workload {
     component: &'static str,
     path: &'static str,
     status: u16,
+    /// Answered with 200: a node without the function answers 404 to anything.
+    ready: &'static str,
 }
 
+const PYTHON: &str = "examples/python/dist/app.wasm";
+const SEARCH: &str = "/search?q=lamp&limit=2";
 const WORKLOADS: [Workload; 4] = [
     // No such path, says the component: next to no work, so that what is measured is the VM.
-    Workload { name: "Python, /nothing", component: "examples/python/dist/app.wasm", path: "/nothing", status: 404 },
-    Workload { name: "Python, /report", component: "examples/python/dist/app.wasm", path: "/report", status: 200 },
+    Workload { name: "Python, /nothing", component: PYTHON, path: "/nothing", status: 404, ready: "/report" },
+    Workload { name: "Python, /report", component: PYTHON, path: "/report", status: 200, ready: "/report" },
     Workload {
         name: "JavaScript, /search",
         component: "examples/js/dist/app.wasm",
-        path: "/search?q=lamp&limit=2",
+        path: SEARCH,
         status: 200,
+        ready: SEARCH,
     },
-    Workload { name: "Rust, hello", component: "examples/hello/components/hello.wasm", path: "/", status: 200 },
+    Workload {
+        name: "Rust, hello",
+        component: "examples/hello/components/hello.wasm",
+        path: "/",
+        status: 200,
+        ready: "/",
+    },
 ];
 
 /// A server with a way to isolate.
@@ -233,7 +244,8 @@ impl Way {
             Self::PeerPooled => peer_serve(&component, place, Some(PEER_TUNING), &[]),
             Self::PeerReuse => peer_serve(&component, place, None, &PEER_REUSE),
         };
-        Ok(Launch { program: program.to_owned(), arguments, path: workload.path, status: workload.status })
+        let Workload { path, status, ready, .. } = workload;
+        Ok(Launch { program: program.to_owned(), arguments, path, status, ready })
     }
 
     /// Writes a manifest with that policy beside the data, and gives the command line for it.

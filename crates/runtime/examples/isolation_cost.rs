@@ -9,62 +9,19 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for people at a terminal")]
 
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+mod support;
 
-use forerun_driver::{
-    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, KeyValueError, KeyValues,
-    LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
-};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forerun_driver::Program;
 use forerun_runtime::{WasmDriver, WasmSettings};
 use forerun_specialize::passes::state::add_state_calls;
-use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use forerun_types::ReusePolicy;
 
 /// Rounds of all contenders, each with this many requests.
 const ROUNDS: usize = 12;
 const REQUESTS_PER_ROUND: usize = 100;
-
-/// A host that has nothing to give.
-struct Nobody;
-
-impl GuestLog for Nobody {
-    fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
-}
-
-impl Outbound for Nobody {
-    fn send(
-        &self,
-        _: Caller,
-        _: Request<Body>,
-        _: OutboundTimeouts,
-    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
-        Box::pin(async { Err(OutboundError::ConnectTimeout) })
-    }
-}
-
-impl KeyValues for Nobody {
-    fn get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        Ok(None)
-    }
-
-    fn set_many(&self, _: &str, _: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn delete_many(&self, _: &str, _: &[String]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn list_keys(&self, _: &str, _: Option<&str>) -> Result<Vec<String>, KeyValueError> {
-        Ok(Vec::new())
-    }
-
-    fn increment(&self, _: &str, _: &str, _: u64) -> Result<u64, KeyValueError> {
-        Err(KeyValueError::NotANumber)
-    }
-}
 
 /// One way of serving, with what was measured of it.
 struct Contender {
@@ -105,13 +62,7 @@ async fn main() {
 }
 
 fn contender(name: &'static str, driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Contender {
-    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
-    let mut spec = FunctionSpec::named("measured".parse().unwrap());
-    spec.reuse = reuse;
-    spec.limits.memory_bytes = 256 << 20;
-    let digest = ComponentDigest::of(source);
-    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source, host, image: None };
-    let program = driver.load(request).unwrap();
+    let program = support::load(driver, source, reuse);
     Contender { name, program, latencies_us: Vec::new(), cpu_us: Vec::new(), answer: None }
 }
 
@@ -130,22 +81,8 @@ impl Contender {
     }
 
     async fn request(&mut self, path: &str) -> Duration {
-        let (sender, ended) = mpsc::channel();
-        let invocation = Invocation {
-            id: InvocationId::from_random(7),
-            trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap(),
-            depth: 0,
-            session: None,
-            https: false,
-            deadline: Instant::now() + Duration::from_secs(30),
-            end: EndHook::new(move |end| drop(sender.send(end))),
-        };
-        let request = Request::get(path).header("host", "example.test").body(forerun_driver::empty_body()).unwrap();
-        let began = Instant::now();
-        let reply = Arc::clone(&self.program).invoke(invocation, request).await.unwrap();
-        assert!(reply.response.status().is_success(), "{}", reply.response.status());
-        let body = reply.response.into_body().collect().await.unwrap().to_bytes().to_vec();
-        let took = began.elapsed();
+        let support::Answered { status, body, took, ended } = support::get(&self.program, path).await;
+        assert_eq!(status, 200);
         // What is done behind the response belongs to this request, and is not to be in the way of the next.
         while ended.try_recv().is_err() {
             tokio::task::yield_now().await;

@@ -61,12 +61,13 @@ mod tests {
     #[test]
     fn a_flood_is_not_noted_and_pages_beyond_the_memory_are_left_alone() {
         let habit = Habit::default();
-        let usual = vec![vec![0..2 * PAGE_BYTES], vec![]];
+        let pages = |first: usize, end: usize| first * PAGE_BYTES..end * PAGE_BYTES;
+        let usual = vec![vec![pages(0, 2), pages(4, 5)], vec![]];
         habit.note(usual.clone());
-        habit.note(vec![vec![0..(PAGES_MAX + 1) * PAGE_BYTES]]);
+        habit.note(vec![vec![pages(0, 1), pages(2, PAGES_MAX + 2)]]);
         assert_eq!(habit.runs(), usual);
         let mut memory = vec![5; 3 * PAGE_BYTES];
-        touch(&mut memory, &[PAGE_BYTES..9 * PAGE_BYTES]);
+        touch(&mut memory, &[pages(0, 1), pages(2, 9)]);
         assert_eq!(memory, vec![5; 3 * PAGE_BYTES]);
         assert_eq!([1, 2, 3, 4, 16, 17, 32].map(Habit::wants), [true, true, false, true, true, false, false]);
     }

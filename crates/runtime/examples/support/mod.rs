@@ -1,0 +1,96 @@
+//! What the examples have in common: a host that gives nothing, a program made of bytes, and one request to it.
+
+#![allow(dead_code, reason = "each example uses its own part of this")]
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use forerun_driver::{
+    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, InvocationEnd, KeyValueError,
+    KeyValues, LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
+};
+use forerun_runtime::WasmDriver;
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+
+/// A host that has nothing to give.
+struct Nobody;
+
+impl GuestLog for Nobody {
+    fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
+}
+
+impl Outbound for Nobody {
+    fn send(
+        &self,
+        _: Caller,
+        _: Request<Body>,
+        _: OutboundTimeouts,
+    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
+        Box::pin(async { Err(OutboundError::ConnectTimeout) })
+    }
+}
+
+impl KeyValues for Nobody {
+    fn get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(None)
+    }
+
+    fn set_many(&self, _: &str, _: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn delete_many(&self, _: &str, _: &[String]) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn list_keys(&self, _: &str, _: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+        Ok(Vec::new())
+    }
+
+    fn increment(&self, _: &str, _: &str, _: u64) -> Result<u64, KeyValueError> {
+        Err(KeyValueError::NotANumber)
+    }
+}
+
+/// A program of `source`, whose VMs are treated as `reuse` says.
+pub(crate) fn load(driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Arc<dyn Program> {
+    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
+    let mut spec = FunctionSpec::named("measured".parse().unwrap());
+    spec.reuse = reuse;
+    spec.limits.memory_bytes = 256 << 20;
+    let digest = ComponentDigest::of(source);
+    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source, host, image: None };
+    driver.load(request).unwrap()
+}
+
+/// What came of a request.
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    /// To the last byte of the response.
+    pub(crate) took: Duration,
+    /// Comes when everything is done that is done behind the response.
+    pub(crate) ended: mpsc::Receiver<InvocationEnd>,
+}
+
+/// One GET to its last byte.
+pub(crate) async fn get(program: &Arc<dyn Program>, path: &str) -> Answered {
+    let (sender, ended) = mpsc::channel();
+    let invocation = Invocation {
+        id: InvocationId::from_random(7),
+        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap(),
+        depth: 0,
+        session: None,
+        https: false,
+        deadline: Instant::now() + Duration::from_secs(30),
+        end: EndHook::new(move |end| drop(sender.send(end))),
+    };
+    let request = Request::get(path).header("host", "example.test").body(forerun_driver::empty_body()).unwrap();
+    let began = Instant::now();
+    let reply = Arc::clone(program).invoke(invocation, request).await.unwrap();
+    let status = reply.response.status().as_u16();
+    let body = reply.response.into_body().collect().await.unwrap().to_bytes().to_vec();
+    Answered { status, body, took: began.elapsed(), ended }
+}
