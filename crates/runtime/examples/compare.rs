@@ -2,7 +2,7 @@
 //!
 //! They take turns, so that whatever else the machine does happens to both alike. Each request has a fresh VM.
 //!
-//! `cargo run --release --workspace --example compare -- a.wasm b.wasm 300 'GET /report' 'POST /analyse some text'`
+//! `cargo run --release -p forerun-runtime --example compare -- a.wasm b.wasm 300 'GET /report' 'POST /analyse some text'`
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "an example talks to its user, and may fail by panicking")]
 

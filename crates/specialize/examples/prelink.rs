@@ -1,6 +1,6 @@
 //! Pre-links a component outside the server and says what became of it.
 //!
-//! `cargo run --release --workspace --example prelink -- component.wasm [prelinked.wasm]`
+//! `cargo run --release -p forerun-specialize --example prelink -- component.wasm [prelinked.wasm]`
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 

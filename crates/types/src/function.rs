@@ -51,7 +51,7 @@ pub struct FunctionSpec {
     /// Whether a VM serves one request or several.
     #[serde(default)]
     pub reuse: ReusePolicy,
-    /// Requests that may be sent to a VM to warm it up.
+    /// Requests that do no harm: an image of a part of the function's code is tried with them before it serves.
     #[serde(default)]
     pub warm_up: Vec<WarmUpRequest>,
 }

@@ -67,7 +67,8 @@ pub(crate) struct Function {
     pub(crate) reuse: Option<At<TextOr<Reuse>>>,
     /// How the component is built; run by `forerun up --build`.
     pub(crate) build: Option<BuildTable>,
-    /// Requests that exercise the function without doing harm; they may be sent to a VM to warm it up.
+    /// Requests that exercise the function without doing harm; an image of a part of its code is tried with them before it
+    /// serves.
     #[serde(default)]
     pub(crate) warm_up: Vec<WarmUp>,
     /// What it may use.

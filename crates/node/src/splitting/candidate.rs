@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use forerun_driver::{Driver, Program};
 use forerun_runtime::{ColdLayout, SplitProgram, WasmDriver};
+use forerun_types::WarmUpRequest;
 use tokio::runtime::Handle;
 
 use super::cold::Cold;
@@ -65,7 +66,8 @@ impl Candidate<'_> {
             Ok(subjects) => subjects,
             Err(reason) => return Tried::NotLoaded(reason),
         };
-        let probes: Vec<Probe> = shapes.iter().map(probe).collect();
+        let warm_up = placed.spec().warm_up.iter().map(warm_up_probe);
+        let probes: Vec<Probe> = warm_up.chain(shapes.iter().map(probe)).collect();
         match runtime.block_on(compare(&whole, &candidate, &probes)) {
             Verdict::Same { steady, unsteady } => {
                 Tried::Same(Compared { requests: steady + unsteady, steady, whole_build_ms })
@@ -89,6 +91,12 @@ impl Candidate<'_> {
         let stage = Arc::<Stage>::default();
         Ok(Subject { program: self.load(placed, stage.host())?, stage })
     }
+}
+
+/// A request that the function's owner says does no harm.
+fn warm_up_probe(request: &WarmUpRequest) -> Probe {
+    let (method, path, body) = (request.method.clone(), request.path.clone(), request.body.clone().into_bytes());
+    Probe { method, path, headers: Vec::new(), body }
 }
 
 /// A request like one that came: the bytes of its body are not those, which nobody kept.
