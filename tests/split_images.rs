@@ -104,6 +104,9 @@ fn an_image_that_misses_too_much_is_given_up_by_name() {
     });
     assert!(given_up["image"]["counts"]["misses"].as_u64().unwrap() > 0, "{given_up}");
     assert!(given_up["image_line"].as_str().unwrap().starts_with("given up: "), "{given_up}");
+    // It stays given up, by that name, while nothing new is learnt; the node looks every two seconds.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(specialization(&node)["image_name"], "too_many_misses");
     assert_eq!(node.get("/headers").status, 200);
     assert_eq!(node.get("/status?code=203").status, 203);
 }

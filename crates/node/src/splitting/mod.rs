@@ -45,6 +45,8 @@ const JUDGED_REQUESTS_MIN: u64 = 50;
 const MISSES_PER_THOUSAND_MAX: f64 = 20.0;
 /// Time between two images of one function: what its requests run does not change by the minute.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Time after which an image that could not be made is tried again for the same profile.
+const RETRY_AFTER: Duration = Duration::from_secs(600);
 /// Cases of wrong images that are kept on disk.
 const MISMATCHES_MAX: usize = 20;
 
@@ -66,6 +68,7 @@ pub(crate) struct Splitting {
 }
 
 /// One function.
+#[derive(Clone)]
 struct Function {
     /// The revision that `state` is about.
     placed: Placed,
@@ -76,6 +79,7 @@ struct Function {
 }
 
 /// An image that serves.
+#[derive(Clone)]
 struct Work {
     cold: Arc<Cold>,
 }
@@ -145,8 +149,10 @@ impl Maker {
         loop {
             std::thread::sleep(LOOK_EVERY);
             let Some(splitting) = splitting.upgrade() else { return };
-            for function in self.parts.functions.list() {
-                if let Some(placed) = self.parts.functions.placed(&function.spec.name) {
+            let names: Vec<_> = self.parts.functions.list().into_iter().map(|function| function.spec.name).collect();
+            splitting.functions.lock().retain(|name, _| names.contains(name));
+            for name in names {
+                if let Some(placed) = self.parts.functions.placed(&name) {
                     self.look_at(&splitting, placed);
                 }
             }
@@ -157,12 +163,11 @@ impl Maker {
     fn look_at(&self, splitting: &Splitting, placed: Placed) {
         let name = placed.spec().name.clone();
         // Nobody else changes the list; the lock is for those who read it.
-        let known = splitting.functions.lock().remove(&name);
+        let known = splitting.functions.lock().get(&name).cloned();
         let known = known.filter(|known| known.placed.is_of_revision_of(&placed));
         let next = match known {
             Some(function) if function.work.is_some() && function.placed.is(&placed) => self.watch(function),
-            Some(Function { last, .. }) => self.consider(splitting, placed, last),
-            None => self.consider(splitting, placed, None),
+            known => self.consider(splitting, placed, known),
         };
         splitting.functions.lock().insert(name, next);
     }
@@ -172,7 +177,8 @@ impl Maker {
     }
 
     /// The whole component serves: is it time for a split image?
-    fn consider(&self, splitting: &Splitting, placed: Placed, last: Option<(ProfileDigest, Instant)>) -> Function {
+    fn consider(&self, splitting: &Splitting, placed: Placed, known: Option<Function>) -> Function {
+        let last = known.as_ref().and_then(|known| known.last);
         let keep = |placed, state| Function { last, ..Function::new(placed, state) };
         if !self.may_specialize(&placed) {
             return keep(placed, SplitState::SwitchedOff);
@@ -189,10 +195,16 @@ impl Maker {
             Ok(digest) => digest,
             Err(error) => return keep(placed, SplitState::NotMade { reason: error.to_string() }),
         };
-        let is_due = last.is_none_or(|(tried, when)| tried != digest && when.elapsed() >= AGAIN_AFTER);
-        if !is_due {
-            let before = splitting.functions.lock().get(&placed.spec().name).map(Function::state_now);
-            return keep(placed, before.unwrap_or(SplitState::Building));
+        if let (Some((tried, when)), Some(known)) = (last, known) {
+            let has_failed = matches!(known.state, SplitState::NotMade { .. });
+            let is_due = if tried != digest {
+                when.elapsed() >= AGAIN_AFTER
+            } else {
+                has_failed && when.elapsed() >= RETRY_AFTER
+            };
+            if !is_due {
+                return keep(placed, known.state);
+            }
         }
         let name = placed.spec().name.clone();
         let building = keep(placed.clone(), SplitState::Building);
