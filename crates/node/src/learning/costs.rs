@@ -106,6 +106,10 @@ impl Cost {
                     GenericReason::NoImage
                     | GenericReason::BelowThreshold
                     | GenericReason::AllTaken
+                    | GenericReason::ControlRolledBack
+                    | GenericReason::RetriedReady
+                    | GenericReason::RetriedRolledBack
+                    | GenericReason::Quarantined
                     | GenericReason::Sampled
                     | GenericReason::Disabled => {}
                 }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, header};
 use parking_lot::Mutex;
 use wasmtime::PoolConcurrencyLimitError;
 
-use super::answer::{self, Finisher};
+use super::answer::{self, Finisher, Unanswered};
 use super::failure::Failure;
 use super::guest::{self, HeadSlot};
 use super::isolation::Isolation;
@@ -115,16 +115,26 @@ impl WasmProgram {
         };
         let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), sample: None };
         let invocation = Invocation { id, trace, depth, session, https, deadline, end };
-        self.enter(deployed, invocation, request).await
+        self.serve_deployed(deployed, invocation, request, started).await
     }
 
-    /// Enters a VM with the request and waits for the head of its answer.
+    /// Enters a VM with the request, for better or worse.
     pub(super) async fn enter(
         self: Arc<Self>,
         deployed: Deployed,
         invocation: Invocation,
         request: Request<Body>,
     ) -> Result<Reply, InvokeError> {
+        self.attempt(deployed, invocation, request).await.map_err(Unanswered::fail)
+    }
+
+    /// Enters a VM with the request and waits for the head of its answer.
+    pub(super) async fn attempt(
+        self: Arc<Self>,
+        deployed: Deployed,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> Result<Reply, Unanswered> {
         let Deployed { mut vm, serve_path, deploy, sample } = deployed;
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         vm.begin(id, trace, (depth, session), deadline);
@@ -146,14 +156,16 @@ impl WasmProgram {
             Taken::Vm(vm) => return Ok((vm, ServePath::Ready)),
             Taken::Nothing(why) => why,
         };
+        Ok((self.make(deadline).await?, ServePath::Generic(why)))
+    }
+
+    /// A new VM, for which idle ones make room if need be.
+    pub(super) async fn make(&self, deadline: Instant) -> Result<Box<Vm>, Failure> {
         let mut made = self.template.vm(&self.linked, deadline).await;
         if made.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) && self.programs.make_room() > 0 {
             made = self.template.vm(&self.linked, deadline).await;
         }
-        match made {
-            Ok(vm) => Ok((Box::new(vm), ServePath::Generic(why))),
-            Err(error) => Err(Failure::of_instantiation(&error)),
-        }
+        made.map(Box::new).map_err(|error| Failure::of_instantiation(&error))
     }
 
     /// Makes the best of a VM whose request has ended well.
