@@ -397,7 +397,7 @@ impl Finisher {
                 }
                 (None, Ok(runtime)) => {
                     runtime.spawn(async move {
-                        self.program.keep(vm).await;
+                        self.program.keep(vm, self.serve_path).await;
                         self.report(None);
                     });
                     return;
