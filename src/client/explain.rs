@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::api::Api;
 use super::error::ClientError;
+use super::text;
 use crate::cli::output::Output;
 use crate::cli::table::{Align, Table};
 
@@ -65,28 +66,51 @@ pub(super) fn predict(output: &Output, api: &Api, function: &FunctionName) -> Re
 
 fn explanation(answer: &Value) -> String {
     let invocation = &answer["invocation"];
-    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let phases = &invocation["phases"];
     let us = |name: &str| phases[name].as_u64().unwrap_or(0);
     let deploy_us = us("deployed_us").saturating_sub(us("admitted_us"));
     let mut lines = vec![
-        format!("{} {} {}", text(&invocation["function"]), text(&invocation["class"]["method"]), invocation["status"]),
-        format!("path      {}: {}", text(&invocation["serve_path"]), text(&invocation["why"])),
+        format!("{} {} {}", word(&invocation["function"]), word(&invocation["class"]["method"]), invocation["status"]),
+        format!("path      {}: {}", word(&invocation["serve_path"]), word(&invocation["why"])),
         format!("time      {:.3} ms until a VM was there, {:.3} ms in all", ms(deploy_us), ms(us("total_us"))),
     ];
     lines.push(expectation(answer));
-    let function = &answer["function"];
-    if !function.is_null() {
-        lines.push(format!(
-            "compared  ready {} over {} requests, control {} over {}: {}",
-            millis(&function["ready"]["typical_us"]),
-            function["ready"]["requests"],
-            millis(&function["control"]["typical_us"]),
-            function["control"]["requests"],
-            text(&function["verdict"]),
-        ));
+    for (name, arm) in answer["function"]["arms"].as_object().into_iter().flatten() {
+        lines.extend(compared(name, arm));
     }
     lines.join("\n")
+}
+
+/// How VMs prepared in one way compare with new ones; nothing if none has served.
+fn compared(name: &str, arm: &Value) -> Option<String> {
+    if let Some(given_up) = given_up(arm) {
+        return Some(format!("given up  {} VMs {given_up}", prepared(name)));
+    }
+    let group = |name: &str| {
+        let group = &arm[name];
+        format!("{} over {} requests, {} errors", millis(&group["typical_us"]), group["requests"], group["errors"])
+    };
+    let served = arm["prepared"]["requests"].as_u64().unwrap_or(0) > 0;
+    let verdict = arm["verdict"].as_str().unwrap_or("?");
+    served.then(|| {
+        format!("compared  {} VMs {}; new ones {}: {verdict}", prepared(name), group("prepared"), group("control"))
+    })
+}
+
+/// Why and until when VMs are left alone, if they are.
+pub(super) fn given_up(arm: &Value) -> Option<String> {
+    let given_up = &arm["given_up"];
+    let until = text::moment(given_up["until_unix_ms"].as_u64()?);
+    Some(format!("until {until}: {}", given_up["why"].as_str().unwrap_or("?")))
+}
+
+/// A way of preparing VMs, in words.
+pub(super) fn prepared(arm: &str) -> &str {
+    match arm {
+        "rolled_back" => "rolled-back",
+        other => other,
+    }
 }
 
 fn expectation(answer: &Value) -> String {
@@ -185,6 +209,19 @@ mod tests {
             Err(problem("unauthorized"))
         };
         assert!(recorded(never).is_err() && asked.get() == 1);
+    }
+
+    #[test]
+    fn says_what_is_given_up_and_until_when() {
+        let groups = |requests| json!({ "requests": requests, "errors": 0, "typical_us": 900 });
+        let answer = json!({ "function": { "arms": {
+            "ready": { "verdict": "better", "prepared": groups(40), "control": groups(7) },
+            "rolled_back": { "given_up": { "until_unix_ms": 0, "why": "fails: 8 of 9 requests" } },
+        } } });
+        let text = explanation(&answer);
+        assert!(text.contains("compared  ready VMs 0.900 ms over 40 requests, 0 errors; new ones"), "{text}");
+        let line = "given up  rolled-back VMs until 1970-01-01 00:00:00Z: fails: 8 of 9 requests";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::error::ClientError;
-use super::explain::percent;
+use super::explain::{given_up, percent, prepared};
 use super::text;
 use crate::cli::output::Output;
 use crate::cli::table::{Align, Table};
@@ -36,13 +36,30 @@ pub(super) fn learning(
         ("ready", Align::Right),
         ("control", Align::Right),
         ("verdict", Align::Left),
+        ("put back", Align::Right),
+        ("control", Align::Right),
+        ("verdict", Align::Left),
     ]);
     for (name, function) in answer["functions"].as_object().into_iter().flatten() {
         row(&mut table, name, function);
     }
     output.table(&table, &answer, "nothing is learnt yet: no function has been called").map_err(ClientError::Stdout)?;
+    for line in given_up_lines(&answer) {
+        output.note(&line);
+    }
     output.note(&summary(&answer));
     Ok(())
+}
+
+/// A line for each way of preparing VMs that is given up for a while.
+fn given_up_lines(answer: &Value) -> Vec<String> {
+    let functions = answer["functions"].as_object().into_iter().flatten();
+    let arms = functions.flat_map(|(name, function)| {
+        let arms = function["arms"].as_object().into_iter().flatten();
+        arms.map(move |(arm, figures)| (name, arm, figures))
+    });
+    arms.filter_map(|(name, arm, figures)| Some(format!("{name}: no {} VMs {}", prepared(arm), given_up(figures)?)))
+        .collect()
 }
 
 fn row(table: &mut Table, name: &str, function: &Value) {
@@ -56,10 +73,17 @@ fn row(table: &mut Table, name: &str, function: &Value) {
         ledger["saved_ms"].to_string(),
         format!("{:.3}", ledger["held_gb_s"].as_f64().unwrap_or(0.0)),
         ledger["making_cpu_ms"].to_string(),
-        group(&function["ready"]),
-        group(&function["control"]),
-        function["verdict"].as_str().unwrap_or("?").to_owned(),
+        group(&function["arms"]["ready"]["prepared"]),
+        group(&function["arms"]["ready"]["control"]),
+        verdict(&function["arms"]["ready"]),
+        group(&function["arms"]["rolled_back"]["prepared"]),
+        group(&function["arms"]["rolled_back"]["control"]),
+        verdict(&function["arms"]["rolled_back"]),
     ]);
+}
+
+fn verdict(arm: &Value) -> String {
+    arm["verdict"].as_str().unwrap_or("?").to_owned()
 }
 
 /// Latency and size of one side of the comparison.
@@ -129,7 +153,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_no_panic() {
-        let mut table = Table::new(&[("", Align::Left); 10]);
+        let mut table = Table::new(&[("", Align::Left); 13]);
+        assert!(given_up_lines(&json!({ "functions": { "cart": { "arms": { "ready": {} } } } })).is_empty());
         row(&mut table, "cart", &json!({}));
         assert!(summary(&json!({})).contains("0 B"));
     }

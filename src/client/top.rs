@@ -113,8 +113,16 @@ fn row(name: &str, function: &Value, served: &mut BTreeMap<String, [u64; 3]>) ->
         now[2],
         millis(&function["ready_deploy_us"]),
         millis(&function["generic_deploy_us"]),
-        function["verdict"].as_str().unwrap_or("?"),
+        verdicts(&function["arms"]),
     )
+}
+
+/// Of VMs made ready and of VMs put back: the verdicts, where they have served.
+fn verdicts(arms: &Value) -> String {
+    let served = |arm: &&str| arms[*arm]["prepared"]["requests"] != 0 || !arms[*arm]["given_up"].is_null();
+    let verdicts: Vec<&str> = ["ready", "rolled_back"].into_iter().filter(served).collect();
+    let verdicts = verdicts.iter().map(|arm| format!("{arm} {}", arms[*arm]["verdict"].as_str().unwrap_or("?")));
+    verdicts.collect::<Vec<_>>().join(", ")
 }
 
 fn bar(share: f64) -> String {
@@ -138,13 +146,14 @@ mod tests {
             "paths": { "ready": { "count": 3, "p50_us": 900, "p99_us": 1200 } } });
         let function = |hit: u64| {
             json!({ "functions": { "cart": { "ready_deploy_us": 8, "generic_deploy_us": 900,
-            "verdict": "open", "ledger": { "predictions": { "hit": hit, "late": 1, "missed": 2 } } } } })
+            "arms": { "ready": { "verdict": "open", "prepared": { "requests": 3 } } }, "ledger": { "predictions": { "hit": hit, "late": 1, "missed": 2 } } } } })
         };
         let mut served = BTreeMap::new();
         frame(&second, &function(7), &mut served);
         let text = frame(&second, &function(12), &mut served);
         assert!(text.contains("ready") && text.contains("0.900 ms") && text.contains(&"█".repeat(18)), "{text}");
         let cart = text.lines().find(|line| line.contains("cart")).unwrap();
+        assert!(cart.contains("ready open"), "{cart}");
         assert!(cart.contains(" 5 ") && cart.contains(" 12 "), "{cart}");
     }
 

@@ -21,5 +21,6 @@ pub use host::{
 pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
 pub use program::{
-    BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, MarksHook, Program, ProgramFacts,
+    BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, MarksHook, Program, ProgramFacts, Trust,
+    Trusts,
 };

@@ -61,6 +61,10 @@ pub trait Program: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Says how far VMs prepared ahead of their request may be used, from now on. Takes effect at once. A program that
+    /// prepares none has nothing to do.
+    fn trust(&self, _trusts: Trusts) {}
+
     /// What becomes of its VMs when they have served. A program without VMs has nothing to say.
     fn isolation(&self) -> IsolationReport {
         IsolationReport::default()
@@ -70,6 +74,30 @@ pub trait Program: Send + Sync + 'static {
     fn held_ready(&self) -> HeldReady {
         HeldReady::default()
     }
+}
+
+/// How far VMs that were prepared ahead of their request may be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// For every request: nobody compares them with anything.
+    #[default]
+    Full,
+    /// For all but one request in so many, which is served by standard initialization though there is one.
+    Compared {
+        /// At least 2.
+        control_one_in: u32,
+    },
+    /// For none: they turned out to serve worse.
+    Withdrawn,
+}
+
+/// The same for each way of preparing them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trusts {
+    /// VMs made before their request came.
+    pub ready: Trust,
+    /// VMs put back after an earlier request.
+    pub rolled_back: Trust,
 }
 
 /// What becomes of a program's VMs when they have served, for display.

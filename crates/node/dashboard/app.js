@@ -368,10 +368,17 @@ function expected(expectation, compared) {
     ["Because of", GROUNDS[cause.by] ?? cause.by],
     ["Probability", `${percent(cause.probability)} ± ${percent(cause.error)}`], ["Threshold", percent(cause.terms?.threshold)],
   ] : [["Expected", "no"]];
-  const group = ({ requests, typical_us }) => `${time(typical_us)} over ${number(requests)} requests`;
-  const against = compared ? [["Ready VMs", group(compared.ready)], ["Control", group(compared.control)], ["Verdict", compared.verdict]] : [];
+  const group = ({ requests, typical_us, errors }) => `${time(typical_us)} over ${number(requests)} requests, ${number(errors)} errors`;
+  const against = Object.entries(compared?.arms ?? {}).filter(([, arm]) => arm.prepared.requests || arm.given_up).flatMap(([name, arm]) => [
+    [`${ARMS[name] ?? name} VMs`, group(arm.prepared)], ["Their control", group(arm.control)], ["Verdict", verdict(arm)]]);
   return [...why, ...against];
 }
+
+const ARMS = { ready: "Ready", rolled_back: "Rolled-back" };
+
+// How VMs prepared in one way stand; if they are given up, why and until when.
+const verdict = ({ verdict: word, given_up: given }) => (given
+  ? `given up until ${new Date(given.until_unix_ms).toLocaleTimeString()}: ${given.why}` : word.replace("_", " "));
 
 const GROUNDS = { session: "the calls of its session", sequence: "the sequence of calls", rhythm: "its own rhythm",
   call: "a function that calls it" };
@@ -399,9 +406,12 @@ const learningPage = () => refreshed("Learning", (signal) => Promise.all([askJso
       ["Missed", ([, one]) => number(one.ledger.predictions.missed), true],
       ["Saved", ([, one]) => time(one.ledger.saved_ms * 1000), true],
       ["Held", ([, one]) => `${one.ledger.held_gb_s} GB s`, true],
-      ["First byte, ready", ([, one]) => group(one.ready), true],
-      ["First byte, control", ([, one]) => group(one.control), true],
-      ["Verdict", ([, one]) => one.verdict],
+      ["First byte, ready", ([, one]) => group(one.arms.ready.prepared), true],
+      ["Control", ([, one]) => group(one.arms.ready.control), true],
+      ["Verdict", ([, one]) => verdict(one.arms.ready)],
+      ["First byte, put back", ([, one]) => group(one.arms.rolled_back.prepared), true],
+      ["Control", ([, one]) => group(one.arms.rolled_back.control), true],
+      ["Verdict", ([, one]) => verdict(one.arms.rolled_back)],
     ], Object.entries(learning.functions), "No function has been called yet.")),
     card("Calls between functions", callGraph(calls), table("Calls that functions make of each other", [
       ["Caller", (edge) => functionLink(edge.caller)], ["Calls", (edge) => functionLink(edge.callee)],

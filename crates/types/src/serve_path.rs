@@ -26,6 +26,14 @@ pub enum GenericReason {
     AllTaken,
     /// A VM was held ready and left alone: this request shows what it would have cost without one.
     Control,
+    /// A VM that had been put back was left alone: this request shows what it would have cost without one.
+    ControlRolledBack,
+    /// A VM made ready failed before it had done anything that counts; a new one served the request again.
+    RetriedReady,
+    /// A VM that had been put back failed before it had done anything that counts; a new one served the request again.
+    RetriedRolledBack,
+    /// VMs prepared earlier had turned out to serve worse than new ones, so they are left alone for a while.
+    Quarantined,
     /// Served by the instrumented twin: this request shows which code of the function runs.
     Sampled,
     /// Specialization is switched off, for the node or for this function.
@@ -34,7 +42,7 @@ pub enum GenericReason {
 
 impl ServePath {
     /// Every value, in order; for metrics that must exist before the first request.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Ready,
         Self::RolledBack,
         Self::Reused,
@@ -42,6 +50,10 @@ impl ServePath {
         Self::Generic(GenericReason::BelowThreshold),
         Self::Generic(GenericReason::AllTaken),
         Self::Generic(GenericReason::Control),
+        Self::Generic(GenericReason::ControlRolledBack),
+        Self::Generic(GenericReason::RetriedReady),
+        Self::Generic(GenericReason::RetriedRolledBack),
+        Self::Generic(GenericReason::Quarantined),
         Self::Generic(GenericReason::Sampled),
         Self::Generic(GenericReason::Disabled),
     ];
@@ -56,6 +68,10 @@ impl ServePath {
             Self::Generic(GenericReason::BelowThreshold) => "generic-below-threshold",
             Self::Generic(GenericReason::AllTaken) => "generic-all-taken",
             Self::Generic(GenericReason::Control) => "generic-control",
+            Self::Generic(GenericReason::ControlRolledBack) => "generic-control-rolled-back",
+            Self::Generic(GenericReason::RetriedReady) => "generic-retried-ready",
+            Self::Generic(GenericReason::RetriedRolledBack) => "generic-retried-rolled-back",
+            Self::Generic(GenericReason::Quarantined) => "generic-quarantined",
             Self::Generic(GenericReason::Sampled) => "generic-sampled",
             Self::Generic(GenericReason::Disabled) => "generic-disabled",
         }
@@ -80,6 +96,19 @@ impl ServePath {
             }
             Self::Generic(GenericReason::Control) => {
                 "standard initialization: held out as control, so that the benefit of a ready VM is measured"
+            }
+            Self::Generic(GenericReason::ControlRolledBack) => {
+                "standard initialization: held out as control, so that the benefit of VMs that are put back is measured"
+            }
+            Self::Generic(GenericReason::RetriedReady) => {
+                "standard initialization, second attempt: the VM made ready for it had failed before it did or sent anything"
+            }
+            Self::Generic(GenericReason::RetriedRolledBack) => {
+                "standard initialization, second attempt: the VM put back for it had failed before it did or sent anything"
+            }
+            Self::Generic(GenericReason::Quarantined) => {
+                "standard initialization: VMs prepared for this function served worse than new ones and are left alone for \
+                 a while"
             }
             Self::Generic(GenericReason::Sampled) => {
                 "standard initialization of the instrumented twin: this request shows which code of the function runs"

@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use forerun_predict::decision::RungCost;
 use forerun_telemetry::{EventSink, InvocationEvent};
-use forerun_types::{FunctionName, GenericReason, Outcome, ServePath};
+use forerun_types::{FunctionName, GenericReason, Outcome, RevisionNumber, ServePath};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::answers::Answer;
+use super::arm::Arm;
 use super::standing::Standings;
-use super::verdict::Comparison;
 
 /// Share of a new measurement in a mean, once there are many.
 const NEW_SHARE: f64 = 0.05;
 
 /// What is known of one function.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Cost {
     /// Requests measured on the standard path.
     generic: u64,
@@ -33,8 +35,8 @@ pub(crate) struct Cost {
     pub(crate) ready: u64,
     /// Time that ready VMs saved in all, in microseconds.
     pub(crate) saved_us: f64,
-    /// From admission to the first byte: ready against control.
-    pub(crate) comparison: Comparison,
+    /// Each way of preparing VMs against control.
+    pub(crate) arms: Arms,
     /// Whether requests were expected, and what came of it.
     pub(crate) foresight: Foresight,
     /// Memory held ready, in byte-seconds.
@@ -43,6 +45,19 @@ pub(crate) struct Cost {
     pub(crate) made: u64,
     /// Time spent on making them, in microseconds.
     pub(crate) make_us_total: f64,
+}
+
+/// Each way of preparing VMs of one revision, on trial.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Arms {
+    /// The revision they are of, once a request of it has been seen.
+    revision: Option<RevisionNumber>,
+    pub(crate) ready: Arm,
+    pub(crate) rolled_back: Arm,
+    /// Whether anything has come since they were last judged.
+    #[serde(skip)]
+    pub(super) unjudged: bool,
 }
 
 /// Requests, by what was expected of them.
@@ -74,12 +89,15 @@ impl CostSink {
 
 impl EventSink for CostSink {
     fn take(&mut self, events: &[InvocationEvent]) {
-        for event in events.iter().filter(|event| event.outcome == Outcome::Ok) {
+        for event in events {
             let expected = self.standings.lock().was_expected(event.id);
             let mut costs = self.costs.lock();
             let cost = costs.entry(event.function.clone()).or_default();
-            cost.measure(event);
-            cost.foresight.count(event.serve_path, expected);
+            cost.arms.take(event);
+            if event.outcome == Outcome::Ok {
+                cost.measure(event);
+                cost.foresight.count(event.serve_path, expected);
+            }
         }
     }
 
@@ -90,27 +108,20 @@ impl Cost {
     fn measure(&mut self, event: &InvocationEvent) {
         let phases = &event.phases;
         let deploy_us = phases.deployed_us.saturating_sub(phases.admitted_us);
-        let first_byte_us = phases.first_byte_us.saturating_sub(phases.admitted_us);
         match event.serve_path {
             ServePath::Ready => {
                 self.ready += 1;
                 mean(&mut self.ready_deploy_us, deploy_us as f64, self.ready);
                 self.saved_us += (self.generic_deploy_us - deploy_us as f64).max(0.0);
-                self.comparison.ready.add(first_byte_us);
             }
-            ServePath::Generic(why) => {
+            // The time until its VM was there is that of two of them, and of a failure.
+            ServePath::Generic(GenericReason::RetriedReady | GenericReason::RetriedRolledBack)
+            | ServePath::RolledBack
+            | ServePath::Reused => {}
+            ServePath::Generic(_) => {
                 self.generic += 1;
                 mean(&mut self.generic_deploy_us, deploy_us as f64, self.generic);
-                match why {
-                    GenericReason::Control => self.comparison.control.add(first_byte_us),
-                    GenericReason::NoImage
-                    | GenericReason::BelowThreshold
-                    | GenericReason::AllTaken
-                    | GenericReason::Sampled
-                    | GenericReason::Disabled => {}
-                }
             }
-            ServePath::RolledBack | ServePath::Reused => {}
         }
         mean(&mut self.memory_bytes, event.memory_bytes_peak as f64, self.generic + self.ready);
     }
@@ -138,16 +149,48 @@ impl Cost {
     }
 }
 
+impl Arms {
+    /// Takes in how a request was served. What is of another revision begins anew.
+    fn take(&mut self, event: &InvocationEvent) {
+        let Some(answer) = Answer::of(event.outcome, event.status) else { return };
+        if self.revision != Some(event.revision) {
+            *self = Self { revision: Some(event.revision), ..Self::default() };
+        }
+        self.unjudged = true;
+        let served = event.outcome == Outcome::Ok;
+        let latency_us = event.phases.first_byte_us.saturating_sub(event.phases.admitted_us);
+        let latency_us = served.then_some(latency_us);
+        match event.serve_path {
+            ServePath::Ready => self.ready.served(answer, latency_us),
+            ServePath::RolledBack => self.rolled_back.served(answer, latency_us),
+            ServePath::Generic(GenericReason::Control) => self.ready.control(answer, latency_us),
+            ServePath::Generic(GenericReason::ControlRolledBack) => self.rolled_back.control(answer, latency_us),
+            ServePath::Generic(GenericReason::RetriedReady) => self.ready.served_again(served),
+            ServePath::Generic(GenericReason::RetriedRolledBack) => self.rolled_back.served_again(served),
+            ServePath::Reused
+            | ServePath::Generic(
+                GenericReason::NoImage
+                | GenericReason::BelowThreshold
+                | GenericReason::AllTaken
+                | GenericReason::Quarantined
+                | GenericReason::Sampled
+                | GenericReason::Disabled,
+            ) => {}
+        }
+    }
+}
+
 impl Foresight {
     fn count(&mut self, serve_path: ServePath, expected: bool) {
         match serve_path {
             ServePath::Ready => self.hit += 1,
             // A VM was ready and left alone on purpose.
-            ServePath::Generic(GenericReason::Control) => self.hit += 1,
-            ServePath::Generic(_) if expected => self.late += 1,
-            ServePath::Generic(_) => self.missed += 1,
+            ServePath::Generic(GenericReason::Control | GenericReason::RetriedReady) => self.hit += 1,
             // A VM that is kept anyway needs no foresight.
             ServePath::Reused | ServePath::RolledBack => {}
+            ServePath::Generic(GenericReason::ControlRolledBack | GenericReason::RetriedRolledBack) => {}
+            ServePath::Generic(_) if expected => self.late += 1,
+            ServePath::Generic(_) => self.missed += 1,
         }
     }
 }

@@ -8,20 +8,26 @@
 //!                  ▲            ▲                  (ready against control: keep or give up)
 //!                costs       pressure
 //!       (measured per function)  (prices)
+//!                │
+//!                └─► arms (prepared VMs against control) ─► judging ─► how far they may be used (Program::trust)
 //! ```
 //!
 //! It runs on a thread of its own (`slow_loop`), for a bounded share of a processor (`credit`), and touches the request
-//! path in two places: it reads arrivals and events from bounded pipes, and it asks programs to hold VMs ready. Late,
+//! path in two places: it reads arrivals and events from bounded pipes, and it tells programs what to hold ready and to trust. Late,
 //! wrong or dead, it changes how fast a request is served and never what is answered. What it has learnt is kept on disk
 //! (`memory`) and believed after a check. This file is its face to the rest of the node.
 
+mod answers;
+mod arm;
 mod costs;
 mod credit;
 mod expectations;
 mod holding;
+mod judging;
 mod memory;
 mod plans;
 mod pressure;
+mod second_attempts;
 mod slow_loop;
 mod standing;
 mod switches;

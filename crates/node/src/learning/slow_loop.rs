@@ -16,10 +16,10 @@ use super::Shared;
 use super::credit::Credit;
 use super::expectations::Expectations;
 use super::holding::Holding;
+use super::judging::Judging;
 use super::memory::Memory;
 use super::pressure::Machine;
 use super::standing::Expectation;
-use super::verdict::Verdict;
 use crate::functions::{Functions, unix_ms};
 
 /// Arrivals taken between two looks at what is due.
@@ -43,6 +43,7 @@ pub(super) struct SlowLoop {
     functions: Arc<Functions>,
     memory: Memory,
     holding: Holding,
+    judging: Judging,
     machine: Machine,
     /// Arrivals of each function between two looks, estimated.
     demand: HashMap<FunctionName, f32>,
@@ -60,6 +61,7 @@ impl SlowLoop {
     ) -> Self {
         let now = Instant::now();
         Self {
+            judging: Judging::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             holding: Holding::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             credit: Credit::new(shared.budget.processor_share, now),
             shared,
@@ -81,6 +83,7 @@ impl SlowLoop {
             batch.clear();
             self.arrivals.drain(&mut batch, BATCH_MAX);
             self.observe(&batch);
+            self.judging.judge(&self.shared.switches, unix_ms());
             self.hold_what_is_due();
             if priced.elapsed() >= PRICE_EVERY {
                 self.price(priced.elapsed());
@@ -195,7 +198,7 @@ impl SlowLoop {
 
     fn is_given_up(&self, name: &FunctionName) -> bool {
         let costs = self.shared.costs.lock();
-        costs.get(name).is_some_and(|cost| cost.comparison.verdict() == Verdict::Worse)
+        costs.get(name).is_some_and(|cost| cost.arms.ready.given_up().is_some())
     }
 
     fn keep(&self) {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use forerun_driver::Trust;
 use forerun_types::FunctionName;
 use serde_json::{Value, json};
 
 use super::Learning;
+use super::arm::Arm;
 use super::costs::{Cost, Foresight};
 
 const GIGABYTE: f64 = (1u64 << 30) as f64;
@@ -46,7 +48,6 @@ impl Learning {
 }
 
 fn view(cost: &Cost) -> Value {
-    let group = |group: &super::verdict::Group| json!({ "requests": group.samples(), "typical_us": group.typical_us().round() });
     json!({
         "generic_deploy_us": cost.generic_deploy_us.round(),
         "ready_deploy_us": cost.ready_deploy_us.round(),
@@ -54,9 +55,33 @@ fn view(cost: &Cost) -> Value {
         "served_ready_total": cost.ready,
         "saved_us_total": cost.saved_us.round(),
         "ledger": total([cost]),
-        "verdict": cost.comparison.verdict(),
-        "ready": group(&cost.comparison.ready),
-        "control": group(&cost.comparison.control),
+        "arms": { "ready": arm(&cost.arms.ready), "rolled_back": arm(&cost.arms.rolled_back) },
+    })
+}
+
+/// One way of preparing VMs: how it stands, and why.
+fn arm(arm: &Arm) -> Value {
+    let [prepared, control] = arm.groups().map(|group| {
+        json!({ "requests": group.requests(), "errors": group.errors(), "typical_us": group.typical_us().round() })
+    });
+    let given_up = arm.given_up().map(|given_up| {
+        json!({
+            "why": given_up.fault.in_words(),
+            "fault": given_up.fault,
+            "until_unix_ms": given_up.until_unix_ms,
+            "times": given_up.times,
+        })
+    });
+    let control_one_in = match arm.trust() {
+        Trust::Compared { control_one_in } => Some(control_one_in),
+        Trust::Full | Trust::Withdrawn => None,
+    };
+    json!({
+        "verdict": arm.label(),
+        "prepared": prepared,
+        "control": control,
+        "control_one_in": control_one_in,
+        "given_up": given_up,
     })
 }
 

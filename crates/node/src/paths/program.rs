@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use forerun_driver::{
     Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, IsolationReport, Program,
-    ProgramFacts, Reply,
+    ProgramFacts, Reply, Trusts,
 };
 use forerun_types::{ComponentDigest, FunctionSpec, Outcome, ReusePolicy, RevisionNumber};
 use http::{Request, header};
@@ -70,6 +70,10 @@ impl Program for SampledProgram {
 
     fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
         Arc::clone(&self.main).hold_ready(vms)
+    }
+
+    fn trust(&self, trusts: Trusts) {
+        self.main.trust(trusts);
     }
 
     fn isolation(&self) -> IsolationReport {

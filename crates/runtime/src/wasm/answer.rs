@@ -4,7 +4,7 @@
 //!            polls guest until head or return
 //! answer() ──┬─ returned, head there, body complete ──► ReadyBody (exact length; VM already finished)
 //!            ├─ head there, guest still at work ──────► DrivenBody (polling it runs the guest)
-//!            └─ returned or trapped without a head ───► InvokeError
+//!            └─ returned or trapped without a head ───► Unanswered: InvokeError, or another attempt (`retry`)
 //!
 //! DrivenBody ──┬─ end of body, guest returned ────────► finished
 //!              ├─ end of body, guest still at work ───► detached: runs on by itself until its deadline
@@ -42,7 +42,7 @@ pub(super) async fn answer(
     slot: HeadSlot,
     mut finisher: Finisher,
     head_only: bool,
-) -> Result<Response<Body>, InvokeError> {
+) -> Result<Response<Body>, Unanswered> {
     let (head, returned) = poll_fn(|cx| {
         let returned = match finisher.timed(|| guest.as_mut().poll(cx)) {
             Poll::Ready(exit) => Some(finisher.returned(exit)),
@@ -59,13 +59,42 @@ pub(super) async fn answer(
         (Some(Ok(response)), None) => Ok(while_running(response, guest, finisher, head_only)),
         (Some(Err(code)), _) => {
             let failure = Failure::new(Outcome::GuestError, format!("the function answered with the error {code}"));
-            Err(finisher.fail(failure))
+            Err(Unanswered { finisher, failure })
         }
-        (None, Some(Guest::Trapped(failure))) => Err(finisher.fail(failure)),
+        (None, Some(Guest::Trapped(failure))) => Err(Unanswered { finisher, failure }),
         (None, _) => {
             let failure = Failure::new(Outcome::NoResponse, "the function returned without setting a response");
-            Err(finisher.fail(failure))
+            Err(Unanswered { finisher, failure })
         }
+    }
+}
+
+/// An invocation without an answer, of which nobody has been told yet. Its VM is gone.
+pub(super) struct Unanswered {
+    finisher: Finisher,
+    failure: Failure,
+}
+
+impl Unanswered {
+    pub(super) fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// Tells of the failure.
+    pub(super) fn fail(self) -> InvokeError {
+        self.finisher.fail(self.failure)
+    }
+
+    /// Tells of the failure, and why it could not be helped.
+    pub(super) fn fail_for_good(self, why: &str) -> InvokeError {
+        let Self { finisher, failure } = self;
+        finisher.fail(Failure::new(failure.outcome, format!("{} ({why})", failure.detail)))
+    }
+
+    /// Takes note of the VM that failed; the end is told by another attempt.
+    pub(super) fn give_up(self) -> EndHook {
+        self.finisher.program.isolation.discarded(VmDiscard::Failed);
+        self.finisher.end
     }
 }
 
@@ -368,7 +397,7 @@ impl Finisher {
                 }
                 (None, Ok(runtime)) => {
                     runtime.spawn(async move {
-                        self.program.keep(vm).await;
+                        self.program.keep(vm, self.serve_path).await;
                         self.report(None);
                     });
                     return;

@@ -21,6 +21,7 @@ use super::reuse::IdleVms;
 use super::rollback::StateExports;
 use super::sandbox::Sandbox;
 use super::settings::WasmSettings;
+use super::trust::TrustCell;
 use super::vm::{Linked, Template};
 use crate::sys::{self, Tracker};
 
@@ -271,6 +272,7 @@ impl WasmDriver {
             isolation,
             idle: IdleVms::new(request.spec.reuse),
             ready: ReadyVms::default(),
+            trust_rolled_back: TrustCell::default(),
             facts,
             programs: self.programs.clone(),
             _image: request.image,

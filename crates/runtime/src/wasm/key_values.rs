@@ -9,6 +9,8 @@ use std::sync::Arc;
 use forerun_driver::{KeyValueError, KeyValues};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 
+use super::effects::{Effect, Effects};
+
 mod generated {
     //! Bindings made from `wit/`.
     #![allow(missing_docs, unreachable_pub, unused_qualifications)]
@@ -42,6 +44,7 @@ pub(super) struct KeyValueHost {
     pub(super) stores: Arc<dyn KeyValues>,
     /// Names the function may open, from its manifest.
     pub(super) allowed: Arc<[String]>,
+    pub(super) effects: Effects,
 }
 
 /// The view bindings work on.
@@ -79,6 +82,16 @@ impl KeyValueView<'_> {
         let result = done.map_err(|panicked| Failure::Told(store::Error::Other(panicked.to_string())))?;
         Ok(result?)
     }
+
+    /// As [`Self::on_store`], for what changes it.
+    async fn change_store<R: Send + 'static>(
+        &mut self,
+        bucket: &Resource<Bucket>,
+        work: impl FnOnce(&dyn KeyValues, &str) -> Result<R, KeyValueError> + Send + 'static,
+    ) -> Result<R, Failure> {
+        self.host.effects.note(Effect::WroteKeyValues);
+        self.on_store(bucket, work).await
+    }
 }
 
 impl store::Host for KeyValueView<'_> {
@@ -105,11 +118,11 @@ impl store::HostBucket for KeyValueView<'_> {
     }
 
     async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Result<(), Failure> {
-        self.on_store(&bucket, move |stores, name| stores.set_many(name, &[(key, value)])).await
+        self.change_store(&bucket, move |stores, name| stores.set_many(name, &[(key, value)])).await
     }
 
     async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Result<(), Failure> {
-        self.on_store(&bucket, move |stores, name| stores.delete_many(name, &[key])).await
+        self.change_store(&bucket, move |stores, name| stores.delete_many(name, &[key])).await
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Result<bool, Failure> {
@@ -152,7 +165,7 @@ fn page(stores: &dyn KeyValues, name: &str, skip: usize) -> Result<store::KeyRes
 
 impl atomics::Host for KeyValueView<'_> {
     async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Result<u64, Failure> {
-        self.on_store(&bucket, move |stores, name| stores.increment(name, &key, delta)).await
+        self.change_store(&bucket, move |stores, name| stores.increment(name, &key, delta)).await
     }
 }
 
@@ -170,11 +183,11 @@ impl batch::Host for KeyValueView<'_> {
     }
 
     async fn set_many(&mut self, bucket: Resource<Bucket>, key_values: Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
-        self.on_store(&bucket, move |stores, name| stores.set_many(name, &key_values)).await
+        self.change_store(&bucket, move |stores, name| stores.set_many(name, &key_values)).await
     }
 
     async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Result<(), Failure> {
-        self.on_store(&bucket, move |stores, name| stores.delete_many(name, &keys)).await
+        self.change_store(&bucket, move |stores, name| stores.delete_many(name, &keys)).await
     }
 }
 

@@ -9,6 +9,7 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, Result, WasiBody, WasiHttpHooks,
 };
 
+use super::effects::{Effect, Effects};
 use super::errors::{body_error_from_guest, body_error_to_guest, outbound_error_to_guest};
 
 /// The `wasi:http` side of one VM.
@@ -16,6 +17,7 @@ pub(super) struct HttpHooks {
     /// Who calls; renewed for each request of a reused VM.
     pub(super) caller: Caller,
     pub(super) outbound: Arc<dyn Outbound>,
+    pub(super) effects: Effects,
 }
 
 type IoDone = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -42,6 +44,7 @@ impl WasiHttpHooks for HttpHooks {
         options: Option<RequestOptions>,
         _body_done: IoDone,
     ) -> Sending {
+        self.effects.note(Effect::Called);
         let timeouts = options.map(|options| OutboundTimeouts {
             connect: options.connect_timeout,
             first_byte: options.first_byte_timeout,

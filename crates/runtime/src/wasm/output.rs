@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use super::effects::{Effect, Effects};
+
 /// Most bytes a guest may hand over in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -73,12 +75,16 @@ pub(super) struct GuestOutput {
     pub(super) function: FunctionName,
     pub(super) invocation: CurrentInvocation,
     pub(super) stream: GuestStream,
+    pub(super) effects: Effects,
     /// Counts this output and the streams made of it, by being there.
     pub(super) _open: OpenStreams,
 }
 
 impl GuestOutput {
     fn take(&self, bytes: &[u8]) {
+        if self.stream == GuestStream::Stdout && !bytes.is_empty() {
+            self.effects.note(Effect::Printed);
+        }
         let invocation = *self.invocation.lock();
         self.log.write(&self.function, invocation, self.stream, bytes);
     }

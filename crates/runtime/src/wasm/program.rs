@@ -5,22 +5,25 @@ use std::time::{Duration, Instant};
 
 use forerun_driver::{
     AuthenticImage, Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, IsolationReport,
-    MarksHook, Program, ProgramFacts, Reply,
+    MarksHook, Program, ProgramFacts, Reply, Trusts,
 };
 use forerun_types::{GenericReason, InvocationId, ServePath, VmDiscard};
 use http::{HeaderValue, Request, header};
 use parking_lot::Mutex;
 use wasmtime::PoolConcurrencyLimitError;
 
-use super::answer::{self, Finisher};
+use super::answer::{self, Finisher, Unanswered};
 use super::failure::Failure;
 use super::guest::{self, HeadSlot};
 use super::isolation::Isolation;
 use super::ready::{ReadyVms, Taken};
 use super::reuse::IdleVms;
 use super::sampled::Sample;
+use super::trust::{TrustCell, Use};
 use super::vm::{Linked, Template, Vm};
 
+/// Longer than any idle VM has been idle for.
+const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Time the start functions of a VM may take that nobody waits for.
 const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -31,6 +34,8 @@ pub(super) struct WasmProgram {
     pub(super) isolation: Isolation,
     pub(super) idle: IdleVms,
     pub(super) ready: ReadyVms,
+    /// How far VMs that were put back may be used.
+    pub(super) trust_rolled_back: TrustCell,
     pub(super) facts: ProgramFacts,
     /// All programs of the driver, whose idle VMs may have to make room.
     pub(super) programs: Programs,
@@ -81,6 +86,14 @@ impl Program for WasmProgram {
         })
     }
 
+    fn trust(&self, trusts: Trusts) {
+        self.ready.trust.set(trusts.ready);
+        self.trust_rolled_back.set(trusts.rolled_back);
+        if self.no_rollback() {
+            self.sweep(Instant::now() + IDLE_FOR_EVER);
+        }
+    }
+
     fn isolation(&self) -> IsolationReport {
         self.isolation.report(self.idle.held())
     }
@@ -116,16 +129,26 @@ impl WasmProgram {
         };
         let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), sample: None };
         let invocation = Invocation { id, trace, depth, session, https, deadline, end };
-        self.enter(deployed, invocation, request).await
+        self.serve_deployed(deployed, invocation, request, started).await
     }
 
-    /// Enters a VM with the request and waits for the head of its answer.
+    /// Enters a VM with the request, for better or worse.
     pub(super) async fn enter(
         self: Arc<Self>,
         deployed: Deployed,
         invocation: Invocation,
         request: Request<Body>,
     ) -> Result<Reply, InvokeError> {
+        self.attempt(deployed, invocation, request).await.map_err(Unanswered::fail)
+    }
+
+    /// Enters a VM with the request and waits for the head of its answer.
+    pub(super) async fn attempt(
+        self: Arc<Self>,
+        deployed: Deployed,
+        invocation: Invocation,
+        request: Request<Body>,
+    ) -> Result<Reply, Unanswered> {
         let Deployed { mut vm, serve_path, deploy, sample } = deployed;
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         vm.begin(id, trace, (depth, session), deadline);
@@ -140,27 +163,57 @@ impl WasmProgram {
     /// The deploy decision, total: a VM kept from an earlier request, one made ready for this one, or a new one with
     /// the reason for it.
     async fn deploy(&self, id: InvocationId, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
-        if let Some(vm) = self.idle.take() {
-            return Ok((vm, self.isolation.kept_path()));
-        }
-        let why = match self.ready.take(id) {
-            Taken::Vm(vm) => return Ok((vm, ServePath::Ready)),
-            Taken::Nothing(why) => why,
+        let why = match self.take_kept(id) {
+            Taken::Vm(vm) => return Ok((vm, self.isolation.kept_path())),
+            Taken::Nothing(control @ GenericReason::ControlRolledBack) => control,
+            Taken::Nothing(why) => match (self.ready.take(id), why) {
+                (Taken::Vm(vm), _) => return Ok((vm, ServePath::Ready)),
+                (Taken::Nothing(_), GenericReason::Quarantined) => GenericReason::Quarantined,
+                (Taken::Nothing(why), _) => why,
+            },
         };
+        Ok((self.make(deadline).await?, ServePath::Generic(why)))
+    }
+
+    /// A VM that has served before, or why there is none for the request `id`.
+    fn take_kept(&self, id: InvocationId) -> Taken {
+        let left_alone = match (&self.isolation, self.trust_rolled_back.of(id)) {
+            (Isolation::Rollback(_), Use::Withdrawn) => return Taken::Nothing(GenericReason::Quarantined),
+            (Isolation::Rollback(_), Use::LeftAlone) => !self.idle.is_empty(),
+            (Isolation::Rollback(_), Use::Allowed) | (Isolation::Fresh(_) | Isolation::Reuse, _) => false,
+        };
+        if left_alone {
+            return Taken::Nothing(GenericReason::ControlRolledBack);
+        }
+        self.idle.take().map_or(Taken::Nothing(GenericReason::NoImage), Taken::Vm)
+    }
+
+    /// Whether VMs could be put back, and must not be.
+    fn no_rollback(&self) -> bool {
+        match self.isolation {
+            Isolation::Rollback(_) => self.trust_rolled_back.is_withdrawn(),
+            Isolation::Fresh(_) | Isolation::Reuse => false,
+        }
+    }
+
+    /// A new VM, for which idle ones make room if need be.
+    pub(super) async fn make(&self, deadline: Instant) -> Result<Box<Vm>, Failure> {
         let mut made = self.template.vm(&self.linked, deadline).await;
         if made.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>())
             && self.programs.give_up_half(VmDiscard::PlaceNeeded) > 0
         {
             made = self.template.vm(&self.linked, deadline).await;
         }
-        match made {
-            Ok(vm) => Ok((Box::new(vm), ServePath::Generic(why))),
-            Err(error) => Err(Failure::of_instantiation(&error)),
-        }
+        made.map(Box::new).map_err(|error| Failure::of_instantiation(&error))
     }
 
     /// Makes the best of a VM whose request has ended well.
-    pub(super) async fn keep(&self, mut vm: Box<Vm>) {
+    pub(super) async fn keep(&self, mut vm: Box<Vm>, serve_path: ServePath) {
+        // One VM more for each request of the control group would be many before long.
+        if serve_path == ServePath::Generic(GenericReason::ControlRolledBack) || self.no_rollback() {
+            self.isolation.discarded(VmDiscard::Surplus);
+            return;
+        }
         match &self.isolation {
             Isolation::Fresh(_) => {}
             Isolation::Reuse => {

@@ -2,7 +2,7 @@
 //!
 //! How many there should be is decided elsewhere ([`Program::hold_ready`](forerun_driver::Program::hold_ready)); here
 //! they are made, handed out once each, and freed. A VM that waits has served nobody: taking it is as good as making
-//! one. Some requests leave it alone, as control: what they take is what a ready VM saves.
+//! one. Some requests leave it alone, as control (`trust`): what they take is what a ready VM saves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -11,19 +11,18 @@ use forerun_driver::HeldReady;
 use forerun_types::{GenericReason, InvocationId};
 use parking_lot::Mutex;
 
+use super::trust::{TrustCell, Use};
 use super::vm::Vm;
 
 /// VMs of one function held ready at most; a burst larger than this is served by standard initialization.
 pub(super) const READY_MAX: u32 = 64;
 
-/// One request in so many is served by standard initialization though a VM is ready: often enough for a comparison
-/// after some hundred requests, seldom enough that the mean hardly notices.
-const CONTROL_ONE_IN: u128 = 32;
-
 /// The VMs of one revision that wait for requests.
 #[derive(Default)]
 pub(super) struct ReadyVms {
     state: Mutex<State>,
+    /// How far they may be used.
+    pub(super) trust: TrustCell,
     make_us: AtomicU64,
 }
 
@@ -45,10 +44,11 @@ impl ReadyVms {
     /// A VM for the request `id`, or why there is none for it.
     pub(super) fn take(&self, id: InvocationId) -> Taken {
         let mut state = self.state.lock();
-        match state.wanted {
-            None => Taken::Nothing(GenericReason::NoImage),
-            Some(_) if !state.waiting.is_empty() && is_control(id) => Taken::Nothing(GenericReason::Control),
-            Some(wanted) => match state.waiting.pop() {
+        match (state.wanted, self.trust.of(id)) {
+            (None, _) => Taken::Nothing(GenericReason::NoImage),
+            (Some(_), Use::Withdrawn) => Taken::Nothing(GenericReason::Quarantined),
+            (Some(_), Use::LeftAlone) if !state.waiting.is_empty() => Taken::Nothing(GenericReason::Control),
+            (Some(wanted), Use::LeftAlone | Use::Allowed) => match state.waiting.pop() {
                 Some(vm) => Taken::Vm(vm),
                 None if wanted == 0 => Taken::Nothing(GenericReason::BelowThreshold),
                 None => Taken::Nothing(GenericReason::AllTaken),
@@ -88,18 +88,16 @@ impl ReadyVms {
     }
 }
 
-/// Ids are random, so that a share of them is a random share of the requests.
-fn is_control(id: InvocationId) -> bool {
-    id.as_u128().is_multiple_of(CONTROL_ONE_IN)
-}
-
 #[cfg(test)]
 mod tests {
+    use forerun_driver::Trust;
+
     use super::*;
 
     #[test]
     fn without_a_vm_there_is_a_reason() {
         let ready = ReadyVms::default();
+        ready.trust.set(Trust::Compared { control_one_in: 2 });
         let id = InvocationId::from_random(1);
         assert!(matches!(ready.take(id), Taken::Nothing(GenericReason::NoImage)));
         assert_eq!(ready.want(2), 2);
@@ -108,5 +106,7 @@ mod tests {
         assert_eq!(ready.want(0), 0);
         assert!(matches!(ready.take(id), Taken::Nothing(GenericReason::BelowThreshold)));
         assert_eq!(ready.held(), HeldReady::default());
+        ready.trust.set(Trust::Withdrawn);
+        assert!(matches!(ready.take(id), Taken::Nothing(GenericReason::Quarantined)));
     }
 }

@@ -38,6 +38,10 @@ impl IdleVms {
         self.idle.lock().pop().map(|(vm, _)| vm)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.idle.lock().is_empty()
+    }
+
     /// Keeps `vm` if the policy allows another request; otherwise it is dropped. True if it was kept.
     pub(super) fn put(&self, vm: Box<Vm>, now: Instant) -> bool {
         if vm.requests >= self.requests_max || vm.is_spent() {

@@ -20,6 +20,7 @@ use wasmtime_wasi_http::p2::{body, types};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::effects::Effects;
 use super::failure::TimedOut;
 use super::key_values::{KeyValueHost, KeyValueView};
 use super::lazy::{ColdGroups, VmGroups};
@@ -87,6 +88,8 @@ pub(super) struct VmState {
     key_values: KeyValueHost,
     table: ResourceTable,
     invocation: CurrentInvocation,
+    /// What the request did that must not be done twice.
+    pub(super) effects: Effects,
     deadline: Instant,
     /// Whether anything was asked of the host since the state was made.
     host_called: bool,
@@ -172,12 +175,13 @@ impl Template {
     fn state(&self, deadline: Instant) -> VmState {
         let nobody = InvocationId::from_random(0);
         let invocation: CurrentInvocation = Arc::new(Mutex::new(nobody));
-        let open_streams = OpenStreams::default();
+        let (open_streams, effects) = (OpenStreams::default(), Effects::default());
         let output = |stream| GuestOutput {
             log: Arc::clone(&self.host.log),
             function: self.spec.name.clone(),
             invocation: Arc::clone(&invocation),
             stream,
+            effects: effects.clone(),
             _open: open_streams.clone(),
         };
         let mut wasi = WasiCtx::builder();
@@ -201,14 +205,17 @@ impl Template {
                     session: None,
                 },
                 outbound: Arc::clone(&self.host.outbound),
+                effects: effects.clone(),
             },
             config: Arc::clone(&self.config),
             key_values: KeyValueHost {
                 stores: Arc::clone(&self.host.key_values),
                 allowed: Arc::clone(&self.key_value_stores),
+                effects: effects.clone(),
             },
             table,
             invocation,
+            effects,
             deadline,
             host_called: false,
             open_streams,
@@ -247,6 +254,7 @@ impl Vm {
         self.requests += 1;
         let state = self.store.data_mut();
         *state.invocation.lock() = id;
+        state.effects.forget();
         state.deadline = deadline;
         let caller = &mut state.hooks.caller;
         caller.invocation = id;

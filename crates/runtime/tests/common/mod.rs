@@ -7,7 +7,7 @@
     reason = "a test may panic, and this module is included by several"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
@@ -34,7 +34,9 @@ static DRIVER: LazyLock<WasmDriver> = LazyLock::new(|| {
 pub struct Recorded {
     pub log: Mutex<Vec<(InvocationId, GuestStream, String)>>,
     pub calls: Mutex<Vec<(Caller, String)>>,
-    values: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub values: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What the key `order` is at the first look at it, at the second, ...; nothing after that.
+    pub orders: Mutex<VecDeque<&'static str>>,
 }
 
 impl GuestLog for Recorded {
@@ -63,6 +65,9 @@ impl Outbound for Recorded {
 
 impl KeyValues for Recorded {
     fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        if key == "order" {
+            return Ok(self.orders.lock().unwrap().pop_front().map(|order| order.as_bytes().to_vec()));
+        }
         Ok(self.values.lock().unwrap().get(&format!("{store}/{key}")).cloned())
     }
 

@@ -49,6 +49,10 @@ pub(super) fn is_cold_start(serve_path: ServePath) -> bool {
             | GenericReason::BelowThreshold
             | GenericReason::AllTaken
             | GenericReason::Control
+            | GenericReason::ControlRolledBack
+            | GenericReason::RetriedReady
+            | GenericReason::RetriedRolledBack
+            | GenericReason::Quarantined
             | GenericReason::Sampled
             | GenericReason::Disabled,
         ) => true,

@@ -84,7 +84,13 @@ pub(crate) fn key_value(request: &Request, out: ResponseOutparam) {
     }
 }
 
-fn count_up(names: &[String]) -> Result<(String, u64), keyvalue::Error> {
+/// What the key `order` of the store `default` says.
+pub(crate) fn order() -> String {
+    let order = keyvalue::open("default").and_then(|bucket| bucket.get("order"));
+    order.ok().flatten().map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub(crate) fn count_up(names: &[String]) -> Result<(String, u64), keyvalue::Error> {
     let mut refusal = keyvalue::Error::NoSuchStore;
     for name in names {
         match keyvalue::open(name) {

@@ -25,10 +25,12 @@
 //! | `/env` | environment and configuration as JSON |
 //! | `/random` | 16 random bytes in hexadecimal |
 //! | `/kv?store=` | counts up in a key-value store |
+//! | `/fickle?old_ms=&first=&then=` | in a VM older than that, or when the key `order` says so, goes wrong; see `fickle` |
 //! | `/outbound?url=` | calls that URL, with this request's body, and reports |
 //!
 //! Anything else is 404.
 
+mod fickle;
 mod host;
 mod hostile;
 mod outbound;
@@ -67,6 +69,7 @@ impl Guest for Misbehave {
             "/env" => host::env(out),
             "/random" => host::random(out),
             "/kv" => host::key_value(&request, out),
+            "/fickle" => fickle::fickle(request, out),
             "/outbound" => outbound::call(request, out),
             _ => response::text(out, 404, "no such path\n"),
         }

@@ -45,6 +45,14 @@ fn send(url: &str, request: Request) -> Result<(u16, Vec<u8>), String> {
     Ok((response.status(), read(response)?))
 }
 
+/// Calls `url` and cares for no answer.
+pub(crate) fn visit(url: &str) {
+    let Ok(request) = outgoing(url, &Method::Get) else { return };
+    if let Ok(answer) = outgoing_handler::handle(request, None) {
+        answer.subscribe().block();
+    }
+}
+
 fn outgoing(url: &str, method: &Method) -> Result<OutgoingRequest, String> {
     let (scheme, rest) = url.split_once("://").ok_or("not a URL")?;
     let scheme = match scheme {

@@ -112,6 +112,19 @@ pub(crate) fn many_headers(request: &Request, out: ResponseOutparam) {
     let _ = OutgoingBody::finish(start(out, 200, headers), None);
 }
 
+/// A request's body to its end, or that it broke off.
+pub(crate) fn read_all(body: &IncomingBody) -> Result<Vec<u8>, ()> {
+    let input = body.stream().expect("the stream is taken once");
+    let mut bytes = Vec::new();
+    loop {
+        match input.blocking_read(CHUNK_BYTES as u64) {
+            Ok(piece) => bytes.extend(piece),
+            Err(StreamError::Closed) => return Ok(bytes),
+            Err(StreamError::LastOperationFailed(_)) => return Err(()),
+        }
+    }
+}
+
 /// Each piece goes back before the next one is read, so that a test can wait
 /// for the echo of what it sent before it sends more.
 pub(crate) fn echo(request: Request, out: ResponseOutparam) {

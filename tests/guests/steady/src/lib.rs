@@ -11,6 +11,7 @@
 //! | `/env` | the environment |
 //! | `/random` | random bytes, and the seed that a hash map would start from |
 //! | `/clock` | the monotonic clock |
+//! | `/aged?ms=` | panics in a VM older than that: its monotonic clock starts when it is made or put back |
 //! | `/slow?ms=` | waits on a clock, then answers |
 //! | `/spin` | spins for ever |
 //! | `/trap` | panics |
@@ -71,6 +72,10 @@ impl Guest for Steady {
                 text(out, &format!("{bytes:?} {}", RandomState::new().hash_one(7)));
             }
             "/clock" => text(out, &monotonic_clock::now().to_string()),
+            "/aged" => {
+                assert!(monotonic_clock::now() <= number * 1_000_000, "too old to serve");
+                text(out, "young enough");
+            }
             "/slow" => {
                 monotonic_clock::subscribe_duration(number * 1_000_000).block();
                 text(out, "waited");
