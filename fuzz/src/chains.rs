@@ -5,7 +5,7 @@
 
 use crate::numbers::Numbers;
 use forerun_specialize::passes::coverage::{CoverageMap, add_coverage};
-use forerun_specialize::passes::split::{Bundle, Split, SplitIndex, main_module, split};
+use forerun_specialize::passes::split::{Bundle, SplitIndex, main_module, split};
 use forerun_specialize::passes::{apply, known};
 use wasmparser::{Validator, WasmFeatures};
 
@@ -15,23 +15,37 @@ const FAULTS: [&str; 4] = ["panicked", "invalid_output", "made-invalid", "incons
 const NO_COMPONENT: [&str; 3] = ["invalid", "invalid_component", "malformed"];
 /// How many chains there are.
 pub const CHAINS: u8 = 6;
+/// How often a chain is run twice: what it makes must be the same, since images are found by what they are made of.
+const TWICE_ONE_IN: u64 = 4;
 
-/// Runs one of the [`CHAINS`] over `component`. `numbers` decides how it is split.
+/// Runs one of the [`CHAINS`] over `component`, now and then twice. `numbers` decides how it is split.
 ///
 /// # Panics
 /// If anything does not hold.
 pub fn run(component: &[u8], chain: u8, numbers: &mut Numbers) {
+    let seed = numbers.draw();
+    let made = make(component, chain, &mut Numbers::new(seed));
+    if numbers.below(TWICE_ONE_IN) == 0 {
+        let again = make(component, chain, &mut Numbers::new(seed));
+        assert!(made == again, "the same bytes in, other bytes out");
+    }
+}
+
+/// Everything that a chain makes, if it makes anything.
+fn make(component: &[u8], chain: u8, numbers: &mut Numbers) -> Vec<Vec<u8>> {
     match chain % CHAINS {
-        0 => drop(applied(component, &["prelink", "state"])),
+        0 => vec![applied(component, &["prelink", "state"])],
         1 => cover(&applied(component, &["prelink"])),
         2 => {
-            if let Some(split) = parts(&applied(component, &["prelink"]), numbers) {
-                applied(&split.primary, &["state"]);
+            let mut made = parts(&applied(component, &["prelink"]), numbers);
+            if let Some(primary) = made.first_mut() {
+                *primary = applied(primary, &["state"]);
             }
+            made
         }
-        3 => drop(applied(component, &["state"])),
+        3 => vec![applied(component, &["state"])],
         4 => cover(component),
-        _ => drop(parts(component, numbers)),
+        _ => parts(component, numbers),
     }
 }
 
@@ -58,25 +72,30 @@ fn applied(component: &[u8], names: &[&str]) -> Vec<u8> {
 }
 
 /// The twin that notes what ran, and its map.
-fn cover(component: &[u8]) {
+fn cover(component: &[u8]) -> Vec<Vec<u8>> {
     match add_coverage(component) {
         Ok(covered) => {
             expect_valid("the twin", &covered.component);
-            assert_eq!(CoverageMap::decode(&covered.map.encode()).as_ref(), Ok(&covered.map));
+            let map = covered.map.encode();
+            assert_eq!(CoverageMap::decode(&map).as_ref(), Ok(&covered.map));
+            vec![covered.component, map]
         }
-        Err(refusal) => not_a_fault(component, refusal.name(), &refusal.to_string()),
+        Err(refusal) => {
+            not_a_fault(component, refusal.name(), &refusal.to_string());
+            Vec::new()
+        }
     }
 }
 
-/// Primary and groups, and the file that the groups travel in.
-fn parts(component: &[u8], numbers: &mut Numbers) -> Option<Split> {
+/// Primary and groups, after a look at the file that the groups travel in.
+fn parts(component: &[u8], numbers: &mut Numbers) -> Vec<Vec<u8>> {
     let plan = numbers.plan(component);
     let main = main_module(component);
     let split = match split(component, &plan) {
         Ok(split) => split,
         Err(refusal) => {
             not_a_fault(component, refusal.name(), &refusal.to_string());
-            return None;
+            return Vec::new();
         }
     };
     assert!(main.is_ok(), "what can be split has a module to split");
@@ -92,7 +111,8 @@ fn parts(component: &[u8], numbers: &mut Numbers) -> Option<Split> {
     let found = Bundle::find(&file, file.len() as u64).expect("what was written can be read");
     let lengths: Vec<u64> = found.parts.iter().map(|part| part.end - part.start).collect();
     assert_eq!(lengths, modules.iter().map(|module| module.len() as u64).collect::<Vec<_>>());
-    Some(split)
+    let groups = split.groups.into_iter().map(|group| group.module);
+    std::iter::once(split.primary).chain(groups).collect()
 }
 
 fn expect_valid(what: &str, bytes: &[u8]) {

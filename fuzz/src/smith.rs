@@ -32,8 +32,9 @@ struct Shape {
 pub fn component(bytes: &[u8]) -> Option<(Vec<u8>, Numbers)> {
     let (header, data) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let mut numbers = Numbers::of(header);
+    let rare = std::array::from_fn(|_| numbers.below(8) == 0);
     let (first_data, second_data) = data.split_at(data.len() / 2);
-    let first = module(header, first_data, None, &mut numbers)?;
+    let first = module(header, &rare, first_data, None, &mut numbers)?;
     let shape_of_first = shape(&first);
     let mut builder = ComponentBuilder::default();
     let module_index = builder.core_module_raw(None, &first);
@@ -41,7 +42,7 @@ pub fn component(bytes: &[u8]) -> Option<(Vec<u8>, Numbers)> {
     let first_instance = builder.core_instantiate(None, module_index, none);
     let mut exported = 0;
     if header[0] & 3 != 0 {
-        let second = module(header, second_data, Some(&importable(&shape_of_first)), &mut numbers)?;
+        let second = module(header, &rare, second_data, Some(&importable(&shape_of_first)), &mut numbers)?;
         let module_index = builder.core_module_raw(None, &second);
         let arguments = [("a", ModuleArg::Instance(first_instance))];
         let instance = builder.core_instantiate(None, module_index, arguments);
@@ -51,13 +52,22 @@ pub fn component(bytes: &[u8]) -> Option<(Vec<u8>, Numbers)> {
     Some((builder.finish(), numbers))
 }
 
-fn module(header: &[u8; HEADER_BYTES], data: &[u8], imports: Option<&[u8]>, numbers: &mut Numbers) -> Option<Vec<u8>> {
+/// What few modules use, since most passes refuse it by name. Both modules of a component use the same: an imported table
+/// of references is none for a module that knows no references.
+type Rare = [bool; 7];
+
+fn module(
+    header: &[u8; HEADER_BYTES],
+    rare: &Rare,
+    data: &[u8],
+    imports: Option<&[u8]>,
+    numbers: &mut Numbers,
+) -> Option<Vec<u8>> {
     let [lifted, flags, more, sizes, functions, ..] = *header;
     // What is lifted: what happens to fit, or of the last module what it is told to export.
     let told = lifted & 4 != 0 && (imports.is_some() || lifted & 3 == 0);
     let on = |bit: u8| flags & (1 << bit) != 0;
-    let mut seldom = || numbers.below(8) == 0;
-    let [memory64, tags, references, collected, start, simd, constants, _] = std::array::from_fn(|_: usize| seldom());
+    let [memory64, tags, references, collected, start, simd, constants] = *rare;
     let data = [data, &numbers.bytes(FILLING_BYTES)].concat();
     let config = Config {
         available_imports: Some(imports.map_or_else(|| wasm_encoder::Module::new().finish(), <[u8]>::to_vec)),
@@ -87,7 +97,8 @@ fn module(header: &[u8; HEADER_BYTES], data: &[u8], imports: Option<&[u8]>, numb
         relaxed_simd_enabled: simd && on(7),
         extended_const_enabled: constants,
         exceptions_enabled: tags,
-        reference_types_enabled: references,
+        // The generator asserts that exceptions, which are references, come with those.
+        reference_types_enabled: references || tags,
         gc_enabled: collected && references,
         threads_enabled: false,
         shared_everything_threads_enabled: false,
