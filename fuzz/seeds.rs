@@ -20,6 +20,7 @@ fn main() {
     texts();
     words();
     images();
+    engine();
 }
 
 /// The first input of a target, under a name of its own.
@@ -39,7 +40,7 @@ fn passes() {
     let mut numbers = Numbers::new(1);
     for kind in 0..KINDS {
         let mut change = numbers.bytes(CHANGE_BYTES);
-        change[0] = kind;
+        change[0] = 2 * kind;
         let component = kind % all().len() as u8;
         seed("passes", &format!("change-{kind}"), &[&[component, kind % chains::CHAINS], &change]);
     }
@@ -117,6 +118,16 @@ fn images() {
             let change = Numbers::new(u64::from(which) * 2 + number).bytes(15);
             seed("images", &format!("which-{which}-{number}"), &[&[which], &change]);
         }
+    }
+}
+
+/// Enough events for something to repeat. The fuzzer would not come to inputs of the length of one event by itself for long.
+fn engine() {
+    for number in 0..4 {
+        let events = Numbers::new(100 + number).bytes(12 * (10 + 30 * number as usize));
+        seed("calls", &format!("events-{number}"), &[&events]);
+        seed("mutate", &format!("changes-{number}"), &[&[number as u8], &events]);
+        seed("restore", &format!("body-{number}"), &[&events]);
     }
 }
 
