@@ -94,6 +94,8 @@ pub struct Functions {
 struct Running {
     entry: Arc<FunctionEntry>,
     digest: ComponentDigest,
+    /// The program in `entry`, without whoever follows it.
+    program: Arc<dyn Program>,
     /// Who follows which code of this revision runs.
     followed: Option<Arc<Followed>>,
     state: FunctionState,
@@ -335,9 +337,9 @@ impl Functions {
             None => Arc::new(Admission::new(&revision.spec.limits)),
         };
         let followed = self.followed(running.get(&name), &revision);
-        let program = followed_program(followed.as_ref(), program);
-        let entry = FunctionEntry::new(Arc::new(revision.spec), revision.number, program, admission);
-        running.insert(name, Running { entry: Arc::new(entry), digest: revision.digest, followed, state });
+        let called = followed_program(followed.as_ref(), Arc::clone(&program));
+        let entry = FunctionEntry::new(Arc::new(revision.spec), revision.number, called, admission);
+        running.insert(name, Running { entry: Arc::new(entry), digest: revision.digest, program, followed, state });
     }
 
     /// Who follows a revision, if requests are sampled: whoever did before, if it is the same one.

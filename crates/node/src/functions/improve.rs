@@ -80,10 +80,10 @@ impl Functions {
             if !running.get(name).is_some_and(|now| Arc::ptr_eq(&now.entry, &before.entry)) {
                 return false;
             }
-            let program = followed_program(before.followed.as_ref(), program);
+            let called = followed_program(before.followed.as_ref(), Arc::clone(&program));
             let (spec, admission) = (Arc::clone(&before.entry.spec), Arc::clone(&before.entry.admission));
-            let entry = Arc::new(FunctionEntry::new(spec, before.entry.revision, program, admission));
-            running.insert(name.clone(), Running { entry, ..before.clone() });
+            let entry = Arc::new(FunctionEntry::new(spec, before.entry.revision, called, admission));
+            running.insert(name.clone(), Running { entry, program, ..before.clone() });
         }
         self.publish();
         true
@@ -113,6 +113,11 @@ impl Placed {
 
     pub(crate) fn digest(&self) -> ComponentDigest {
         self.0.digest
+    }
+
+    /// The program, without whoever follows which of its code runs.
+    pub(crate) fn program(&self) -> Arc<dyn Program> {
+        Arc::clone(&self.0.program)
     }
 
     /// Size of its machine code and data, in bytes.

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use forerun_gateway::Gateway;
-use forerun_predict::answer::Answer;
+use forerun_predict::answer::Answer as Prediction;
 use forerun_predict::call_graph::Edge;
 use forerun_predict::price::Prices;
 use forerun_telemetry::{Arrival, EventReceiver};
@@ -56,9 +56,11 @@ use self::switches::Switches;
 use crate::functions::Functions;
 use crate::settings::LearningSettings;
 
+pub(crate) use answers::Answer;
 pub(crate) use costs::{CostSink, Costs};
 pub(crate) use standing::{Expectation, Standings};
 pub(crate) use switches::Setting;
+pub(crate) use verdict::{Comparison, Group, Verdict};
 
 /// What the loop works on.
 pub(crate) struct LearningParts {
@@ -170,7 +172,7 @@ impl Learning {
     }
 
     /// Which call is expected next in the application of a function, with the names of those that may follow.
-    pub(crate) fn answer(&self, function: &FunctionName) -> Option<(Answer, BTreeMap<u32, String>)> {
+    pub(crate) fn answer(&self, function: &FunctionName) -> Option<(Prediction, BTreeMap<u32, String>)> {
         let mut learnt = self.shared.learnt.lock();
         let answer = learnt.answer(function.as_str(), now_us())?;
         let kinds = answer.next.iter().map(|next| next.kind).chain([answer.kind]);

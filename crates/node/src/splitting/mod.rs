@@ -11,6 +11,7 @@
 
 mod candidate;
 mod cold;
+mod judgement;
 mod program;
 mod state;
 
@@ -28,7 +29,8 @@ use tokio::runtime::Handle;
 
 use self::candidate::{Candidate, Compared, Tried};
 use self::cold::Cold;
-use self::program::Counted;
+use self::judgement::Judgement;
+use self::program::Judged;
 use crate::functions::{Functions, Placed};
 use crate::learning::Learning;
 use crate::paths::Paths;
@@ -82,6 +84,7 @@ struct Function {
 #[derive(Clone)]
 struct Work {
     cold: Arc<Cold>,
+    judgement: Arc<Judgement>,
 }
 
 impl Splitting {
@@ -130,7 +133,8 @@ impl Function {
             (SplitState::Serving(serving), Some(work)) => {
                 let counts = work.cold.counts();
                 let misses_per_thousand = counts.misses_per_thousand();
-                SplitState::Serving(Box::new(Serving { counts, misses_per_thousand, ..(**serving).clone() }))
+                let trial = Some(work.judgement.trial());
+                SplitState::Serving(Box::new(Serving { counts, misses_per_thousand, trial, ..(**serving).clone() }))
             }
             (state, _) => state.clone(),
         }
@@ -247,8 +251,9 @@ impl Maker {
         };
         // What the trial missed says nothing about requests.
         cold.forget_counts();
-        let counted = Arc::new(Counted { program, cold: Arc::clone(&cold) });
-        if !self.runtime.block_on(self.parts.functions.replace(&placed, counted)) {
+        let judgement = Arc::new(Judgement::new(placed.program()));
+        let judged = Judged { program, cold: Arc::clone(&cold), judgement: Arc::clone(&judgement) };
+        if !self.runtime.block_on(self.parts.functions.replace(&placed, Arc::new(judged))) {
             return not_made(placed, "another revision or other code serves by now".to_owned());
         }
         match workshop.cold_code(placed.digest(), &source, profile) {
@@ -256,7 +261,7 @@ impl Maker {
             Err(failure) => tracing::warn!(function = %placed.spec().name, reason = %failure, "no code of cold groups"),
         }
         let placed = self.parts.functions.placed(&placed.spec().name).unwrap_or(placed);
-        let work = Some(Work { cold });
+        let work = Some(Work { cold, judgement });
         Function { work, ..Function::new(placed, SplitState::Serving(Box::new(serving))) }
     }
 
@@ -268,6 +273,8 @@ impl Maker {
             SplitState::SwitchedOff
         } else if counts.requests >= JUDGED_REQUESTS_MIN && counts.misses_per_thousand() > MISSES_PER_THOUSAND_MAX {
             SplitState::TooManyMisses { counts, misses_per_thousand_max: MISSES_PER_THOUSAND_MAX }
+        } else if let Some(fault) = work.judgement.fault() {
+            SplitState::Worse { fault }
         } else {
             return function;
         };
@@ -320,5 +327,6 @@ fn serving(placed: &Placed, profile: &SpecializationProfile, image: &SplitImage,
         compared_steadily: compared.steady,
         counts: Default::default(),
         misses_per_thousand: 0.0,
+        trial: None,
     }
 }

@@ -1,28 +1,43 @@
-//! A split program that counts the requests it serves; all else is as the program does it.
+//! A split program that counts the requests it serves and is compared with the whole one; all else is as the program
+//! does it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use forerun_driver::{
     Body, BoxFuture, HeldReady, Invocation, InvokeError, IsolationReport, MarksHook, Program, ProgramFacts, Reply,
+    Trusts,
 };
 use http::Request;
 
 use super::cold::Cold;
+use super::judgement::Judgement;
 
 /// What serves in the place of the whole program.
-pub(super) struct Counted {
+pub(super) struct Judged {
     pub(super) program: Arc<dyn Program>,
     pub(super) cold: Arc<Cold>,
+    pub(super) judgement: Arc<Judgement>,
 }
 
-impl Program for Counted {
+impl Program for Judged {
     fn invoke(
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
-        self.cold.requested();
-        Arc::clone(&self.program).invoke(invocation, request)
+        let control = self.judgement.control(invocation.id);
+        let is_control = control.is_some();
+        if !is_control {
+            self.cold.requested();
+        }
+        Box::pin(async move {
+            let began = Instant::now();
+            let program = control.unwrap_or_else(|| Arc::clone(&self.program));
+            let reply = program.invoke(invocation, request).await;
+            self.judgement.note(is_control, &reply, began.elapsed());
+            reply
+        })
     }
 
     fn invoke_sampled(
@@ -41,6 +56,10 @@ impl Program for Counted {
 
     fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
         Arc::clone(&self.program).hold_ready(vms)
+    }
+
+    fn trust(&self, trusts: Trusts) {
+        self.program.trust(trusts);
     }
 
     fn isolation(&self) -> IsolationReport {

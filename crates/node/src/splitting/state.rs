@@ -4,6 +4,7 @@ use forerun_types::{RevisionNumber, SpecializationProfile};
 use serde::Serialize;
 
 use super::cold::ColdCounts;
+use super::judgement::Trial;
 use crate::paths::NoProfile;
 use crate::verify::Mismatch;
 
@@ -42,6 +43,11 @@ pub(crate) enum SplitState {
     },
     /// It serves.
     Serving(Box<Serving>),
+    /// It served, and worse than the whole component, which serves again.
+    Worse {
+        /// In which respect, with the figures.
+        fault: String,
+    },
     /// It served, and had to load too much that was not expected; the whole component serves again.
     TooManyMisses {
         /// How it fared.
@@ -80,6 +86,8 @@ pub(crate) struct Serving {
     #[serde(flatten)]
     pub(crate) counts: ColdCounts,
     pub(crate) misses_per_thousand: f64,
+    /// How it compares with the whole component.
+    pub(crate) trial: Option<Trial>,
 }
 
 impl SplitState {
@@ -94,6 +102,7 @@ impl SplitState {
             Self::NothingToTry => "nothing_to_try",
             Self::Different { .. } => "different",
             Self::Serving(_) => "serving",
+            Self::Worse { .. } => "worse",
             Self::TooManyMisses { .. } => "too_many_misses",
         }
     }
@@ -118,6 +127,7 @@ impl SplitState {
                 serving.build_ms,
                 serving.whole_build_ms
             ),
+            Self::Worse { fault } => format!("given up: {fault}"),
             Self::TooManyMisses { counts, misses_per_thousand_max } => format!(
                 "given up: {} misses in {} requests, more than {misses_per_thousand_max} in 1,000",
                 counts.misses, counts.requests
