@@ -88,7 +88,11 @@ fn python_answers_both_kinds_of_request_and_streams() {
     // Raised and caught as exceptions of the language.
     assert_eq!(node.get("/report?currency=no-such-currency").status, 400);
     assert_eq!(node.get("/no-such-path").status, 404);
-    let vms = vms_once(&node, |vms| vms["rolled_back"].as_u64() > Some(2));
+    // Some requests are samples, and better code takes over meanwhile, whose VMs are counted anew.
+    let vms = vms_once(&node, |vms| {
+        assert_eq!(node.get("/report?currency=EUR").status, 200);
+        vms["rolled_back"].as_u64() > Some(2)
+    });
     assert_eq!((&vms["policy"], &vms["refusal"]), (&json!("rollback"), &Value::Null), "{vms:#}");
 }
 
@@ -146,10 +150,10 @@ fn javascript_answers_both_kinds_of_request_and_streams() {
 /// Its runtime gives back what it holds of the host when it collects garbage, which it does not do within a request: at
 /// least the request and its headers are left. So its VMs cannot be put back, and it takes a few of them to find out.
 fn javascript_is_served_by_fresh_vms_and_says_why(node: &Node) {
-    for _ in 0..10 {
+    let vms = vms_once(node, |vms| {
         assert_eq!(node.get("/search?q=lmap&limit=2").status, 200);
-    }
-    let vms = vms_once(node, |vms| vms["policy"] == "fresh");
+        vms["policy"] == "fresh"
+    });
     assert_eq!(vms["refusal"]["reason"], "always-discarded", "{vms:#}");
     assert!(vms["refusal"]["detail"].as_str().unwrap().contains("kept handles"), "{vms:#}");
     assert!(vms["discarded"]["handles-left"].as_u64() >= Some(8), "{vms:#}");
