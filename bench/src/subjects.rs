@@ -137,7 +137,7 @@ impl Subject {
         Ok(Launch { program, arguments, path, status: 200, ready: path })
     }
 
-    /// Where processes of servers are told apart by whose they are.
+    /// Ours or a peer, for the process that is started.
     pub(crate) fn contender(self) -> Contender {
         if self.is_ours() { Contender::Forerun } else { Contender::Peer }
     }

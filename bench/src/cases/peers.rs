@@ -20,7 +20,7 @@
 //! worker process then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -130,7 +130,7 @@ impl Found {
         programs: &Programs<'_>,
         folder: &TempDir,
         arguments: &Arguments,
-    ) -> BTreeMap<Subject, std::path::PathBuf> {
+    ) -> BTreeMap<Subject, PathBuf> {
         let mut folders = BTreeMap::new();
         for subject in Subject::ALL.into_iter().filter(|subject| subject.is_ours()) {
             let data = folder.path().join(format!("{:?}", subject.handler()));
@@ -146,10 +146,10 @@ impl Found {
         round: u32,
         subject: Subject,
         programs: &Programs<'_>,
-        data: Option<&std::path::PathBuf>,
+        data: Option<&PathBuf>,
         arguments: &Arguments,
     ) -> Result<()> {
-        let data = data.map(std::path::PathBuf::as_path);
+        let data = data.map(PathBuf::as_path);
         let mut starts_ms = Vec::new();
         let mut server = start(subject, programs, data, arguments).await?;
         starts_ms.push(milliseconds(server.first_answer));
@@ -363,6 +363,7 @@ fn comparison(found: &Found, arguments: &Arguments) -> Option<Table> {
         for at in [0, last] {
             row.push(ratio(&|ours, theirs| ours.loads[at].throughput_per_s / theirs.loads[at].throughput_per_s));
         }
+        row.push(ratio(&|ours, theirs| theirs.loads[0].p50_us / ours.loads[0].p50_us));
         row.push(ratio(&|ours, theirs| theirs.loads[0].p99_us / ours.loads[0].p99_us));
         row.push(ratio(&|ours, theirs| {
             theirs.loads[0].server_cpu_us_per_request / ours.loads[0].server_cpu_us_per_request
@@ -378,6 +379,7 @@ fn comparison(found: &Found, arguments: &Arguments) -> Option<Table> {
             "idle memory",
             "req/s, fewest connections",
             "req/s, most connections",
+            "p50, fewest",
             "p99, fewest",
             "CPU/request, fewest",
         ],
@@ -406,18 +408,27 @@ mod tests {
     #[test]
     fn a_loss_is_below_one_and_who_is_left_out_has_no_row() {
         let ours = Subject::Forerun(Handler::Python);
-        let mut found = Found::default();
-        found.samples = vec![
+        let samples = vec![
             sample(ours, 100.0, 50.0),
             sample(Subject::PythonFunctions, 300.0, 500.0),
             sample(Subject::Workerd, 1.0, 1.0),
         ];
+        let mut found = Found { samples, ..Found::default() };
         found.note(Subject::Workerd, Err(anyhow::anyhow!("it ended\nwith a long log")));
         found.forget_those_left_out();
         let arguments = Arguments::for_tests("peers --rounds 1");
         let table = comparison(&found, &arguments).unwrap();
-        let expected =
-            ["Python, /report", "functions-framework (CPython)", "3.00", "1.00", "0.10", "0.10", "1.00", "1.00"];
+        let expected = [
+            "Python, /report",
+            "functions-framework (CPython)",
+            "3.00",
+            "1.00",
+            "0.10",
+            "0.10",
+            "1.00",
+            "1.00",
+            "1.00",
+        ];
         assert_eq!(table.rows, [expected]);
         assert_eq!(starts(&found).rows.len(), 2);
         assert_eq!(figures(&found, &arguments).rows.len(), 4);
