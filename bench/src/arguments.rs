@@ -21,13 +21,16 @@ Cases:
            What isolation costs: fresh, rolled-back and reused VMs, beside the peer's ways, for a component in
            Python (build it first: examples/python/build.sh), one in JavaScript (examples/js/build.sh) and one in Rust
   idle     Memory and latency while many keep-alive connections are open and silent
+  peers    Start, speed and memory beside workerd and functions-framework with the same handlers (components as above;
+           the peers are installed with npm and pip into ~/.cache/forerun/bench)
 
 Options:
   --seconds N          Length of one measurement [default: 10]
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
-  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation: 3; idle: 1]
-  --connections LIST   serve, isolation: busy connections, as in 1,16 [default: 1,16; isolation: 1]
+  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1]
+  --connections LIST   serve, isolation, peers: busy connections, as in 1,16 [default: 1,16; isolation: 1]
   --orders N           chain: requests that count [default: 200]
+  --starts N           peers: starts of each server in each round [default: 3]
   --idle N             idle: silent connections [default: 10000]
   --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
   --pin                Server on core 0, load on core 1. By default the system places both,
@@ -51,6 +54,7 @@ pub(crate) enum Case {
     Chain,
     Isolation,
     Idle,
+    Peers,
 }
 
 impl Case {
@@ -59,7 +63,8 @@ impl Case {
         match (self, contender) {
             (_, Contender::Forerun) | (Self::Serve | Self::Idle, _) => true,
             (Self::Isolation, Contender::Peer | Contender::PeerTuned) => true,
-            (Self::Isolation, Contender::Limit) => false,
+            (Self::Peers, Contender::Peer) => true,
+            (Self::Isolation, Contender::Limit) | (Self::Peers, Contender::PeerTuned | Contender::Limit) => false,
             (Self::Chain, Contender::Peer | Contender::PeerTuned | Contender::Limit) => false,
         }
     }
@@ -75,6 +80,7 @@ pub(crate) struct Arguments {
     /// Busy connections of each measurement, in the order in which they are measured.
     pub(crate) connections: Vec<usize>,
     pub(crate) orders: u32,
+    pub(crate) starts: u32,
     pub(crate) idle_connections: usize,
     /// Those to be measured, if they are there.
     pub(crate) contenders: Vec<Contender>,
@@ -105,6 +111,7 @@ impl Arguments {
                     arguments.idle_connections = number(&mut parser, "--idle", 1, CONNECTIONS_MAX as u64)? as usize;
                 }
                 Long("orders") => arguments.orders = number(&mut parser, "--orders", 10, 100_000)? as u32,
+                Long("starts") => arguments.starts = number(&mut parser, "--starts", 1, 1_000)? as u32,
                 Long("only") => arguments.contenders = contenders(&parser.value()?.string()?)?,
                 Long("pin") => arguments.pin = true,
                 Long("peer") => arguments.peer = Some(parser.value()?.into()),
@@ -114,16 +121,16 @@ impl Arguments {
                 Short(_) | Long(_) | Value(_) => return Err(argument.unexpected().into()),
             }
         }
-        arguments.case = case.context("no case given: serve, chain, isolation or idle")?;
+        arguments.case = case.context("no case given: serve, chain, isolation, idle or peers")?;
         arguments.rounds = rounds.unwrap_or(match arguments.case {
             Case::Serve => 5,
-            Case::Isolation => 3,
+            Case::Isolation | Case::Peers => 3,
             Case::Chain | Case::Idle => 1,
         });
         arguments.connections = busy.unwrap_or_else(|| match arguments.case {
             // Isolation is paid for by each request; more at once say more of the machine.
             Case::Isolation => vec![1],
-            Case::Serve | Case::Chain | Case::Idle => vec![1, 16],
+            Case::Serve | Case::Chain | Case::Idle | Case::Peers => vec![1, 16],
         });
         Ok(Some(arguments))
     }
@@ -132,7 +139,7 @@ impl Arguments {
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
             Case::Chain => 1,
-            Case::Serve | Case::Isolation => self.connections.iter().copied().max().unwrap_or(1),
+            Case::Serve | Case::Isolation | Case::Peers => self.connections.iter().copied().max().unwrap_or(1),
             // Some more for the load meanwhile and for looking.
             Case::Idle => self.idle_connections + 100,
         }
@@ -152,6 +159,7 @@ impl Arguments {
             rounds: 5,
             connections: vec![1, 16],
             orders: 200,
+            starts: 3,
             idle_connections: 10_000,
             contenders: Contender::ALL.to_vec(),
             pin: false,
@@ -168,7 +176,8 @@ fn case_of(name: &str) -> Result<Case> {
         "chain" => Ok(Case::Chain),
         "isolation" => Ok(Case::Isolation),
         "idle" => Ok(Case::Idle),
-        other => bail!("no case {other:?}: serve, chain, isolation or idle"),
+        "peers" => Ok(Case::Peers),
+        other => bail!("no case {other:?}: serve, chain, isolation, idle or peers"),
     }
 }
 
@@ -217,6 +226,8 @@ mod tests {
         assert_eq!((isolation.rounds, isolation.connections.as_slice()), (3, [1].as_slice()));
         let idle = parse("idle").unwrap().unwrap();
         assert_eq!((idle.rounds, idle.idle_connections), (1, 10_000));
+        let peers = parse("peers --starts 5").unwrap().unwrap();
+        assert_eq!((peers.rounds, peers.starts, peers.connections_at_once()), (3, 5, 16));
         assert_eq!((serve.connections_at_once(), idle.connections_at_once()), (16, 10_100));
         assert!(parse("serve --help").unwrap().is_none());
     }

@@ -58,7 +58,8 @@ fn present(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| format!("{} cannot be run", path.display()))
 }
 
-fn in_path(name: &str) -> Option<PathBuf> {
+/// A program that is installed, by its name.
+pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }

@@ -32,6 +32,11 @@ impl Machine {
     }
 }
 
+/// Processes that ran or wanted to, as a mean of the last minute. What else the machine does is in every figure.
+pub(crate) fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
 fn value_of(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     text.lines()

@@ -8,12 +8,14 @@ mod arguments;
 mod binaries;
 mod cases;
 mod contenders;
+mod installed;
 mod load;
 mod machine;
 mod probe;
 mod report;
 mod server;
 mod spread;
+mod subjects;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,6 +58,7 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Chain => cases::chain::run(arguments).await,
         Case::Isolation => cases::isolation::run(arguments).await,
         Case::Idle => cases::idle::run(arguments).await,
+        Case::Peers => cases::peers::run(arguments).await,
     }
 }
 

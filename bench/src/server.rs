@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -22,7 +23,11 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// How long a server must have been without a process of its own until it counts as settled, and how long that may take.
 const ALONE: Duration = Duration::from_secs(2);
 const SETTLE_MAX: Duration = Duration::from_secs(300);
-const START_POLL: Duration = Duration::from_millis(50);
+const SETTLE_POLL: Duration = Duration::from_millis(50);
+/// The first answer is known to this, and asking this often takes next to nothing from the server that starts.
+const START_POLL: Duration = Duration::from_millis(2);
+/// How long a server that was asked to end may take; a node writes down what it learnt.
+const END_MAX: Duration = Duration::from_secs(15);
 /// Lines of a server's own output that are shown when it fails.
 const LOG_LINES_SHOWN: usize = 15;
 
@@ -43,15 +48,17 @@ pub(crate) struct Server {
     pub(crate) label: &'static str,
     /// What it was started with, for the report.
     pub(crate) command_line: String,
+    /// From the start of the process to its first answer with 200.
+    pub(crate) first_answer: Duration,
     _data: TempDir,
 }
 
-/// What the process has used since it was started.
+/// What the process and those that it started have used.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Usage {
-    /// User and system time of all its threads.
+    /// User and system time of all their threads, and of children that have ended.
     pub(crate) cpu_us: u64,
-    /// Resident memory now, shared pages included.
+    /// Resident memory now: of the largest process with its shared pages, of the others what they hold alone.
     pub(crate) resident_bytes: u64,
     pub(crate) threads: u64,
 }
@@ -81,13 +88,27 @@ impl Server {
         command.args(&launch.arguments).kill_on_drop(true);
         let command_line = format!("{:?}", command.as_std());
         command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        let began = Instant::now();
         let child = command.spawn().with_context(|| format!("{command_line} cannot be started"))?;
         let process_id = child.id().context("the server is gone already")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let Launch { path, status, ready, .. } = launch;
-        let mut server =
-            Self { child, process_id, log, contender, address, path, status, ready, label, command_line, _data: data };
+        let mut server = Self {
+            child,
+            process_id,
+            log,
+            contender,
+            address,
+            path,
+            status,
+            ready,
+            label,
+            command_line,
+            first_answer: Duration::ZERO,
+            _data: data,
+        };
         server.wait_until_ready().await?;
+        server.first_answer = began.elapsed();
         Ok(server)
     }
 
@@ -96,7 +117,7 @@ impl Server {
         let (began, mut alone_since) = (Instant::now(), Instant::now());
         while alone_since.elapsed() < ALONE {
             ensure!(began.elapsed() < SETTLE_MAX, "{} still makes code after {SETTLE_MAX:?}", self.label);
-            tokio::time::sleep(START_POLL).await;
+            tokio::time::sleep(SETTLE_POLL).await;
             if has_children(self.process_id) {
                 alone_since = Instant::now();
             }
@@ -118,17 +139,31 @@ impl Server {
         format!("http://{}{}", self.address, self.path)
     }
 
-    /// What the process has used so far.
+    /// What the process and those that it started have used so far.
     pub(crate) fn usage(&self) -> Result<Usage> {
-        let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.process_id));
-        let (stat, status) = (read("stat"), read("status"));
-        let usage = stat.ok().zip(status.ok()).and_then(|(stat, status)| usage_of(&stat, &status));
-        usage.with_context(|| format!("{} has ended:\n{}", self.label, self.log_tail()))
+        let own = usage_of_process(self.process_id);
+        let own = own.with_context(|| format!("{} has ended:\n{}", self.label, self.log_tail()))?;
+        // A child that ends meanwhile is not an error; its time is in its parent's then.
+        let children = descendants(self.process_id).into_iter().filter_map(usage_of_process);
+        let all: Vec<Process> = std::iter::once(own).chain(children).collect();
+        Ok(sum(&all))
     }
 
-    /// Ends the process and waits until it is gone, so that it disturbs nothing that comes after.
+    /// Ends the processes and waits until the first is gone, so that they disturb nothing that comes after.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        self.child.kill().await.with_context(|| format!("{} cannot be ended", self.label))
+        let children = descendants(self.process_id);
+        self.child.kill().await.with_context(|| format!("{} cannot be ended", self.label))?;
+        children.into_iter().for_each(|id| send(id, Signal::KILL));
+        Ok(())
+    }
+
+    /// Asks the process to end as an operator would, and waits until it has.
+    pub(crate) async fn stop_gently(mut self) -> Result<()> {
+        send(self.process_id, Signal::TERM);
+        match tokio::time::timeout(END_MAX, self.child.wait()).await {
+            Ok(ended) => ended.map(|_| ()).with_context(|| format!("{} cannot be waited for", self.label)),
+            Err(_) => self.stop().await,
+        }
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {
@@ -182,26 +217,78 @@ pub(crate) fn free_ports() -> Result<[u16; 2]> {
 
 /// Whether a process has children. A kernel that does not say counts as no.
 fn has_children(process_id: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process_id}/task")) else { return false };
-    threads
-        .flatten()
-        .any(|thread| fs::read_to_string(thread.path().join("children")).is_ok_and(|ids| !ids.trim().is_empty()))
+    !children(process_id).is_empty()
 }
 
-/// From `/proc/<pid>/stat` (times, proc(5) fields 14 and 15) and `/proc/<pid>/status`.
+fn children(process_id: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process_id}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()).collect()
+}
+
+/// Children, their children, and so on.
+fn descendants(process_id: u32) -> Vec<u32> {
+    let mut found = children(process_id);
+    let mut at = 0;
+    while at < found.len() {
+        let more = children(found[at]);
+        found.extend(more);
+        at += 1;
+    }
+    found
+}
+
+/// A process that has ended needs no signal.
+fn send(process_id: u32, signal: Signal) {
+    if let Some(id) = i32::try_from(process_id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(id, signal);
+    }
+}
+
+/// One process of a server.
+struct Process {
+    usage: Usage,
+    /// Resident memory that no other process has.
+    alone_bytes: u64,
+}
+
+fn usage_of_process(process_id: u32) -> Option<Process> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{process_id}/{file}")).ok();
+    let usage = usage_of(&read("stat")?, &read("status")?)?;
+    let alone_bytes = read("smaps_rollup").map_or(usage.resident_bytes, |rollup| {
+        let value = |name| number(&rollup, name).unwrap_or(0) * 1024;
+        value("Private_Clean") + value("Private_Dirty")
+    });
+    Some(Process { usage, alone_bytes })
+}
+
+/// What processes use together. Pages that they share are counted once.
+fn sum(processes: &[Process]) -> Usage {
+    let largest = processes.iter().max_by_key(|process| process.usage.resident_bytes);
+    let largest = largest.map_or(0, |process| process.usage.resident_bytes.saturating_sub(process.alone_bytes));
+    Usage {
+        cpu_us: processes.iter().map(|process| process.usage.cpu_us).sum(),
+        resident_bytes: largest + processes.iter().map(|process| process.alone_bytes).sum::<u64>(),
+        threads: processes.iter().map(|process| process.usage.threads).sum(),
+    }
+}
+
+/// From `/proc/<pid>/stat` (times, proc(5) fields 14 to 17) and `/proc/<pid>/status`.
 fn usage_of(stat: &str, status: &str) -> Option<Usage> {
     // The name, field 2, is in parentheses and may hold anything; field 3 is the first after the last of them.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
-    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    let value = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
+    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()?;
     Some(Usage {
         cpu_us: ticks * 1_000_000 / rustix::param::clock_ticks_per_second(),
-        resident_bytes: value("VmRSS")? * 1024,
-        threads: value("Threads")?,
+        resident_bytes: number(status, "VmRSS")? * 1024,
+        threads: number(status, "Threads")?,
     })
+}
+
+/// The number of a line `name: number ...`, which is one of kibibytes wherever it has a unit.
+fn number(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -219,10 +306,20 @@ mod tests {
 
     #[test]
     fn usage_is_read_whatever_the_name() {
-        let stat = "42 (a ) (b) S 1 42 42 0 -1 4194560 100 0 0 0 30 20 0 0 20 0 3 0 1 2 3";
+        let stat = "42 (a ) (b) S 1 42 42 0 -1 4194560 100 0 0 0 30 20 4 6 20 0 3 0 1 2 3";
         let usage = usage_of(stat, "Name:\tx\nVmRSS:\t   2048 kB\nThreads:\t3\n").unwrap();
-        assert_eq!(usage.cpu_us, 50 * 1_000_000 / rustix::param::clock_ticks_per_second());
+        assert_eq!(usage.cpu_us, 60 * 1_000_000 / rustix::param::clock_ticks_per_second());
         assert_eq!((usage.resident_bytes, usage.threads), (2 << 20, 3));
         assert!(usage_of("", "").is_none());
+    }
+
+    #[test]
+    fn pages_that_processes_share_count_once() {
+        let process = |resident_bytes, alone_bytes| Process {
+            usage: Usage { cpu_us: 5, resident_bytes, threads: 1 },
+            alone_bytes,
+        };
+        let together = sum(&[process(100, 10), process(140, 50)]);
+        assert_eq!((together.cpu_us, together.resident_bytes, together.threads), (10, 90 + 50 + 10, 2));
     }
 }
