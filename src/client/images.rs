@@ -25,7 +25,9 @@ pub(super) fn list(output: &Output, api: &Api, of: Option<&FunctionName>) -> Res
     if let Some(name) = of {
         keep_those_of(name, &mut answer);
     }
-    let Images { images, split, gone } = api.understand(answer.clone())?;
+    let Images { images, mut split, gone } = api.understand(answer.clone())?;
+    // What is so for most functions of most nodes is said of one that is asked for.
+    split.retain(|image| of.is_some() || image.state != "too_small");
     let empty = "no images yet; they are made when functions are deployed";
     match output.format {
         Format::Json => output.json(&answer),
