@@ -85,10 +85,12 @@ fn vms_that_were_put_back_and_fail_are_given_up_by_name() {
     assert!(explained.contains("given up  rolled-back VMs until "), "{explained}");
     let learning = command(&node, &["learning"]);
     assert!(learning.contains("aged: no rolled-back VMs until ") && learning.contains("fails: "), "{learning}");
-    let metrics = support::client::connect(node.admin).get("/metrics").text();
-    for path in ["generic-retried-rolled-back", "generic-quarantined"] {
-        assert!(metrics.contains(&format!("serve_path=\"{path}\",outcome=\"ok\"")), "{path}: {metrics}");
-    }
+    // Events reach the metrics a moment after the answer.
+    eventually("both ways of serving in the metrics", || {
+        let metrics = support::client::connect(node.admin).get("/metrics").text();
+        let is_counted = |path| metrics.contains(&format!("serve_path=\"{path}\",outcome=\"ok\""));
+        ["generic-retried-rolled-back", "generic-quarantined"].into_iter().all(is_counted).then_some(())
+    });
 
     // It is kept, and a new revision is not blamed for the one before.
     node.stop();
