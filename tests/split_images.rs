@@ -121,4 +121,7 @@ fn the_operators_switch_brings_the_whole_component_back() {
     assert_eq!(switched.status, 200);
     call_until(&node, "switched_off");
     assert_eq!(node.get("/status?code=204").status, 204);
+    // And back: the image is there still, and did no harm.
+    assert_eq!(node.admin("PUT", "/v1/learning", br#"{"mode":"full"}"#).status, 200);
+    call_until(&node, "serving");
 }

@@ -200,13 +200,14 @@ impl Maker {
             Err(error) => return keep(placed, SplitState::NotMade { reason: error.to_string() }),
         };
         if let (Some((tried, when)), Some(known)) = (last, known) {
-            let has_failed = matches!(known.state, SplitState::NotMade { .. });
-            let is_due = if tried != digest {
-                when.elapsed() >= AGAIN_AFTER
-            } else {
-                has_failed && when.elapsed() >= RETRY_AFTER
+            let wait = match &known.state {
+                // It did no harm: it may serve again as soon as it is wanted.
+                SplitState::SwitchedOff => Some(Duration::ZERO),
+                SplitState::Learning { .. } | SplitState::NothingToTry => Some(AGAIN_AFTER),
+                SplitState::NotMade { .. } if tried == digest => Some(RETRY_AFTER),
+                _ => (tried != digest).then_some(AGAIN_AFTER),
             };
-            if !is_due {
+            if wait.is_none_or(|wait| when.elapsed() < wait) {
                 return keep(placed, known.state);
             }
         }
@@ -278,13 +279,15 @@ impl Maker {
         } else {
             return function;
         };
+        let name = &function.placed.spec().name;
+        tracing::info!(function = %name, state = state.name(), "split image: {}", state.line());
+        if let Err(reason) = self.runtime.block_on(self.parts.functions.restore_whole(&function.placed)) {
+            // The image serves on, so it is watched on, and this is tried again at the next look.
+            tracing::error!(function = %name, reason, "the whole component cannot take over again");
+            return function;
+        }
         let Function { placed, last, .. } = function;
         let name = &placed.spec().name;
-        tracing::info!(function = %name, state = state.name(), "split image: {}", state.line());
-        match self.runtime.block_on(self.parts.functions.restore_whole(&placed)) {
-            Ok(_) => {}
-            Err(reason) => tracing::error!(function = %name, reason, "the whole component cannot take over again"),
-        }
         let placed = self.parts.functions.placed(name).unwrap_or(placed);
         Function { last, ..Function::new(placed, state) }
     }
