@@ -6,62 +6,21 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "an example talks to its user, and may fail by panicking")]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forerun_driver::{
-    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, KeyValueError, KeyValues,
-    LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program, full_body,
-};
+use forerun_driver::{Driver, EndHook, Invocation, LoadRequest, Program, full_body};
 use forerun_runtime::{WasmDriver, WasmSettings};
-use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
-use http::{Request, Response};
+use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
+use http::Request;
 use http_body_util::BodyExt;
 
 /// Requests at the same time, for the comparison of answers.
 const AT_ONCE: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A host without anything in it.
-struct Nothing;
-
-impl GuestLog for Nothing {
-    fn write(&self, _function: &FunctionName, _invocation: InvocationId, _stream: GuestStream, _bytes: &[u8]) {}
-}
-
-impl Outbound for Nothing {
-    fn send(
-        &self,
-        _caller: Caller,
-        request: Request<Body>,
-        _timeouts: OutboundTimeouts,
-    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
-        Box::pin(async move { Err(OutboundError::Denied { destination: request.uri().to_string() }) })
-    }
-}
-
-impl KeyValues for Nothing {
-    fn get(&self, _store: &str, _key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        Ok(None)
-    }
-
-    fn set_many(&self, _store: &str, _pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn delete_many(&self, _store: &str, _keys: &[String]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn list_keys(&self, _store: &str, _after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
-        Ok(Vec::new())
-    }
-
-    fn increment(&self, _store: &str, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
-        Err(KeyValueError::NotANumber)
-    }
-}
 
 type Answer = Result<(u16, Result<Bytes, String>), String>;
 
@@ -108,7 +67,7 @@ async fn main() {
 
 fn load(driver: &WasmDriver, path: &str) -> Arc<dyn Program> {
     let source = std::fs::read(path).unwrap();
-    let host = Host { outbound: Arc::new(Nothing), log: Arc::new(Nothing), key_values: Arc::new(Nothing) };
+    let host = support::host();
     let spec = FunctionSpec::named("compared".parse().unwrap());
     let digest = ComponentDigest::of(&source);
     let revision = RevisionNumber(1);

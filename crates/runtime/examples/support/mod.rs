@@ -54,14 +54,18 @@ impl KeyValues for Nobody {
     }
 }
 
+/// A host without anything in it.
+pub(crate) fn host() -> Host {
+    Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) }
+}
+
 /// A program of `source`, whose VMs are treated as `reuse` says.
 pub(crate) fn load(driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Arc<dyn Program> {
-    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
     let mut spec = FunctionSpec::named("measured".parse().unwrap());
     spec.reuse = reuse;
     spec.limits.memory_bytes = 256 << 20;
     let digest = ComponentDigest::of(source);
-    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source, host, image: None };
+    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source, host: host(), image: None };
     driver.load(request).unwrap()
 }
 
