@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use forerun_driver::Host;
 use forerun_runtime::WasmDriver;
 use forerun_store::Store;
@@ -214,20 +215,29 @@ impl Maker {
         let name = placed.spec().name.clone();
         let building = keep(placed.clone(), SplitState::Building);
         splitting.functions.lock().insert(name.clone(), building);
-        let function = self.build(placed, &profile);
+        let source = match self.parts.store.component(placed.digest()) {
+            Ok(source) => Bytes::from(source),
+            Err(error) => return keep(placed, SplitState::NotMade { reason: error.to_string() }),
+        };
+        let function = self.build(placed, &profile, &source);
         tracing::info!(function = %name, state = function.state.name(), "split image: {}", function.state.line());
-        Function { last: Some((digest, Instant::now())), ..function }
+        let function = Function { last: Some((digest, Instant::now())), ..function };
+        if let Some(work) = &function.work {
+            // It serves already, and is shown as serving, while the rest of its code is made.
+            splitting.functions.lock().insert(name.clone(), function.clone());
+            match self.parts.workshop.cold_code(function.placed.digest(), &source, &profile) {
+                Ok(code) => work.cold.publish(code),
+                Err(failure) => tracing::warn!(function = %name, reason = %failure, "no code of cold groups"),
+            }
+        }
+        function
     }
 
     /// Makes an image for `profile`, tries it, and lets it serve.
-    fn build(&self, placed: Placed, profile: &SpecializationProfile) -> Function {
+    fn build(&self, placed: Placed, profile: &SpecializationProfile, source: &Bytes) -> Function {
         let not_made = |placed, reason: String| Function::new(placed, SplitState::NotMade { reason });
-        let source = match self.parts.store.component(placed.digest()) {
-            Ok(source) => source.into(),
-            Err(error) => return not_made(placed, error.to_string()),
-        };
         let workshop = &self.parts.workshop;
-        let image = match workshop.split(placed.digest(), &source, profile) {
+        let image = match workshop.split(placed.digest(), source, profile) {
             Ok(image) => image,
             Err(failure) => return not_made(placed, failure.to_string()),
         };
@@ -256,10 +266,6 @@ impl Maker {
         let judged = Judged { program, cold: Arc::clone(&cold), judgement: Arc::clone(&judgement) };
         if !self.runtime.block_on(self.parts.functions.replace(&placed, Arc::new(judged))) {
             return not_made(placed, "another revision or other code serves by now".to_owned());
-        }
-        match workshop.cold_code(placed.digest(), &source, profile) {
-            Ok(code) => cold.publish(code),
-            Err(failure) => tracing::warn!(function = %placed.spec().name, reason = %failure, "no code of cold groups"),
         }
         let placed = self.parts.functions.placed(&placed.spec().name).unwrap_or(placed);
         let work = Some(Work { cold, judgement });
