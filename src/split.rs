@@ -114,13 +114,15 @@ fn print(output: &Output, wanted: &Wanted, split: &Split) -> io::Result<()> {
     output.table(&table, &summary(wanted, split, group_bytes), "")?;
     if output.format == Format::Human {
         output.note(&format!(
-            "{} ‰ of the code is hot: {} functions that requests run, {} pinned, {} tiny; {} groups with {} slots",
+            "{} ‰ of the code is hot: {} functions that requests run, {} pinned, {} tiny; {} groups with {} slots and {} \
+             places in the table",
             report.hot_permille(),
             report.probable,
             report.pinned,
             report.tiny,
             split.groups.len(),
-            report.slots
+            report.slots,
+            report.positions
         ));
     }
     Ok(())

@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use forerun_driver::{Driver, LoadRequest};
 use forerun_node::verify::{Probe, Stage, Subject, Verdict, compare};
-use forerun_runtime::{ColdCode, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, WasmDriver, WasmSettings};
+use forerun_runtime::{
+    ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, WasmDriver, WasmSettings,
+};
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
 
@@ -67,9 +69,10 @@ fn split_cold(source: &[u8]) -> Split {
 
 fn loaded_split(split: &Split, groups: Vec<Option<Bytes>>) -> Subject {
     let groups = Arc::new(Groups(groups));
-    let first_slots = split.groups.iter().map(|group| group.first_slot).collect();
+    let fills =
+        split.groups.iter().map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
     let program = SplitProgram {
-        layout: ColdLayout::new(first_slots, split.report.slots + 1).unwrap(),
+        layout: ColdLayout::new(fills, split.report.slots + 1).unwrap(),
         source: Arc::clone(&groups) as _,
         listener: groups as _,
         groups_per_vm_max: 1_000,

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use common::{Guest, code_image, get, image, load_image, load_split, spec};
 use forerun_driver::AuthenticImage;
 use forerun_runtime::{
-    ColdCode, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile, compile_module,
+    ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile, compile_module,
 };
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 
@@ -100,13 +100,14 @@ async fn learn(source: &[u8], path: &str) -> BTreeSet<u32> {
         let (status, _, end) = guest.call(get(path)).await;
         assert!(status != 0, "{end:?}");
     }
-    cold.take().iter().map(|miss| parts.groups[miss.group as usize].entries[0]).collect()
+    cold.take().iter().map(|miss| parts.groups[miss.group as usize].functions[0]).collect()
 }
 
 fn load(parts: &Split, cold: &Arc<Cold>, image: Option<AuthenticImage>) -> Guest {
-    let first_slots = parts.groups.iter().map(|group| group.first_slot).collect();
+    let groups = parts.groups.iter();
+    let fills = groups.map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
     let program = SplitProgram {
-        layout: ColdLayout::new(first_slots, parts.report.slots + 1).unwrap(),
+        layout: ColdLayout::new(fills, parts.report.slots + 1).unwrap(),
         source: Arc::clone(cold) as _,
         listener: Arc::clone(cold) as _,
         groups_per_vm_max: 1_000_000,

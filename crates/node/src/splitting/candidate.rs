@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forerun_driver::{Driver, Program};
-use forerun_runtime::{ColdLayout, SplitProgram, WasmDriver};
+use forerun_runtime::{ColdFills, ColdLayout, SplitProgram, WasmDriver};
 use forerun_types::WarmUpRequest;
 use tokio::runtime::Handle;
 
@@ -47,8 +47,9 @@ pub(super) enum Tried {
 impl Candidate<'_> {
     /// Loads it to serve with `host`.
     pub(super) fn load(&self, placed: &Placed, host: forerun_driver::Host) -> Result<Arc<dyn Program>, String> {
-        let first_slots = self.image.index.groups.iter().map(|group| group.first_slot).collect();
-        let layout = ColdLayout::new(first_slots, self.image.index.slots).map_err(|error| error.to_string())?;
+        let groups = self.image.index.groups.iter();
+        let fills = groups.map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
+        let layout = ColdLayout::new(fills, self.image.index.slots).map_err(|error| error.to_string())?;
         let split = SplitProgram {
             layout,
             source: Arc::clone(self.cold) as _,

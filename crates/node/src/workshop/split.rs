@@ -17,7 +17,7 @@ use bytes::Bytes;
 use forerun_driver::AuthenticImage;
 use forerun_images::{DiscardReason, ImageLease};
 use forerun_specialize::passes::body_hash::BodyHash;
-use forerun_specialize::passes::split::{BUNDLE_TABLE_BYTES_MAX, Bundle, SplitIndex};
+use forerun_specialize::passes::split::{self, BUNDLE_TABLE_BYTES_MAX, Bundle, SplitIndex};
 use forerun_types::{ComponentDigest, Coverage, SpecializationProfile};
 
 use super::product::{Product, file_of, read_beginning};
@@ -26,8 +26,6 @@ use crate::worker;
 
 /// A function stays in the primary if so many of a thousand requests are expected to run it.
 const HOT_PERMILLE_MIN: u16 = 1;
-/// Raised whenever the splitter makes something else of the same component and profile.
-const SPLIT_REVISION: u32 = 1;
 
 /// A split image that can be loaded.
 pub(crate) struct SplitImage {
@@ -127,7 +125,7 @@ fn part(
     let known = paths.iter().map(|path| (BodyHash(*path.body.as_bytes()), path.probability.get())).collect();
     let order = worker::SplitOrder { known, hot_permille_min: HOT_PERMILLE_MIN, then: vec![STATE.to_owned()] };
     let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: Some(order) };
-    let recipe = format!("profile {digest}, split {SPLIT_REVISION}, {}", revisions(&[MERGING, STATE]));
+    let recipe = format!("profile {digest}, split {}, {}", split::REVISION, revisions(&[MERGING, STATE]));
     Ok(Product { kind, label, recipe, parameters, has_reports: false })
 }
 

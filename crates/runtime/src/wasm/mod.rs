@@ -41,6 +41,7 @@ mod vm;
 pub use compile::{Tier, compile, compile_module};
 pub use driver::{WasmDriver, WasmDriverError};
 pub use lazy::{
-    CodeFrom, ColdCode, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener, SplitProgram,
+    CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener,
+    SplitProgram,
 };
 pub use settings::WasmSettings;

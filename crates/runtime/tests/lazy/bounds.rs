@@ -142,7 +142,7 @@ async fn only_split_programs_have_a_loader() {
         "{refused}"
     );
     let none = SplitProgram {
-        layout: ColdLayout::new(vec![], 1).unwrap(),
+        layout: ColdLayout::new([], 1).unwrap(),
         source: Arc::new(Nothing),
         listener: Arc::new(Nothing),
         groups_per_vm_max: 1,

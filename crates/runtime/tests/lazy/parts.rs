@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use forerun_driver::LoadError;
-use forerun_runtime::{ColdCode, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile_module};
+use forerun_runtime::{
+    ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile_module,
+};
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 use forerun_types::FunctionSpec;
 
@@ -52,8 +54,9 @@ impl Cold {
 }
 
 pub(crate) fn layout(split: &Split) -> ColdLayout {
-    let first_slots = split.groups.iter().map(|group| group.first_slot).collect();
-    ColdLayout::new(first_slots, split.report.slots + 1).unwrap()
+    let groups = split.groups.iter();
+    let fills = groups.map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
+    ColdLayout::new(fills, split.report.slots + 1).unwrap()
 }
 
 pub(crate) fn load(

@@ -28,9 +28,35 @@ static PROBE: LazyLock<Module> = LazyLock::new(|| {
 pub(crate) struct Host {
     /// Numbers that the guest logged.
     log: Vec<u64>,
-    groups: Vec<(u32, Module)>,
-    /// Slots that were missed.
+    groups: Groups,
+    /// Slots and positions that were missed.
     pub(crate) misses: Vec<u32>,
+}
+
+/// The modules of a split, by the slots and positions that they fill.
+#[derive(Default, Clone)]
+struct Groups {
+    modules: Vec<Module>,
+    of_slot: BTreeMap<u32, usize>,
+}
+
+impl Groups {
+    fn of(split: &Split) -> Self {
+        let mut groups = Self::default();
+        for (number, group) in split.groups.iter().enumerate() {
+            groups.modules.push(Module::new(&ENGINE, &group.module).unwrap());
+            let slots = group.first_slot..group.first_slot + u32::try_from(group.entries.len()).unwrap();
+            let positions = group.positions.iter().map(|position| split.report.slots + 1 + position);
+            for slot in slots.chain(positions) {
+                assert_eq!(groups.of_slot.insert(slot, number), None, "{slot} is filled twice");
+            }
+        }
+        groups
+    }
+
+    fn of_slot(&self, slot: u32) -> &Module {
+        &self.modules[self.of_slot[&slot]]
+    }
 }
 
 /// All that can be seen of one call.
@@ -46,7 +72,7 @@ pub(crate) struct Seen {
 /// A component that can be run.
 pub(crate) struct Runnable {
     component: Component,
-    groups: Vec<(u32, Module)>,
+    groups: Groups,
     /// The original names of the main module's exports.
     exports: Vec<String>,
 }
@@ -54,14 +80,17 @@ pub(crate) struct Runnable {
 impl Runnable {
     /// Compiles a component as it is. `exports` are the names of the main module's exports.
     pub(crate) fn whole(bytes: &[u8], exports: &[String]) -> Self {
-        Self { component: Component::new(&ENGINE, bytes).unwrap(), groups: Vec::new(), exports: exports.to_vec() }
+        Self {
+            component: Component::new(&ENGINE, bytes).unwrap(),
+            groups: Groups::default(),
+            exports: exports.to_vec(),
+        }
     }
 
     pub(crate) fn split(split: &Split, exports: &[String]) -> Self {
-        let groups = split.groups.iter().map(|group| (group.first_slot, Module::new(&ENGINE, &group.module).unwrap()));
         Self {
             component: Component::new(&ENGINE, &split.primary).unwrap(),
-            groups: groups.collect(),
+            groups: Groups::of(split),
             exports: exports.to_vec(),
         }
     }
@@ -165,9 +194,7 @@ fn linker() -> Linker<Host> {
 /// The loader, as plain as it can be.
 fn load(mut store: StoreContextMut<'_, Host>, slot: u32) -> wasmtime::Result<()> {
     store.data_mut().misses.push(slot);
-    let groups = &store.data().groups;
-    let next = groups.partition_point(|(first_slot, _)| *first_slot <= slot);
-    let module = groups[next - 1].1.clone();
+    let module = store.data().groups.of_slot(slot).clone();
     let primary = instances(&mut store).into_iter().find(|i| i.get_export(&mut store, COLD_TABLE).is_some());
     let primary = primary.expect("the table is there");
     let imports: Vec<Extern> = module

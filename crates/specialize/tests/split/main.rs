@@ -6,6 +6,7 @@
 
 mod confined;
 mod engine;
+mod entry_table;
 mod everything;
 mod fixtures;
 mod generated;

@@ -21,7 +21,7 @@ const COMPILES_MAX: usize = 1;
 
 /// What makes a program a split one.
 pub struct SplitProgram {
-    /// Which group fills which slot.
+    /// Which group fills what.
     pub layout: ColdLayout,
     /// Where the code of groups is.
     pub source: Arc<dyn ColdSource>,
@@ -57,7 +57,7 @@ pub trait MissListener: Send + Sync {
 /// A group that had to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Miss {
-    /// The slot of the function that was called.
+    /// The slot of the function that was called, or the number of its position behind the slots.
     pub slot: u32,
     /// Its group.
     pub group: u32,

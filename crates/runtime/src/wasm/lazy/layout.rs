@@ -1,27 +1,53 @@
-//! Which group fills which slot of the table of cold functions.
+//! Which group fills which slot of the table of cold functions, and which position of the module's own table.
 
-/// The groups of a split program by their slots. Slot 0 is the loader's; each group fills the slots from its first to
-/// the one before the next group's.
+/// The groups of a split program by what they fill. Slot 0 is the loader's; each group fills the slots from its first to
+/// the one before the next group's. What is behind the last slot are positions of the module's own table: `slots` is
+/// position 0, `slots + 1` position 1, and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColdLayout {
     first_slots: Vec<u32>,
     slots: u32,
+    /// Position and group, ascending.
+    positions: Vec<(u32, u32)>,
+}
+
+/// What one group fills.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColdFills<'a> {
+    /// Its first slot.
+    pub first_slot: u32,
+    /// Positions of the module's own table.
+    pub positions: &'a [u32],
 }
 
 /// Why numbers are no layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the first slots of groups ascend from 1, and none is behind the last slot")]
+#[error(
+    "the first slots of groups ascend from 1, none is behind the last slot, and no position is filled by two groups"
+)]
 pub struct ColdLayoutError;
 
 impl ColdLayout {
-    /// A layout of groups that begin at `first_slots`; there are `slots` slots, the loader's included.
+    /// A layout of groups that fill `groups`; there are `slots` slots, the loader's included.
     ///
     /// # Errors
-    /// Slots that no group fills, or groups that begin before others end. A group may have no slot.
-    pub fn new(first_slots: Vec<u32>, slots: u32) -> Result<Self, ColdLayoutError> {
+    /// Slots that no group fills, groups that begin before others end, or a position that two of them fill. A group may
+    /// have neither slots nor positions.
+    pub fn new<'a>(groups: impl IntoIterator<Item = ColdFills<'a>>, slots: u32) -> Result<Self, ColdLayoutError> {
+        let (mut first_slots, mut positions) = (Vec::new(), Vec::new());
+        for (number, group) in (0..).zip(groups) {
+            first_slots.push(group.first_slot);
+            positions.extend(group.positions.iter().map(|position| (*position, number)));
+        }
+        positions.sort_unstable();
         let begins = first_slots.first().is_none_or(|first| *first == 1);
         let ends = first_slots.last().map_or(slots == 1, |last| *last <= slots);
-        if begins && ends && first_slots.is_sorted() { Ok(Self { first_slots, slots }) } else { Err(ColdLayoutError) }
+        let once = positions.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if begins && ends && once && first_slots.is_sorted() {
+            Ok(Self { first_slots, slots, positions })
+        } else {
+            Err(ColdLayoutError)
+        }
     }
 
     /// How many groups there are.
@@ -29,9 +55,13 @@ impl ColdLayout {
         self.first_slots.len()
     }
 
-    /// The group that fills `slot`.
+    /// The group that fills `slot`, or the position behind the slots that it stands for.
     pub fn group_of(&self, slot: u32) -> Option<u32> {
-        if slot == 0 || slot >= self.slots {
+        if let Some(position) = slot.checked_sub(self.slots) {
+            let found = self.positions.binary_search_by_key(&position, |(position, _)| *position).ok()?;
+            return self.positions.get(found).map(|(_, group)| *group);
+        }
+        if slot == 0 {
             return None;
         }
         let next = self.first_slots.partition_point(|first| *first <= slot);
@@ -43,9 +73,13 @@ impl ColdLayout {
 mod tests {
     use super::*;
 
+    fn fills(first_slots: &[u32]) -> Vec<ColdFills<'static>> {
+        first_slots.iter().map(|first_slot| ColdFills { first_slot: *first_slot, positions: &[] }).collect()
+    }
+
     #[test]
     fn each_slot_has_its_group() {
-        let layout = ColdLayout::new(vec![1, 4, 4, 5], 9).unwrap();
+        let layout = ColdLayout::new(fills(&[1, 4, 4, 5]), 9).unwrap();
         let groups: Vec<_> = (0..11).map(|slot| layout.group_of(slot)).collect();
         let expected = [None, Some(0), Some(0), Some(0), Some(2), Some(3), Some(3), Some(3), Some(3), None, None];
         assert_eq!(groups, expected);
@@ -53,10 +87,22 @@ mod tests {
     }
 
     #[test]
+    fn behind_the_slots_each_position_has_its_group() {
+        let of = |positions| ColdFills { first_slot: 1, positions };
+        let layout = ColdLayout::new([of(&[7, 0]), of(&[3])], 1).unwrap();
+        let groups: Vec<_> = (0..10).map(|slot| layout.group_of(slot)).collect();
+        let none = None;
+        assert_eq!(groups, [none, Some(0), none, none, Some(1), none, none, none, Some(0), none]);
+        assert_eq!(layout.group_of(u32::MAX), None);
+        assert_eq!(ColdLayout::new([of(&[7, 0]), of(&[7])], 1), Err(ColdLayoutError));
+    }
+
+    #[test]
     fn what_is_no_layout_is_refused() {
-        for (first_slots, slots) in [(vec![0, 2], 4), (vec![2], 4), (vec![1, 5, 3], 9), (vec![1, 9], 4), (vec![], 2)] {
-            assert_eq!(ColdLayout::new(first_slots, slots), Err(ColdLayoutError));
+        let wrong: [(&[u32], u32); 5] = [(&[0, 2], 4), (&[2], 4), (&[1, 5, 3], 9), (&[1, 9], 4), (&[], 2)];
+        for (first_slots, slots) in wrong {
+            assert_eq!(ColdLayout::new(fills(first_slots), slots), Err(ColdLayoutError));
         }
-        assert_eq!(ColdLayout::new(vec![], 1).unwrap().group_of(1), None);
+        assert_eq!(ColdLayout::new(fills(&[]), 1).unwrap().group_of(1), None);
     }
 }

@@ -22,7 +22,7 @@ mod vm_groups;
 
 pub use failure::LazyFailure;
 pub use groups::{CodeFrom, ColdCode, ColdSource, Miss, MissListener, SplitProgram};
-pub use layout::{ColdLayout, ColdLayoutError};
+pub use layout::{ColdFills, ColdLayout, ColdLayoutError};
 
 pub(super) use find::{FindInstance, ProbeTrap};
 pub(super) use groups::{ColdGroups, Compiles};

@@ -10,19 +10,19 @@ mod uses;
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, Instruction, NameMap,
-    NameSection, TagKind, TagType,
+    CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, NameMap, NameSection,
+    TagKind, TagType,
 };
-use wasmparser::Operator;
 
 use self::renumber::{Indices, Renumber};
 use self::types::{Types, signature, with_slot};
 use self::uses::Uses;
+use super::body::{self, Home, Target};
 use super::links::{Group, Links, Way};
 use super::module::{Module, index_u32};
 use super::needs::{Kind, Needs};
-use super::refusal::SplitRefusal;
-use super::{COLD_TABLE, ColdGroup, PRIMARY, features, primary};
+use super::refusal::{SplitRefusal, fault};
+use super::{COLD_TABLE, ColdGroup, POSITION, PRIMARY, features, primary};
 
 /// The module of every group; what they import is added to `needs`.
 pub(super) fn emit_all(module: &Module<'_>, links: &Links, needs: &mut Needs) -> Result<Vec<ColdGroup>, SplitRefusal> {
@@ -38,7 +38,8 @@ pub(super) fn emit_all(module: &Module<'_>, links: &Links, needs: &mut Needs) ->
             module: bytes,
             first_slot: group.first_slot,
             entries: group.entries.clone(),
-            functions: index_u32(group.functions.len()),
+            positions: group.positions.iter().map(|(position, _)| *position).collect(),
+            functions: group.functions.clone(),
             code_bytes: group.functions.iter().map(size).sum(),
         });
     }
@@ -88,32 +89,42 @@ impl Emitter<'_, '_> {
         }
         for table in &needs.tables {
             let ty = RoundtripReencoder.table_type(module.tables[*table as usize]);
-            import(Kind::Table, *table, EntityType::Table(ty.map_err(renumber::fault)?));
+            import(Kind::Table, *table, EntityType::Table(ty.map_err(fault)?));
         }
         for memory in &needs.memories {
             let ty = RoundtripReencoder.memory_type(module.memories[*memory as usize]);
-            import(Kind::Memory, *memory, EntityType::Memory(ty.map_err(renumber::fault)?));
+            import(Kind::Memory, *memory, EntityType::Memory(ty.map_err(fault)?));
         }
         for global in &needs.globals {
             let ty = RoundtripReencoder.global_type(module.globals[*global as usize]);
-            import(Kind::Global, *global, EntityType::Global(ty.map_err(renumber::fault)?));
+            import(Kind::Global, *global, EntityType::Global(ty.map_err(fault)?));
         }
         for tag in &needs.tags {
             let func_type_idx = types.intern(signature(module, module.tags[*tag as usize]));
             import(Kind::Tag, *tag, EntityType::Tag(TagType { kind: TagKind::Exception, func_type_idx }));
         }
-        // Behind the module's own tables, which are numbered as if it were not there.
+        if self.uses.says_position {
+            // Behind the module's own, as the table of cold functions is.
+            imports.import(PRIMARY, POSITION, EntityType::Global(primary::position_global()));
+        }
         imports.import(PRIMARY, COLD_TABLE, EntityType::Table(primary::cold_table(self.links)));
         Ok(imports)
     }
 
-    /// The segment that fills the group's slots, and the references that its code takes.
+    /// The segments that fill the group's slots and positions, and the references that its code takes.
     fn elements(&self, indices: &Indices) -> ElementSection {
         let mut elements = ElementSection::new();
         let own: Vec<u32> = self.group.entries.iter().filter_map(|entry| indices.members.get(entry).copied()).collect();
         let table = index_u32(self.uses.needs.tables.len());
         let offset = ConstExpr::i32_const(self.group.first_slot.cast_signed());
         elements.active(Some(table), &offset, Elements::Functions(own.into()));
+        if let Some(entry_table) = &self.links.entry_table {
+            let table = indices.table(entry_table.index);
+            for (first, members) in runs(&self.group.positions) {
+                let members: Vec<u32> = members.iter().filter_map(|f| indices.members.get(f).copied()).collect();
+                elements.active(table, &ConstExpr::i32_const(first.cast_signed()), Elements::Functions(members.into()));
+            }
+        }
         let taken = self.uses.references.iter().filter_map(|function| indices.functions.get(function).copied());
         let taken: Vec<u32> = taken.collect();
         if !taken.is_empty() {
@@ -124,46 +135,11 @@ impl Emitter<'_, '_> {
 
     fn code(&self, indices: &Indices) -> Result<CodeSection, SplitRefusal> {
         let mut code = CodeSection::new();
+        let home = InGroup { emitter: self, indices };
         for body in self.group.functions.iter().filter_map(|member| self.module.body(*member)) {
-            let mut renumber = Renumber { indices };
-            let mut function = renumber.new_function_with_parsed_locals(&body.raw).map_err(renumber::fault)?;
-            let mut operators = body.raw.get_operators_reader()?;
-            while !operators.eof() {
-                match operators.read()? {
-                    Operator::Call { function_index } => {
-                        let target = self.target(indices, function_index, &mut function)?;
-                        function.instruction(&Instruction::Call(target));
-                    }
-                    Operator::ReturnCall { function_index } => {
-                        let target = self.target(indices, function_index, &mut function)?;
-                        function.instruction(&Instruction::ReturnCall(target));
-                    }
-                    operator => {
-                        function.instruction(&renumber.instruction(operator).map_err(renumber::fault)?);
-                    }
-                }
-            }
-            code.function(&function);
+            code.function(&body::rewrite(body, self.links, &home, &mut Renumber { indices })?);
         }
         Ok(code)
-    }
-
-    /// The index to call for `callee`; the slot is pushed before if that is a dispatcher.
-    fn target(
-        &self,
-        indices: &Indices,
-        callee: u32,
-        function: &mut wasm_encoder::Function,
-    ) -> Result<u32, SplitRefusal> {
-        let index = match self.links.way(self.module, self.number, callee)? {
-            Way::Neighbour => indices.members.get(&callee),
-            Way::Primary => indices.functions.get(&callee),
-            Way::Dispatch { slot, dispatcher } => {
-                function.instruction(&Instruction::I32Const(slot.cast_signed()));
-                indices.functions.get(&dispatcher)
-            }
-        };
-        index.copied().ok_or_else(|| renumber::missing("function", callee))
     }
 
     fn names(&self, indices: &Indices) -> NameSection {
@@ -178,4 +154,41 @@ impl Emitter<'_, '_> {
         names.functions(&functions);
         names
     }
+}
+
+/// The group as the home of its functions.
+struct InGroup<'g, 'e, 'a> {
+    emitter: &'g Emitter<'e, 'a>,
+    indices: &'g Indices,
+}
+
+impl Home for InGroup<'_, '_, '_> {
+    fn target(&self, callee: u32) -> Result<Target, SplitRefusal> {
+        let (emitter, indices) = (self.emitter, self.indices);
+        let of = |index: Option<&u32>| index.copied().ok_or_else(|| renumber::missing("function", callee));
+        Ok(match emitter.links.way(emitter.module, Some(emitter.number), callee)? {
+            Way::Neighbour => Target::Direct(of(indices.members.get(&callee))?),
+            Way::Primary => Target::Direct(of(indices.functions.get(&callee))?),
+            Way::Dispatch { slot, dispatcher } => {
+                Target::Dispatch { slot, dispatcher: of(indices.functions.get(&dispatcher))? }
+            }
+        })
+    }
+
+    /// Behind what is imported of the module's own globals.
+    fn position(&self) -> u32 {
+        index_u32(self.emitter.uses.needs.globals.len())
+    }
+}
+
+/// Positions that follow one another, with what stands there: the first position of each run, and its functions.
+fn runs(positions: &[(u32, u32)]) -> Vec<(u32, Vec<u32>)> {
+    let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
+    for (position, function) in positions {
+        match runs.last_mut() {
+            Some((first, run)) if *first + index_u32(run.len()) == *position => run.push(*function),
+            _ => runs.push((*position, vec![*function])),
+        }
+    }
+    runs
 }

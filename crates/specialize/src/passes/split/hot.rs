@@ -1,6 +1,7 @@
 //! Which functions stay.
 
 use super::choice::{ConfinedCallees, SplitPlan};
+use super::entry_table::EntryTable;
 use super::module::{Body, Module, index_u32};
 use super::refusal::SplitRefusal;
 use super::whole::Pins;
@@ -40,6 +41,7 @@ pub(super) fn choose(
     probabilities: &[u16],
     plan: &SplitPlan,
     pins: &Pins,
+    entry_table: Option<&EntryTable>,
 ) -> Result<Vec<Temperature>, SplitRefusal> {
     let segment_users = module.defined().filter(|(_, body)| body.uses_segments).map(|(function, _)| function);
     let early = pins.early.iter().copied().chain(segment_users);
@@ -50,19 +52,21 @@ pub(super) fn choose(
     for function in &pins.confined {
         pinned[*function as usize] = true;
     }
-    let roots = module.referenced.iter().copied().chain(module.start);
+    let stubbed = stubbed(module, entry_table);
+    let roots = module.referenced().chain(module.start);
     let alive = reach(module, roots, |body| body.calls.iter().chain(&body.references).copied());
     let of = |function: u32| {
         let index = function as usize;
         let Some(body) = module.body(function) else { return Temperature::Hot(Why::Imported) };
         let parameters = module.types[module.type_index(function) as usize].params().len();
-        if pinned[index] || parameters > PARAMETERS_MAX {
+        // First: what is hot is written with all that it calls.
+        if !alive[index] {
+            Temperature::Dead
+        } else if pinned[index] || parameters > PARAMETERS_MAX {
             Temperature::Hot(Why::Pinned)
         } else if probabilities[index] >= plan.hot_permille_min.max(1) {
             Temperature::Hot(Why::Probable)
-        } else if !alive[index] {
-            Temperature::Dead
-        } else if body.size_bytes() <= TINY_BODY_BYTES {
+        } else if body.size_bytes() <= TINY_BODY_BYTES && stubbed[index] {
             Temperature::Hot(Why::Tiny)
         } else {
             Temperature::Cold
@@ -74,6 +78,21 @@ pub(super) fn choose(
     }
     let pinned = temperature.iter().filter(|temperature| **temperature == Temperature::Hot(Why::Pinned)).count();
     Err(SplitRefusal::NothingCold { functions: index_u32(module.bodies.len()), pinned: index_u32(pinned) })
+}
+
+/// The functions that would need a stub in the primary, were they cold: whatever is not only entered through the table.
+fn stubbed(module: &Module<'_>, entry_table: Option<&EntryTable>) -> Vec<bool> {
+    let mut stubbed = vec![false; module.functions()];
+    let in_code = module.bodies.iter().flat_map(|body| body.calls.iter().chain(&body.references).copied());
+    for function in referenced(module, entry_table).chain(in_code) {
+        stubbed[function as usize] = true;
+    }
+    stubbed
+}
+
+/// Functions that something other than code and the table of entries refers to.
+pub(super) fn referenced(module: &Module<'_>, entry_table: Option<&EntryTable>) -> impl Iterator<Item = u32> {
+    module.referenced_but_in(move |segment| entry_table.is_some_and(|table| table.is_filled_by(segment)))
 }
 
 fn called<'m>(body: &'m Body<'_>) -> impl Iterator<Item = u32> + use<'m> {

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::module::index_u32;
 use super::report::SplitReport;
 use super::{LOADER_INTERFACE, Split};
 
 /// Version of the record.
-pub(super) const INDEX_VERSION: u16 = 1;
+pub(super) const INDEX_VERSION: u16 = 2;
 /// Largest text that is read: 60,000 slots at some ten bytes, and what there is to say of their groups.
 pub const INDEX_BYTES_MAX: usize = 16 << 20;
 
@@ -34,6 +35,8 @@ pub struct GroupEntry {
     pub first_slot: u32,
     /// The functions of its slots, by their index in the main module of the whole component.
     pub entries: Vec<u32>,
+    /// Positions of the main module's own table that it fills.
+    pub positions: Vec<u32>,
     /// How many functions it has.
     pub functions: u32,
     /// Bytes of their bodies.
@@ -65,7 +68,8 @@ impl SplitIndex {
         let entry = |group: &super::ColdGroup| GroupEntry {
             first_slot: group.first_slot,
             entries: group.entries.clone(),
-            functions: group.functions,
+            positions: group.positions.clone(),
+            functions: index_u32(group.functions.len()),
             code_bytes: group.code_bytes,
             bytes: group.module.len() as u64,
         };
@@ -119,7 +123,14 @@ mod tests {
     use super::*;
 
     fn index() -> SplitIndex {
-        let group = |first_slot, entries| GroupEntry { first_slot, entries, functions: 9, code_bytes: 1, bytes: 2 };
+        let group = |first_slot, entries| GroupEntry {
+            first_slot,
+            entries,
+            positions: vec![],
+            functions: 9,
+            code_bytes: 1,
+            bytes: 2,
+        };
         SplitIndex {
             version: INDEX_VERSION,
             loader: LOADER_INTERFACE.into(),
@@ -141,7 +152,7 @@ mod tests {
             change(&mut index);
             SplitIndex::from_json(index.to_json().as_bytes())
         };
-        assert_eq!(read(|index| index.version = 2), Err(IndexError::Version(2)));
+        assert_eq!(read(|index| index.version = 1), Err(IndexError::Version(1)));
         assert_eq!(read(|index| index.groups[1].first_slot = 2), Err(IndexError::Slots(1)));
         assert_eq!(read(|index| index.slots = 9), Err(IndexError::Slots(3)));
         assert!(matches!(SplitIndex::from_json(b"{"), Err(IndexError::Shape(_))));

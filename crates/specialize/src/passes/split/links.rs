@@ -1,14 +1,16 @@
 //! How code in one place calls code in another: slots and dispatchers.
 //!
 //! A cold function that is entered from outside its group has a slot in the table of cold functions. For each type of
-//! such functions there is one dispatcher in the primary, which takes the arguments and the slot.
+//! such functions there is one dispatcher in the primary, which takes the arguments and the slot. What is entered
+//! through the module's own table has an entry there instead, one for each type.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use wasmparser::FuncType;
+use wasmparser::{FuncType, Operator};
 
+use super::entry_table::EntryTable;
 use super::groups::Grouping;
-use super::hot::Temperature;
+use super::hot::{Temperature, referenced};
 use super::module::{Module, index_u32};
 use super::refusal::SplitRefusal;
 
@@ -23,7 +25,7 @@ pub(super) struct Links {
     /// Group of each function; `None` for those that are not cold.
     group_of: Vec<Option<u32>>,
     slot_of: Vec<Option<u32>>,
-    /// Functions whose body in the primary is a stub, since something there refers to them.
+    /// Functions that have a stub in the primary, since something refers to them otherwise than by a call.
     pub(super) stubs: BTreeSet<u32>,
     /// The types that have a dispatcher, in the order of the dispatchers.
     pub(super) dispatched: Vec<u32>,
@@ -32,6 +34,12 @@ pub(super) struct Links {
     functions: u32,
     /// Slots, the loader's included: the size of the table.
     pub(super) slots: u32,
+    /// The table through which cold functions are entered without a stub.
+    pub(super) entry_table: Option<EntryTable>,
+    /// The types that have an entry for it, in the order of the entries, which follow the dispatchers.
+    pub(super) entered: Vec<u32>,
+    /// The entry of each type index.
+    entry_of: Vec<Option<u32>>,
 }
 
 /// A group with its slots.
@@ -40,6 +48,8 @@ pub(super) struct Group {
     /// Those of them that have a slot, in the order of their slots.
     pub(super) entries: Vec<u32>,
     pub(super) first_slot: u32,
+    /// What it puts into the table of entries: position and function.
+    pub(super) positions: Vec<(u32, u32)>,
 }
 
 /// What stands for a callee.
@@ -58,6 +68,7 @@ impl Links {
         module: &Module<'_>,
         temperature: &[Temperature],
         grouping: Grouping,
+        entry_table: Option<EntryTable>,
     ) -> Result<Self, SplitRefusal> {
         let mut group_of = vec![None; module.functions()];
         for (group, functions) in grouping.iter().enumerate() {
@@ -65,9 +76,10 @@ impl Links {
                 group_of[*function as usize] = Some(index_u32(group));
             }
         }
-        let stubs = stubs(module, temperature);
+        let stubs = stubs(module, temperature, entry_table.as_ref());
+        let mut positions_of = positions(temperature, entry_table.as_ref());
         let mut entered = stubs.clone();
-        entered.extend(crossings(module, &group_of));
+        entered.extend(called_from_elsewhere(module, temperature, &group_of));
         if entered.len() > SLOTS_MAX {
             return Err(SplitRefusal::TooManySlots { slots: entered.len(), slots_max: SLOTS_MAX });
         }
@@ -81,22 +93,38 @@ impl Links {
                 slot_of[*function as usize] = Some(slots);
                 slots += 1;
             }
-            groups.push(Group { functions, entries, first_slot });
+            let found = functions.iter().flat_map(|function| positions_of.remove(function).unwrap_or_default());
+            let mut positions: Vec<(u32, u32)> = found.collect();
+            positions.sort_unstable();
+            groups.push(Group { functions, entries, first_slot, positions });
         }
-        let (dispatched, dispatcher_of) = dispatchers(module, &entered);
-        let functions = index_u32(module.functions());
-        Ok(Self { groups, group_of, slot_of, stubs, dispatched, dispatcher_of, functions, slots })
+        let (dispatched, dispatcher_of) = by_type(module, entered.iter().copied());
+        let through_table = groups.iter().flat_map(|group| group.positions.iter().map(|(_, function)| *function));
+        let (entered, entry_of) = by_type(module, through_table);
+        Ok(Self {
+            groups,
+            group_of,
+            slot_of,
+            stubs,
+            dispatched,
+            dispatcher_of,
+            functions: index_u32(module.functions()),
+            slots,
+            entry_table,
+            entered,
+            entry_of,
+        })
     }
 
-    /// How `callee` is called from `group`.
-    pub(super) fn way(&self, module: &Module<'_>, group: u32, callee: u32) -> Result<Way, SplitRefusal> {
+    /// How `callee` is called from `group`, or from the primary.
+    pub(super) fn way(&self, module: &Module<'_>, group: Option<u32>, callee: u32) -> Result<Way, SplitRefusal> {
         match self.group_of[callee as usize] {
             None => Ok(Way::Primary),
-            Some(other) if other == group => Ok(Way::Neighbour),
+            Some(other) if Some(other) == group => Ok(Way::Neighbour),
             Some(_) => {
                 let (slot, dispatcher) = self.slot(module, callee).ok_or_else(|| SplitRefusal::InvalidOutput {
-                    part: format!("group {group}"),
-                    detail: format!("function {callee} is called across groups and has no slot"),
+                    part: group.map_or_else(|| "primary".to_owned(), |group| format!("group {group}")),
+                    detail: format!("function {callee} is called from elsewhere and has no slot"),
                 })?;
                 Ok(Way::Dispatch { slot, dispatcher })
             }
@@ -114,6 +142,31 @@ impl Links {
         Some(self.functions + ordinal)
     }
 
+    /// Index in the primary of what stands for a cold function in the table of entries.
+    pub(super) fn entry(&self, module: &Module<'_>, function: u32) -> Option<u32> {
+        let ordinal = self.entry_of[module.type_index(function) as usize]?;
+        Some(self.functions + index_u32(self.dispatched.len()) + ordinal)
+    }
+
+    /// Whether `function` is in a group.
+    pub(super) fn is_cold(&self, function: u32) -> bool {
+        self.group_of[function as usize].is_some()
+    }
+
+    /// Whether an instruction is a call through the table of entries, which says first which position it means.
+    pub(super) fn says_position(&self, operator: &Operator<'_>) -> bool {
+        let (Operator::CallIndirect { table_index, .. } | Operator::ReturnCallIndirect { table_index, .. }) = operator
+        else {
+            return false;
+        };
+        self.is_entry_table(*table_index)
+    }
+
+    /// Whether cold functions are entered through `table` without stubs.
+    pub(super) fn is_entry_table(&self, table: u32) -> bool {
+        self.entry_table.as_ref().is_some_and(|entry_table| entry_table.index == table)
+    }
+
     /// The type that a dispatcher passes on, if `function` is the index of one.
     pub(super) fn dispatched_type(&self, function: u32) -> Option<u32> {
         let ordinal = function.checked_sub(self.functions)?;
@@ -121,42 +174,50 @@ impl Links {
     }
 }
 
-/// Cold functions that the primary refers to, or that some code takes a reference of.
-fn stubs(module: &Module<'_>, temperature: &[Temperature]) -> BTreeSet<u32> {
+/// Cold functions that something refers to otherwise than by a call: for them there has to be one in the primary.
+fn stubs(module: &Module<'_>, temperature: &[Temperature], entry_table: Option<&EntryTable>) -> BTreeSet<u32> {
+    let alive = module.defined().filter(|(function, _)| temperature[*function as usize] != Temperature::Dead);
+    let in_code = alive.flat_map(|(_, body)| body.references.iter().copied());
     let is_cold = |function: &u32| temperature[*function as usize] == Temperature::Cold;
-    let mut stubs: BTreeSet<u32> = module.referenced.iter().copied().filter(is_cold).collect();
+    referenced(module, entry_table).chain(in_code).filter(is_cold).collect()
+}
+
+/// Cold functions that are called by hot ones or from another group.
+fn called_from_elsewhere(module: &Module<'_>, temperature: &[Temperature], group_of: &[Option<u32>]) -> BTreeSet<u32> {
+    let mut called = BTreeSet::new();
     for (function, body) in module.defined() {
-        match temperature[function as usize] {
-            Temperature::Hot(_) => stubs.extend(body.calls.iter().chain(&body.references).copied().filter(is_cold)),
-            Temperature::Cold => stubs.extend(body.references.iter().copied().filter(is_cold)),
-            Temperature::Dead => {}
+        if temperature[function as usize] == Temperature::Dead {
+            continue;
+        }
+        let from = group_of[function as usize];
+        let elsewhere = |callee: &u32| group_of[*callee as usize].is_some_and(|to| Some(to) != from);
+        called.extend(body.calls.iter().copied().filter(elsewhere));
+    }
+    called
+}
+
+/// The positions of cold functions in the table of entries: where each stands, with itself.
+fn positions(temperature: &[Temperature], entry_table: Option<&EntryTable>) -> BTreeMap<u32, Vec<(u32, u32)>> {
+    let mut positions: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
+    for (position, function) in entry_table.iter().flat_map(|table| &table.content) {
+        if temperature[*function as usize] == Temperature::Cold {
+            positions.entry(*function).or_default().push((*position, *function));
         }
     }
-    stubs
+    positions
 }
 
-/// Cold functions that are called from another group.
-fn crossings(module: &Module<'_>, group_of: &[Option<u32>]) -> BTreeSet<u32> {
-    let mut crossings = BTreeSet::new();
-    for (function, body) in module.defined() {
-        let Some(from) = group_of[function as usize] else { continue };
-        let crosses = |callee: &u32| group_of[*callee as usize].is_some_and(|to| to != from);
-        crossings.extend(body.calls.iter().copied().filter(crosses));
-    }
-    crossings
-}
-
-/// The distinct types of `entered`, and for each type index the dispatcher that serves it.
-fn dispatchers(module: &Module<'_>, entered: &BTreeSet<u32>) -> (Vec<u32>, Vec<Option<u32>>) {
+/// The distinct types of `functions`, and for each type index its place among them.
+fn by_type(module: &Module<'_>, functions: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<Option<u32>>) {
     let mut ordinals: HashMap<&FuncType, u32> = HashMap::new();
-    let mut dispatched = Vec::new();
-    let indices: BTreeSet<u32> = entered.iter().map(|function| module.type_index(*function)).collect();
+    let mut distinct = Vec::new();
+    let indices: BTreeSet<u32> = functions.map(|function| module.type_index(function)).collect();
     for index in indices {
         ordinals.entry(&module.types[index as usize]).or_insert_with(|| {
-            dispatched.push(index);
-            index_u32(dispatched.len() - 1)
+            distinct.push(index);
+            index_u32(distinct.len() - 1)
         });
     }
-    let dispatcher_of = module.types.iter().map(|ty| ordinals.get(ty).copied()).collect();
-    (dispatched, dispatcher_of)
+    let ordinal_of = module.types.iter().map(|ty| ordinals.get(ty).copied()).collect();
+    (distinct, ordinal_of)
 }

@@ -4,19 +4,24 @@
 //! ```text
 //!   component ──► whole.rs    validated, read; what may not be split is refused by name
 //!                 module.rs   its one large core module, and who calls whom in it
+//!                 entry_table.rs  the table through which cold functions need no stub, if it has one
 //!                 hot.rs      hot: probable, pinned or tiny · cold: the rest · dead: nobody can call it
 //!                 groups.rs   cold functions that call one another, some hundred a group
 //!                 links.rs    a slot for every cold function that is entered from outside its group
 //!                 cold.rs     each group a core module; from the primary it imports what it uses
-//!                 primary.rs  the module without its cold bodies
+//!                 primary.rs  the module without its cold functions
+//!                 body.rs     a body written for one of these modules
+//!                 connect.rs  what stands between the primary and the groups
 //!                 append.rs   the component, and behind it the loader's import in slot 0
 //!                 bundle.rs   all groups in one file
 //! ```
 //!
-//! In the primary everything is appended, so that no index changes and hot bodies stay as they are, byte for byte. A
-//! cold body becomes a stub: its arguments, its slot, and a tail call to the one dispatcher of its type, which looks
-//! into the table `__cold`, has the loader (slot 0) fill the slot if it is empty, and calls on. A group's own segment
-//! of elements fills the slots when the group is instantiated, in the same store as the component.
+//! In the primary hot bodies stay as they are, but for the indices of functions, which move together. A call of a cold
+//! function becomes one of the dispatcher of its type, with the function's slot behind the arguments. The dispatcher looks
+//! into the table `__cold`, has the loader (slot 0) fill the slot if it is empty, and calls on. A group's own segments of
+//! elements fill the slots when the group is instantiated, in the same store as the component. What is exported, or has
+//! its reference taken, has a stub, which does the same. What stands in the module's own table has neither: its position
+//! holds the one entry of its type until a group puts the function there (`entry_table.rs`).
 //!
 //! The loader is a call out of the component, which is forbidden while arguments are lowered, after a return, and in
 //! destructors, and impossible before the component is complete. So what runs there is pinned: it stays in the
@@ -28,9 +33,12 @@
 //! belong to is the business of the driver.
 
 mod append;
+mod body;
 mod bundle;
 mod choice;
 mod cold;
+mod connect;
+mod entry_table;
 mod features;
 mod groups;
 mod hot;
@@ -46,6 +54,7 @@ mod whole;
 
 pub use bundle::{BUNDLE_TABLE_BYTES_MAX, Bundle, BundleError};
 pub use choice::{ConfinedCallees, Known, SplitPlan};
+pub use entry_table::NoEntryTable;
 pub use index::{GroupEntry, INDEX_BYTES_MAX, IndexError, SplitIndex};
 pub use refusal::SplitRefusal;
 pub use report::SplitReport;
@@ -55,12 +64,16 @@ use std::fmt;
 use module::Module;
 use whole::Whole;
 
+/// Raised whenever something else is made of the same component and plan: the parts of two revisions do not fit together.
+pub const REVISION: u32 = 2;
 /// The interface that a split component imports beside its own: `load: func(slot: u32)`.
 pub const LOADER_INTERFACE: &str = "forerun:vm/lazy@0.1.0";
 /// Its function. When it returns, the slot is filled.
 pub const LOADER_FUNCTION: &str = "load";
 /// The table of cold functions, exported by the primary module. Only that module exports this name.
 pub const COLD_TABLE: &str = "__cold";
+/// The global in which a call through the main module's table leaves the position that it means.
+const POSITION: &str = "__cold_position";
 /// What the primary exports for its groups begins with this, too.
 const EXPORT_PREFIX: &str = COLD_TABLE;
 /// The name under which groups import what the primary exports.
@@ -84,8 +97,12 @@ pub struct ColdGroup {
     pub first_slot: u32,
     /// The functions of its slots, by their index in the original module.
     pub entries: Vec<u32>,
-    /// How many functions it has; those without a slot are called by their neighbours only.
-    pub functions: u32,
+    /// Positions of the main module's own table that it fills, ascending. The loader is called for one of them with the
+    /// position behind the last slot: slots + position.
+    pub positions: Vec<u32>,
+    /// All its functions, by their index in the original module; those without a slot or position are called by their
+    /// neighbours only.
+    pub functions: Vec<u32>,
     /// Bytes of their bodies.
     pub code_bytes: u64,
 }
@@ -114,12 +131,15 @@ pub fn split(component: &[u8], plan: &SplitPlan) -> Result<Split, SplitRefusal> 
     let module = Module::read(whole.main_module())?;
     let probabilities = plan.probabilities(&module)?;
     let pins = whole.pins(&module);
-    let temperature = hot::choose(&module, &probabilities, plan, &pins)?;
+    let entry_table = entry_table::EntryTable::find(&whole, &module);
+    let temperature = hot::choose(&module, &probabilities, plan, &pins, entry_table.as_ref().ok())?;
     let grouping = groups::form(&module, &temperature, &probabilities, plan);
-    let links = links::Links::new(&module, &temperature, grouping)?;
+    let no_entry_table = entry_table.as_ref().err().copied();
+    let links = links::Links::new(&module, &temperature, grouping, entry_table.ok())?;
     let mut needs = needs::Needs::default();
     let groups = cold::emit_all(&module, &links, &mut needs)?;
-    let report = SplitReport::new(&whole, &module, &temperature, &links, &needs, &pins);
+    let mut report = SplitReport::new(&whole, &module, &temperature, &links, &needs, &pins);
+    report.no_entry_table = no_entry_table;
     let main = primary::rewrite(&module, &temperature, &links, &needs)?;
     let primary = append::rebuild(&whole, &main)?;
     features::validate_output("primary", &primary)?;

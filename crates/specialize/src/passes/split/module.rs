@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wasmparser::{
-    ConstExpr, ElementItems, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom, MemoryType, Name, Operator,
-    Parser, Payload, TableInit, TableType, TypeRef,
+    ConstExpr, Element, ElementItems, ElementKind, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom,
+    MemoryType, Name, Operator, Parser, Payload, TableInit, TableType, TypeRef,
 };
 
 use super::EXPORT_PREFIX;
@@ -22,17 +22,33 @@ pub(super) struct Module<'a> {
     /// Imported functions; the index of the first defined one.
     pub(super) imported: usize,
     pub(super) tables: Vec<TableType>,
+    /// Imported tables; the index of the first defined one.
+    pub(super) imported_tables: usize,
     pub(super) memories: Vec<MemoryType>,
     pub(super) globals: Vec<GlobalType>,
     /// Types of tags.
     pub(super) tags: Vec<u32>,
     pub(super) start: Option<u32>,
     pub(super) exported_functions: BTreeMap<&'a str, u32>,
+    pub(super) exported_tables: BTreeMap<&'a str, u32>,
     /// Defined functions, in order.
     pub(super) bodies: Vec<Body<'a>>,
-    /// Functions that something other than code refers to: exports, elements, initial values.
-    pub(super) referenced: BTreeSet<u32>,
+    /// Functions that exports and initial values refer to.
+    named: BTreeSet<u32>,
+    /// Segments of elements, in order.
+    pub(super) segments: Vec<Segment>,
     pub(super) names: BTreeMap<u32, &'a str>,
+}
+
+/// A segment of elements.
+pub(super) struct Segment {
+    /// The table that it fills when the module is instantiated, if it does, and from where; `None` for a place that is
+    /// not a plain number.
+    pub(super) fills: Option<(u32, Option<u32>)>,
+    /// The functions that it refers to.
+    pub(super) functions: Vec<u32>,
+    /// Whether it is a list of functions and nothing else, so that the first stands at the first place.
+    pub(super) is_plain: bool,
 }
 
 /// A defined function.
@@ -44,8 +60,10 @@ pub(super) struct Body<'a> {
     pub(super) references: Vec<u32>,
     /// Whether it uses segments of data or elements, which no other module can name.
     pub(super) uses_segments: bool,
-    /// Calls through tables.
-    pub(super) indirect_calls: u32,
+    /// Calls through tables: which table, and where in [`Self::raw`] the instruction begins.
+    pub(super) indirect_calls: Vec<(u32, usize)>,
+    /// Tables that it reads or changes.
+    pub(super) tables: BTreeSet<u32>,
 }
 
 impl<'a> Module<'a> {
@@ -81,6 +99,17 @@ impl<'a> Module<'a> {
         self.function_types[function as usize]
     }
 
+    /// Functions that something other than code refers to.
+    pub(super) fn referenced(&self) -> impl Iterator<Item = u32> {
+        self.referenced_but_in(|_| false)
+    }
+
+    /// The same, but for what stands in segments that `left_out` is true of.
+    pub(super) fn referenced_but_in(&self, left_out: impl Fn(&Segment) -> bool) -> impl Iterator<Item = u32> {
+        let segments = self.segments.iter().filter(move |segment| !left_out(segment));
+        self.named.iter().copied().chain(segments.flat_map(|segment| segment.functions.iter().copied()))
+    }
+
     /// The content of the section `id`, if there is one.
     pub(super) fn section(&self, id: u8) -> Option<&'a [u8]> {
         let section = self.sections.iter().find(|section| section.id == id)?;
@@ -99,6 +128,7 @@ impl<'a> Module<'a> {
                     self.import(import?.ty);
                 }
                 self.imported = self.function_types.len();
+                self.imported_tables = self.tables.len();
             }
             Payload::FunctionSection(section) => {
                 for ty in section {
@@ -110,7 +140,7 @@ impl<'a> Module<'a> {
                     let table = table?;
                     self.tables.push(table.ty);
                     if let TableInit::Expr(initial) = table.init {
-                        self.refer(&initial)?;
+                        self.named.extend(references(&initial)?);
                     }
                 }
             }
@@ -123,7 +153,7 @@ impl<'a> Module<'a> {
                 for global in section {
                     let global = global?;
                     self.globals.push(global.ty);
-                    self.refer(&global.init_expr)?;
+                    self.named.extend(references(&global.init_expr)?);
                 }
             }
             Payload::TagSection(section) => {
@@ -138,15 +168,19 @@ impl<'a> Module<'a> {
                     if export.name.starts_with(EXPORT_PREFIX) {
                         return Err(SplitRefusal::NameTaken(export.name.chars().take(100).collect()));
                     }
-                    if export.kind == ExternalKind::Func {
-                        self.exported_functions.insert(export.name, export.index);
-                        self.referenced.insert(export.index);
+                    match export.kind {
+                        ExternalKind::Func => {
+                            self.exported_functions.insert(export.name, export.index);
+                            self.named.insert(export.index);
+                        }
+                        ExternalKind::Table => drop(self.exported_tables.insert(export.name, export.index)),
+                        _ => {}
                     }
                 }
             }
             Payload::ElementSection(section) => {
                 for segment in section {
-                    self.elements(segment?.items)?;
+                    self.segments.push(Segment::read(segment?)?);
                 }
             }
             Payload::CodeSectionEntry(body) => self.bodies.push(Body::read(body)?),
@@ -170,33 +204,6 @@ impl<'a> Module<'a> {
         }
     }
 
-    fn elements(&mut self, items: ElementItems<'a>) -> Result<(), SplitRefusal> {
-        match items {
-            ElementItems::Functions(functions) => {
-                for function in functions {
-                    self.referenced.insert(function?);
-                }
-            }
-            ElementItems::Expressions(_, expressions) => {
-                for expression in expressions {
-                    self.refer(&expression?)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes the functions that a constant refers to.
-    fn refer(&mut self, expression: &ConstExpr<'_>) -> Result<(), SplitRefusal> {
-        let mut operators = expression.get_operators_reader();
-        while !operators.eof() {
-            if let Operator::RefFunc { function_index } = operators.read()? {
-                self.referenced.insert(function_index);
-            }
-        }
-        Ok(())
-    }
-
     /// Names are for people; what cannot be read of them is left out.
     fn names(&mut self, names: wasmparser::NameSectionReader<'a>) {
         for subsection in names.into_iter().flatten() {
@@ -207,12 +214,69 @@ impl<'a> Module<'a> {
     }
 }
 
+impl Segment {
+    fn read(element: Element<'_>) -> Result<Self, SplitRefusal> {
+        let fills = match &element.kind {
+            ElementKind::Active { table_index, offset_expr } => {
+                Some((table_index.unwrap_or(0), constant(offset_expr)?))
+            }
+            ElementKind::Passive | ElementKind::Declared => None,
+        };
+        let mut functions = Vec::new();
+        let is_plain = matches!(element.items, ElementItems::Functions(_));
+        match element.items {
+            ElementItems::Functions(items) => {
+                for function in items {
+                    functions.push(function?);
+                }
+            }
+            ElementItems::Expressions(_, expressions) => {
+                for expression in expressions {
+                    functions.extend(references(&expression?)?);
+                }
+            }
+        }
+        Ok(Self { fills, functions, is_plain })
+    }
+}
+
+/// The functions that a constant refers to.
+fn references(expression: &ConstExpr<'_>) -> Result<Vec<u32>, SplitRefusal> {
+    let mut functions = Vec::new();
+    let mut operators = expression.get_operators_reader();
+    while !operators.eof() {
+        if let Operator::RefFunc { function_index } = operators.read()? {
+            functions.push(function_index);
+        }
+    }
+    Ok(functions)
+}
+
+/// The number that a constant is, if it is written as one.
+fn constant(expression: &ConstExpr<'_>) -> Result<Option<u32>, SplitRefusal> {
+    let mut operators = expression.get_operators_reader();
+    let first = operators.read()?;
+    let is_all = matches!(operators.read()?, Operator::End);
+    Ok(match first {
+        Operator::I32Const { value } if is_all => Some(value.cast_unsigned()),
+        _ => None,
+    })
+}
+
 impl<'a> Body<'a> {
     fn read(raw: FunctionBody<'a>) -> Result<Self, SplitRefusal> {
-        let mut body = Self { calls: vec![], references: vec![], uses_segments: false, indirect_calls: 0, raw };
+        let mut body = Self {
+            calls: vec![],
+            references: vec![],
+            uses_segments: false,
+            indirect_calls: vec![],
+            tables: BTreeSet::new(),
+            raw,
+        };
         let mut operators = body.raw.get_operators_reader()?;
         let mut seen = BTreeSet::new();
         while !operators.eof() {
+            let at = operators.original_position() - body.raw.range().start;
             match operators.read()? {
                 Operator::Call { function_index } | Operator::ReturnCall { function_index }
                     if seen.insert(function_index) =>
@@ -220,11 +284,21 @@ impl<'a> Body<'a> {
                     body.calls.push(function_index);
                 }
                 Operator::RefFunc { function_index } => body.references.push(function_index),
-                Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => body.indirect_calls += 1,
-                Operator::MemoryInit { .. }
-                | Operator::DataDrop { .. }
-                | Operator::TableInit { .. }
-                | Operator::ElemDrop { .. } => body.uses_segments = true,
+                Operator::CallIndirect { table_index, .. } | Operator::ReturnCallIndirect { table_index, .. } => {
+                    body.indirect_calls.push((table_index, at));
+                }
+                Operator::MemoryInit { .. } | Operator::DataDrop { .. } | Operator::ElemDrop { .. } => {
+                    body.uses_segments = true;
+                }
+                Operator::TableInit { table, .. } => {
+                    body.uses_segments = true;
+                    body.tables.insert(table);
+                }
+                Operator::TableGet { table }
+                | Operator::TableSet { table }
+                | Operator::TableGrow { table }
+                | Operator::TableFill { table } => drop(body.tables.insert(table)),
+                Operator::TableCopy { dst_table, src_table } => body.tables.extend([dst_table, src_table]),
                 _ => {}
             }
         }

@@ -1,40 +1,31 @@
-//! The main module without its cold bodies. Everything that is new stands behind what there was.
+//! The main module without its cold functions. Functions move together; everything else keeps its index, and what is new
+//! stands behind what there was.
 
-use std::collections::BTreeMap;
+use wasm_encoder::reencode::{self, Reencode};
+use wasm_encoder::{
+    CodeSection, ConstExpr, ElementSection, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
+    GlobalType, NameMap, NameSection, RawSection, RefType, SectionId, StartSection, TableSection, TableType, ValType,
+};
+use wasmparser::{BinaryReader, ElementSectionReader, ExportSectionReader, GlobalSectionReader, TableSectionReader};
 
-use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{BlockType, Encode, ExportKind, Instruction, RefType, SectionId, TableType, ValType};
-
-use super::COLD_TABLE;
+use super::body::{self, Home, Target};
 use super::hot::Temperature;
-use super::links::{LOADER_SLOT, Links};
+use super::links::{Links, Way};
 use super::module::{Module, index_u32};
 use super::needs::{Kind, Needs};
-use super::raw::{HEADER_BYTES, append_entries, append_section};
-use super::refusal::SplitRefusal;
-
-/// The order of sections in a module; custom sections may stand anywhere.
-const ORDER: [SectionId; 13] = [
-    SectionId::Type,
-    SectionId::Import,
-    SectionId::Function,
-    SectionId::Table,
-    SectionId::Memory,
-    SectionId::Tag,
-    SectionId::Global,
-    SectionId::Export,
-    SectionId::Start,
-    SectionId::Element,
-    SectionId::DataCount,
-    SectionId::Code,
-    SectionId::Data,
-];
-const FUNCTION_TYPE: u8 = 0x60;
+use super::raw::append_entries;
+use super::refusal::{SplitRefusal, fault};
+use super::{COLD_TABLE, POSITION, connect};
 
 /// The type of the table of cold functions, which groups import as it is.
 pub(super) fn cold_table(links: &Links) -> TableType {
     let slots = u64::from(links.slots);
     TableType { element_type: RefType::FUNCREF, minimum: slots, maximum: Some(slots), table64: false, shared: false }
+}
+
+/// The type of the global in which a call through the table of entries leaves its position.
+pub(super) fn position_global() -> GlobalType {
+    GlobalType { val_type: ValType::I32, mutable: true, shared: false }
 }
 
 /// Writes the module.
@@ -44,80 +35,152 @@ pub(super) fn rewrite(
     links: &Links,
     needs: &Needs,
 ) -> Result<Vec<u8>, SplitRefusal> {
-    let rewriter = Rewriter { module, temperature, links };
-    let dispatchers = index_u32(links.dispatched.len());
-    let append = |id: SectionId, count: u32, entries: &[u8]| {
-        Ok::<_, SplitRefusal>((id as u8, append_entries(module.section(id as u8), count, entries)?))
-    };
-    let mut table = Vec::new();
-    cold_table(links).encode(&mut table);
-    let (exports, export_count) = rewriter.exports(needs);
-    let changed = BTreeMap::from([
-        append(SectionId::Type, dispatchers + 1, &rewriter.types()?)?,
-        append(SectionId::Function, dispatchers, &rewriter.dispatcher_types())?,
-        append(SectionId::Table, 1, &table)?,
-        append(SectionId::Export, export_count, &exports)?,
-        (SectionId::Code as u8, rewriter.code()?),
-    ]);
-    Ok(assemble(module, &changed))
+    Writer { module, temperature, links, places: Places::new(module, temperature, links) }.module(needs)
 }
 
-struct Rewriter<'r, 'a> {
+/// Where functions are in the primary.
+pub(super) struct Places {
+    /// By index in the original module; those that are not there have none.
+    of: Vec<Option<u32>>,
+    /// How many of the original functions are there; what connects to the groups follows.
+    kept: u32,
+}
+
+impl Places {
+    fn new(module: &Module<'_>, temperature: &[Temperature], links: &Links) -> Self {
+        let mut kept = 0;
+        let of = (0..index_u32(module.functions())).map(|function| {
+            let is_kept = match temperature[function as usize] {
+                Temperature::Hot(_) => true,
+                Temperature::Cold => links.stubs.contains(&function),
+                Temperature::Dead => false,
+            };
+            is_kept.then(|| {
+                kept += 1;
+                kept - 1
+            })
+        });
+        let of = of.collect();
+        Self { of, kept }
+    }
+
+    /// The index of a function. What is beyond the original module's functions is what connects to the groups.
+    fn get(&self, function: u32) -> Option<u32> {
+        match self.of.get(function as usize) {
+            Some(place) => *place,
+            None => Some(self.kept + function - index_u32(self.of.len())),
+        }
+    }
+}
+
+struct Writer<'r, 'a> {
     module: &'r Module<'a>,
     temperature: &'r [Temperature],
     links: &'r Links,
+    places: Places,
 }
 
-impl Rewriter<'_, '_> {
-    /// Index of the loader's type; those of the dispatchers follow.
-    fn loader_type(&self) -> u32 {
-        index_u32(self.module.types.len())
-    }
-
-    /// Index of the table of cold functions: the last.
-    fn cold_table(&self) -> u32 {
-        index_u32(self.module.tables.len())
-    }
-
-    fn types(&self) -> Result<Vec<u8>, SplitRefusal> {
-        let mut entries = Vec::new();
-        function_type(&mut entries, &[ValType::I32], &[]);
-        for ty in &self.links.dispatched {
-            let ty = &self.module.types[*ty as usize];
-            let list = |types: &[wasmparser::ValType]| {
-                types
-                    .iter()
-                    .map(|ty| RoundtripReencoder.val_type(*ty).map_err(unwritable))
-                    .collect::<Result<Vec<_>, _>>()
-            };
-            let mut parameters = list(ty.params())?;
-            parameters.push(ValType::I32);
-            function_type(&mut entries, &parameters, &list(ty.results())?);
+impl Writer<'_, '_> {
+    fn module(&self, needs: &Needs) -> Result<Vec<u8>, SplitRefusal> {
+        let mut file = wasm_encoder::Module::new();
+        let types = connect::types(self.module, self.links)?;
+        self.appended(&mut file, SectionId::Type, index_u32(self.links.dispatched.len()) + 1, &types)?;
+        self.raw(&mut file, SectionId::Import);
+        file.section(&self.functions());
+        file.section(&self.tables()?);
+        self.raw(&mut file, SectionId::Memory);
+        self.raw(&mut file, SectionId::Tag);
+        file.section(&self.globals()?);
+        file.section(&self.exports(needs)?);
+        if let Some(start) = self.module.start {
+            file.section(&StartSection { function_index: self.place(start)? });
         }
-        Ok(entries)
+        file.section(&self.elements()?);
+        self.raw(&mut file, SectionId::DataCount);
+        file.section(&self.code()?);
+        self.raw(&mut file, SectionId::Data);
+        file.section(&self.names());
+        Ok(file.finish())
     }
 
-    fn dispatcher_types(&self) -> Vec<u8> {
-        let mut entries = Vec::new();
-        for (ty, _) in (self.loader_type() + 1..).zip(&self.links.dispatched) {
-            ty.encode(&mut entries);
+    /// A section as it is, if there is one.
+    fn raw(&self, file: &mut wasm_encoder::Module, id: SectionId) {
+        if let Some(data) = self.module.section(id as u8) {
+            file.section(&RawSection { id: id as u8, data });
         }
-        entries
     }
 
-    /// What groups import, and the table of cold functions.
-    fn exports(&self, needs: &Needs) -> (Vec<u8>, u32) {
-        let mut entries = Vec::new();
-        let mut count = 0;
-        let mut export = |name: &str, kind: ExportKind, index: u32| {
-            name.encode(&mut entries);
-            kind.encode(&mut entries);
-            index.encode(&mut entries);
-            count += 1;
-        };
-        export(COLD_TABLE, ExportKind::Table, self.cold_table());
+    fn appended(
+        &self,
+        file: &mut wasm_encoder::Module,
+        id: SectionId,
+        count: u32,
+        entries: &[u8],
+    ) -> Result<(), SplitRefusal> {
+        let data = append_entries(self.module.section(id as u8), count, entries)?;
+        file.section(&RawSection { id: id as u8, data: &data });
+        Ok(())
+    }
+
+    fn reader(&self, id: SectionId) -> BinaryReader<'_> {
+        BinaryReader::new(self.module.section(id as u8).unwrap_or(&[0]), 0)
+    }
+
+    fn place(&self, function: u32) -> Result<u32, SplitRefusal> {
+        self.places.get(function).ok_or_else(|| SplitRefusal::InvalidOutput {
+            part: "primary".into(),
+            detail: format!("function {function} is referred to and not there"),
+        })
+    }
+
+    /// Kept functions, dispatchers, entries.
+    fn functions(&self) -> FunctionSection {
+        let mut functions = FunctionSection::new();
+        for (function, _) in self.module.defined().filter(|(function, _)| self.places.get(*function).is_some()) {
+            functions.function(self.module.type_index(function));
+        }
+        let first_dispatched = index_u32(self.module.types.len()) + 1;
+        let dispatchers = (first_dispatched..).zip(&self.links.dispatched).map(|(ty, _)| ty);
+        for ty in dispatchers.chain(self.links.entered.iter().copied()) {
+            functions.function(ty);
+        }
+        functions
+    }
+
+    fn tables(&self) -> Result<TableSection, SplitRefusal> {
+        let mut tables = TableSection::new();
+        for table in TableSectionReader::new(self.reader(SectionId::Table))? {
+            Renumber(self).parse_table(&mut tables, table?).map_err(fault)?;
+        }
+        tables.table(cold_table(self.links));
+        Ok(tables)
+    }
+
+    fn globals(&self) -> Result<GlobalSection, SplitRefusal> {
+        let mut globals = GlobalSection::new();
+        for global in GlobalSectionReader::new(self.reader(SectionId::Global))? {
+            Renumber(self).parse_global(&mut globals, global?).map_err(fault)?;
+        }
+        if self.links.entry_table.is_some() {
+            globals.global(position_global(), &ConstExpr::i32_const(0));
+        }
+        Ok(globals)
+    }
+
+    /// What there was, what groups import, and the table of cold functions.
+    fn exports(&self, needs: &Needs) -> Result<ExportSection, SplitRefusal> {
+        let mut exports = ExportSection::new();
+        for export in ExportSectionReader::new(self.reader(SectionId::Export))? {
+            Renumber(self).parse_export(&mut exports, export?).map_err(fault)?;
+        }
+        exports.export(COLD_TABLE, ExportKind::Table, index_u32(self.module.tables.len()));
+        if self.links.entry_table.is_some() {
+            exports.export(POSITION, ExportKind::Global, self.position());
+        }
+        for function in &needs.functions {
+            exports.export(&Kind::Function.export_name(*function), ExportKind::Func, self.place(*function)?);
+        }
         let lists = [
-            (Kind::Function, ExportKind::Func, &needs.functions),
             (Kind::Table, ExportKind::Table, &needs.tables),
             (Kind::Memory, ExportKind::Memory, &needs.memories),
             (Kind::Global, ExportKind::Global, &needs.globals),
@@ -125,113 +188,106 @@ impl Rewriter<'_, '_> {
         ];
         for (kind, export_kind, indices) in lists {
             for index in indices {
-                export(&kind.export_name(*index), export_kind, *index);
+                exports.export(&kind.export_name(*index), export_kind, *index);
             }
         }
-        (entries, count)
+        Ok(exports)
     }
 
-    fn code(&self) -> Result<Vec<u8>, SplitRefusal> {
-        let mut code = Vec::with_capacity(self.module.bytes.len() / 4);
-        (self.module.bodies.len() + self.links.dispatched.len()).encode(&mut code);
+    fn elements(&self) -> Result<ElementSection, SplitRefusal> {
+        let mut elements = ElementSection::new();
+        let segments = ElementSectionReader::new(self.reader(SectionId::Element))?;
+        for (segment, read) in segments.into_iter().zip(&self.module.segments) {
+            let is_entries = self.links.entry_table.as_ref().is_some_and(|table| table.is_filled_by(read));
+            if is_entries {
+                Entries(self).parse_element(&mut elements, segment?).map_err(fault)?;
+            } else {
+                Renumber(self).parse_element(&mut elements, segment?).map_err(fault)?;
+            }
+        }
+        Ok(elements)
+    }
+
+    fn code(&self) -> Result<CodeSection, SplitRefusal> {
+        let mut code = CodeSection::new();
         for (function, body) in self.module.defined() {
             match self.temperature[function as usize] {
-                Temperature::Hot(_) => body.raw.as_bytes().encode(&mut code),
-                Temperature::Cold if self.links.stubs.contains(&function) => {
-                    self.stub(function)?.encode(&mut code);
+                Temperature::Hot(_) => {
+                    code.function(&body::rewrite(body, self.links, self, &mut Renumber(self))?);
                 }
-                // Nothing here refers to it: groups reach it by its slot, and nobody a dead one.
-                Temperature::Cold | Temperature::Dead => body_of(&[Instruction::Unreachable]).encode(&mut code),
+                Temperature::Cold if self.places.get(function).is_some() => {
+                    code.function(&self.stub(function)?);
+                }
+                Temperature::Cold | Temperature::Dead => {}
             }
         }
         for ty in &self.links.dispatched {
-            self.dispatcher(*ty).encode(&mut code);
+            code.function(&connect::dispatcher(self.module, *ty));
+        }
+        if let Some(entry_table) = &self.links.entry_table {
+            for ty in &self.links.entered {
+                code.function(&connect::entry(self.module, self.links, *ty, entry_table.index));
+            }
         }
         Ok(code)
     }
 
-    /// Passes its arguments and its slot on. A tail call, so that it takes no stack and is gone when the function runs.
-    fn stub(&self, function: u32) -> Result<Vec<u8>, SplitRefusal> {
-        let (slot, dispatcher) = self.links.slot(self.module, function).ok_or_else(|| SplitRefusal::InvalidOutput {
-            part: "primary".into(),
-            detail: format!("function {function} has no slot"),
-        })?;
-        let parameters = self.parameters(self.module.type_index(function));
-        let mut instructions: Vec<Instruction<'_>> = (0..parameters).map(Instruction::LocalGet).collect();
-        instructions.push(Instruction::I32Const(slot.cast_signed()));
-        instructions.push(Instruction::ReturnCall(dispatcher));
-        Ok(body_of(&instructions))
+    fn stub(&self, function: u32) -> Result<Function, SplitRefusal> {
+        let Target::Dispatch { slot, dispatcher } = self.target(function)? else {
+            let detail = format!("function {function} has no slot");
+            return Err(SplitRefusal::InvalidOutput { part: "primary".into(), detail });
+        };
+        Ok(connect::stub(self.module, self.module.type_index(function), slot, dispatcher))
     }
 
-    /// Fills the slot if it is empty, and calls what is in it.
-    fn dispatcher(&self, type_index: u32) -> Vec<u8> {
-        let parameters = self.parameters(type_index);
-        let slot = Instruction::LocalGet(parameters);
-        let table_index = self.cold_table();
-        let mut instructions = vec![
-            slot.clone(),
-            Instruction::TableGet(table_index),
-            Instruction::RefIsNull,
-            Instruction::If(BlockType::Empty),
-            slot.clone(),
-            Instruction::I32Const(LOADER_SLOT.cast_signed()),
-            Instruction::CallIndirect { type_index: self.loader_type(), table_index },
-            Instruction::End,
-        ];
-        instructions.extend((0..parameters).map(Instruction::LocalGet));
-        instructions.push(slot);
-        instructions.push(Instruction::ReturnCallIndirect { type_index, table_index });
-        body_of(&instructions)
-    }
-
-    fn parameters(&self, type_index: u32) -> u32 {
-        index_u32(self.module.types[type_index as usize].params().len())
-    }
-}
-
-/// A body without locals.
-fn body_of(instructions: &[Instruction<'_>]) -> Vec<u8> {
-    let mut body = vec![0];
-    for instruction in instructions {
-        instruction.encode(&mut body);
-    }
-    Instruction::End.encode(&mut body);
-    body
-}
-
-fn function_type(entries: &mut Vec<u8>, parameters: &[ValType], results: &[ValType]) {
-    entries.push(FUNCTION_TYPE);
-    for list in [parameters, results] {
-        list.len().encode(entries);
-        for ty in list {
-            ty.encode(entries);
+    /// Names are for people who read traces. Other custom sections speak of places in code that have moved.
+    fn names(&self) -> NameSection {
+        let mut functions = NameMap::new();
+        for (function, name) in &self.module.names {
+            if let Some(place) = self.places.of.get(*function as usize).copied().flatten() {
+                functions.append(place, name);
+            }
         }
+        let mut names = NameSection::new();
+        names.functions(&functions);
+        names
     }
 }
 
-/// The module with sections changed or added where they belong. Of the custom sections only names are kept: others
-/// speak of places in code that have moved.
-fn assemble(module: &Module<'_>, changed: &BTreeMap<u8, Vec<u8>>) -> Vec<u8> {
-    let mut file = module.bytes[..HEADER_BYTES].to_vec();
-    for id in ORDER {
-        let id = id as u8;
-        match (changed.get(&id), module.section(id)) {
-            (Some(content), _) => append_section(&mut file, id, content),
-            (None, Some(content)) => append_section(&mut file, id, content),
-            (None, None) => {}
-        }
+impl Home for Writer<'_, '_> {
+    fn target(&self, callee: u32) -> Result<Target, SplitRefusal> {
+        Ok(match self.links.way(self.module, None, callee)? {
+            Way::Neighbour | Way::Primary => Target::Direct(self.place(callee)?),
+            Way::Dispatch { slot, dispatcher } => Target::Dispatch { slot, dispatcher: self.place(dispatcher)? },
+        })
     }
-    for section in module.sections.iter().filter(|section| section.id == SectionId::Custom as u8) {
-        let content = &module.bytes[section.range.clone()];
-        // The content begins with the name's length and the name.
-        if content.starts_with(b"\x04name") {
-            append_section(&mut file, section.id, content);
-        }
+
+    /// The last global.
+    fn position(&self) -> u32 {
+        index_u32(self.module.globals.len())
     }
-    file
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn unwritable(error: wasm_encoder::reencode::Error<std::convert::Infallible>) -> SplitRefusal {
-    SplitRefusal::InvalidOutput { part: "primary".into(), detail: error.to_string() }
+/// Functions at their places in the primary.
+struct Renumber<'w, 'r, 'a>(&'w Writer<'r, 'a>);
+
+impl Reencode for Renumber<'_, '_, '_> {
+    type Error = SplitRefusal;
+
+    fn function_index(&mut self, index: u32) -> Result<u32, reencode::Error<SplitRefusal>> {
+        self.0.place(index).map_err(reencode::Error::UserError)
+    }
+}
+
+/// The same, with the entry of its type in the place of each cold function.
+struct Entries<'w, 'r, 'a>(&'w Writer<'r, 'a>);
+
+impl Reencode for Entries<'_, '_, '_> {
+    type Error = SplitRefusal;
+
+    fn function_index(&mut self, index: u32) -> Result<u32, reencode::Error<SplitRefusal>> {
+        let Self(writer) = self;
+        let entry = writer.links.is_cold(index).then(|| writer.links.entry(writer.module, index)).flatten();
+        writer.place(entry.unwrap_or(index)).map_err(reencode::Error::UserError)
+    }
 }

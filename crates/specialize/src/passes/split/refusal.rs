@@ -1,5 +1,6 @@
 //! Why a component stays whole.
 
+use wasm_encoder::reencode;
 use wasmparser::BinaryReaderError;
 
 /// Why a component is not split. It is served whole then, which is always right.
@@ -110,5 +111,13 @@ impl SplitRefusal {
 impl From<BinaryReaderError> for SplitRefusal {
     fn from(error: BinaryReaderError) -> Self {
         Self::Malformed(error.to_string())
+    }
+}
+
+/// The refusal for what cannot be written again: a fault of this pass, or of the component if it cannot be read.
+pub(super) fn fault<E: std::fmt::Debug>(error: reencode::Error<E>) -> SplitRefusal {
+    match error {
+        reencode::Error::ParseError(error) => error.into(),
+        other => SplitRefusal::InvalidOutput { part: "a function".into(), detail: format!("{other:?}") },
     }
 }

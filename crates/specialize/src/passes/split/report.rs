@@ -1,5 +1,6 @@
 //! What became of a component, in numbers.
 
+use super::entry_table::NoEntryTable;
 use super::hot::{Temperature, Why};
 use super::links::Links;
 use super::module::{Module, index_u32};
@@ -27,6 +28,12 @@ pub struct SplitReport {
     pub slots: u32,
     /// Dispatchers: distinct types of those.
     pub dispatchers: u32,
+    /// Positions of the module's own table at which cold functions stand.
+    pub positions: u32,
+    /// Distinct types of those: each has one entry in the primary, in place of a stub for each function.
+    pub entries: u32,
+    /// Why cold functions in tables have stubs instead.
+    pub no_entry_table: Option<NoEntryTable>,
     /// What the primary exports for its groups.
     pub exports: u32,
     /// Bytes of bodies that stay.
@@ -57,7 +64,9 @@ impl SplitReport {
             stubs: index_u32(links.stubs.len()),
             slots: links.slots - 1,
             dispatchers: index_u32(links.dispatched.len()),
-            exports: index_u32(needs.len() + 1),
+            positions: index_u32(links.groups.iter().map(|group| group.positions.len()).sum()),
+            entries: index_u32(links.entered.len()),
+            exports: index_u32(needs.len() + 1 + usize::from(links.entry_table.is_some())),
             other_code_bytes: whole.other_code_bytes(),
             pins: index_u32(pins.early.union(&pins.confined).count()),
             ..Self::default()
@@ -71,7 +80,7 @@ impl SplitReport {
                         Why::Imported => {}
                         Why::Pinned => {
                             report.pinned += 1;
-                            report.pinned_indirect_calls += body.indirect_calls;
+                            report.pinned_indirect_calls += index_u32(body.indirect_calls.len());
                         }
                         Why::Probable => report.probable += 1,
                         Why::Tiny => report.tiny += 1,

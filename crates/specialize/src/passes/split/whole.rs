@@ -28,6 +28,8 @@ pub(super) struct Whole<'a> {
     modules: Vec<Outline<'a>>,
     instances: Vec<CoreInstance<'a>>,
     functions: Vec<CoreFunction<'a>>,
+    /// Tables that are taken out of core instances: the instance and the name.
+    tables: Vec<(u32, &'a str)>,
     /// Core functions that run where the component may not be left.
     confined: Vec<u32>,
 }
@@ -56,6 +58,8 @@ struct Outline<'a> {
     code_bytes: u64,
     /// Module and name of imported functions.
     imports: Vec<(&'a str, &'a str)>,
+    /// Module and name of imported tables.
+    table_imports: Vec<(&'a str, &'a str)>,
     /// Whether something of it runs when it is instantiated.
     has_start: bool,
 }
@@ -160,6 +164,19 @@ impl<'a> Whole<'a> {
             }
         }
         names
+    }
+
+    /// Whether something outside the main module can get at the table that it exports as `name`.
+    pub(super) fn shares_table(&self, name: &str) -> bool {
+        let taken = self.tables.contains(&(self.main_instance, name));
+        taken || self.instances.iter().any(|instance| self.imports_table(instance, name))
+    }
+
+    fn imports_table(&self, instance: &CoreInstance<'_>, name: &str) -> bool {
+        let CoreInstance::Of { module, arguments } = instance else { return false };
+        let from_main = |from: &str| arguments.contains(&(from, self.main_instance));
+        let imports = &self.modules[*module as usize].table_imports;
+        imports.iter().any(|(from, imported)| *imported == name && from_main(from))
     }
 
     /// Under which name the main module exports a core function, if it is one of its functions.
@@ -274,7 +291,10 @@ impl<'a> Whole<'a> {
                 ExternalKind::Func | ExternalKind::FuncExact => {
                     self.functions.push(CoreFunction::Export { instance: instance_index, name });
                 }
-                ExternalKind::Table => self.counts.core_tables += 1,
+                ExternalKind::Table => {
+                    self.counts.core_tables += 1;
+                    self.tables.push((instance_index, name));
+                }
                 ExternalKind::Memory | ExternalKind::Global | ExternalKind::Tag => {}
             },
             ComponentAlias::Outer { kind, .. } => match kind {
@@ -335,8 +355,12 @@ impl<'a> Outline<'a> {
                 Payload::ImportSection(section) => {
                     for import in section.into_imports() {
                         let import = import?;
-                        if let TypeRef::Func(_) | TypeRef::FuncExact(_) = import.ty {
-                            outline.imports.push((import.module, import.name));
+                        match import.ty {
+                            TypeRef::Func(_) | TypeRef::FuncExact(_) => {
+                                outline.imports.push((import.module, import.name));
+                            }
+                            TypeRef::Table(_) => outline.table_imports.push((import.module, import.name)),
+                            _ => {}
                         }
                     }
                 }

@@ -7,7 +7,7 @@ use wasm_encoder::reencode::{self, Reencode};
 use super::types::{Types, signature};
 use super::uses::Uses;
 use crate::passes::split::module::{Module, index_u32};
-use crate::passes::split::refusal::SplitRefusal;
+use crate::passes::split::refusal::{SplitRefusal, fault};
 
 /// Where everything that a group uses is in its module, by index in the original.
 pub(super) struct Indices {
@@ -34,6 +34,13 @@ impl Indices {
             globals: numbered(&needs.globals, 0),
             tags: numbered(&needs.tags, 0),
         }
+    }
+}
+
+impl Indices {
+    /// The index of a table in the group's module.
+    pub(super) fn table(&self, original: u32) -> Option<u32> {
+        self.tables.get(&original).copied()
     }
 }
 
@@ -101,12 +108,4 @@ fn find(map: &BTreeMap<u32, u32>, kind: &'static str, index: u32) -> Renumbered 
 /// The refusal for something that a group uses and does not have.
 pub(super) fn missing(kind: &'static str, index: u32) -> SplitRefusal {
     fault(reencode::Error::UserError(Missing { kind, index }))
-}
-
-/// The refusal for what cannot be written again.
-pub(super) fn fault<E: std::fmt::Debug>(error: reencode::Error<E>) -> SplitRefusal {
-    match error {
-        reencode::Error::ParseError(error) => error.into(),
-        other => SplitRefusal::InvalidOutput { part: "group".into(), detail: format!("{other:?}") },
-    }
 }

@@ -6,9 +6,8 @@ use wasm_encoder::TypeSection;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasmparser::{FuncType, ValType};
 
-use super::renumber::fault;
 use crate::passes::split::module::{Module, index_u32};
-use crate::passes::split::refusal::SplitRefusal;
+use crate::passes::split::refusal::{SplitRefusal, fault};
 
 #[derive(Default)]
 pub(super) struct Types {

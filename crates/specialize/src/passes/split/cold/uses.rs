@@ -6,11 +6,10 @@ use std::convert::Infallible;
 use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::Operator;
 
-use super::renumber::fault;
 use crate::passes::split::links::{Links, Way};
 use crate::passes::split::module::{Body, Module};
 use crate::passes::split::needs::Needs;
-use crate::passes::split::refusal::SplitRefusal;
+use crate::passes::split::refusal::{SplitRefusal, fault};
 
 /// What a group uses, by index in the original module.
 #[derive(Default)]
@@ -21,6 +20,8 @@ pub(super) struct Uses {
     pub(super) references: BTreeSet<u32>,
     /// Types named in code.
     pub(super) types: BTreeSet<u32>,
+    /// Whether it calls through the table of entries.
+    pub(super) says_position: bool,
 }
 
 impl Uses {
@@ -32,13 +33,19 @@ impl Uses {
             uses.references.extend(&body.references);
             uses.needs.functions.extend(&body.references);
             uses.note_operators(body)?;
+            uses.says_position |= body.indirect_calls.iter().any(|(table, _)| links.is_entry_table(*table));
+        }
+        if let (Some(entry_table), Some(group)) = (&links.entry_table, links.groups.get(group as usize))
+            && !group.positions.is_empty()
+        {
+            uses.needs.tables.insert(entry_table.index);
         }
         Ok(uses)
     }
 
     fn call(&mut self, module: &Module<'_>, links: &Links, group: u32, body: &Body<'_>) -> Result<(), SplitRefusal> {
         for callee in &body.calls {
-            match links.way(module, group, *callee)? {
+            match links.way(module, Some(group), *callee)? {
                 Way::Neighbour => {}
                 Way::Primary => drop(self.needs.functions.insert(*callee)),
                 Way::Dispatch { dispatcher, .. } => drop(self.needs.functions.insert(dispatcher)),
