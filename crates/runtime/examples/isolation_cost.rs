@@ -1,5 +1,5 @@
-//! What a request costs with a fresh VM, with one that is rolled back, and with one that is reused as it is: the driver
-//! alone, in one process, without HTTP, the three in turn so that whatever else the machine does meets all of them.
+//! What a request costs with a fresh VM (and one in memory of which no page was kept), with one that is rolled back, and with one that is reused as it is: the driver
+//! alone, in one process, without HTTP, all in turn so that whatever else the machine does meets all of them.
 //!
 //! ```text
 //! cargo run --release -p forerun-runtime --example isolation_cost -- examples/python/dist/app.wasm /report
@@ -14,7 +14,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forerun_driver::Program;
+use forerun_driver::{InvokeError, Program};
 use forerun_runtime::{WasmDriver, WasmSettings};
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::ReusePolicy;
@@ -30,6 +30,8 @@ struct Contender {
     latencies_us: Vec<f64>,
     cpu_us: Vec<f64>,
     answer: Option<Vec<u8>>,
+    /// Why it does not answer: some runtimes have no second request in them.
+    failed: Option<String>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -43,10 +45,13 @@ async fn main() {
         "{component} {path}: {} memories, {} variable globals in {} modules",
         prepared.memories, prepared.globals, prepared.modules
     );
-    let driver = WasmDriver::new(&WasmSettings { vms_max: 32, ..WasmSettings::default() }).unwrap();
+    let settings = WasmSettings { vms_max: 32, ..WasmSettings::default() };
+    let driver = WasmDriver::new(&settings).unwrap();
+    let forgetful = WasmDriver::new(&WasmSettings { memory_keep_resident_bytes: 0, ..settings }).unwrap();
     let reuse = ReusePolicy::Reuse { requests_max: u32::MAX, idle_ms: 3_600_000 };
     let mut contenders = [
         contender("fresh", &driver, &source, ReusePolicy::Fresh),
+        contender("fresh, no pages kept", &forgetful, &source, ReusePolicy::Fresh),
         contender("rolled back", &driver, &prepared.component, ReusePolicy::Rollback),
         contender("reused, not isolated", &driver, &source, reuse),
     ];
@@ -58,21 +63,28 @@ async fn main() {
     for contender in &mut contenders {
         contender.show();
     }
-    println!("{:?}", contenders[1].program.isolation());
+    println!("{:?}", contenders[2].program.isolation());
 }
 
 fn contender(name: &'static str, driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Contender {
     let program = support::load(driver, source, reuse);
-    Contender { name, program, latencies_us: Vec::new(), cpu_us: Vec::new(), answer: None }
+    Contender { name, program, latencies_us: Vec::new(), cpu_us: Vec::new(), answer: None, failed: None }
 }
 
 impl Contender {
     async fn measure(&mut self, path: &str, counts: bool) {
+        if self.failed.is_some() {
+            return;
+        }
         let before = cpu();
         for _ in 0..REQUESTS_PER_ROUND {
-            let took = self.request(path).await;
-            if counts {
-                self.latencies_us.push(took.as_secs_f64() * 1e6);
+            match self.request(path).await {
+                Ok(took) if counts => self.latencies_us.push(took.as_secs_f64() * 1e6),
+                Ok(_) => {}
+                Err(error) => {
+                    self.failed = Some(error.to_string());
+                    return;
+                }
             }
         }
         if counts {
@@ -80,8 +92,8 @@ impl Contender {
         }
     }
 
-    async fn request(&mut self, path: &str) -> Duration {
-        let support::Answered { status, body, took, ended } = support::get(&self.program, path).await;
+    async fn request(&mut self, path: &str) -> Result<Duration, InvokeError> {
+        let support::Answered { status, body, took, ended } = support::try_get(&self.program, path).await?;
         assert_eq!(status, 200);
         // What is done behind the response belongs to this request, and is not to be in the way of the next.
         while ended.try_recv().is_err() {
@@ -89,10 +101,14 @@ impl Contender {
         }
         let same = self.answer.get_or_insert_with(|| body.clone());
         assert_eq!(*same, body, "every request has the same answer");
-        took
+        Ok(took)
     }
 
     fn show(&mut self) {
+        if let Some(failed) = &self.failed {
+            println!("{:22} does not go on answering: {failed}", self.name);
+            return;
+        }
         let (latencies, cpu) = (sorted(&mut self.latencies_us), sorted(&mut self.cpu_us));
         let of = |values: &[f64], share: f64| values[((values.len() - 1) as f64 * share) as usize];
         println!(

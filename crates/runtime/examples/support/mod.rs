@@ -6,8 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use forerun_driver::{
-    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, InvocationEnd, KeyValueError,
-    KeyValues, LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
+    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, InvocationEnd, InvokeError,
+    KeyValueError, KeyValues, LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
 };
 use forerun_runtime::WasmDriver;
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
@@ -81,6 +81,11 @@ pub(crate) struct Answered {
 
 /// One GET to its last byte.
 pub(crate) async fn get(program: &Arc<dyn Program>, path: &str) -> Answered {
+    try_get(program, path).await.unwrap()
+}
+
+/// The same, of a function that may not answer.
+pub(crate) async fn try_get(program: &Arc<dyn Program>, path: &str) -> Result<Answered, InvokeError> {
     let (sender, ended) = mpsc::channel();
     let invocation = Invocation {
         id: InvocationId::from_random(7),
@@ -93,8 +98,8 @@ pub(crate) async fn get(program: &Arc<dyn Program>, path: &str) -> Answered {
     };
     let request = Request::get(path).header("host", "example.test").body(forerun_driver::empty_body()).unwrap();
     let began = Instant::now();
-    let reply = Arc::clone(program).invoke(invocation, request).await.unwrap();
+    let reply = Arc::clone(program).invoke(invocation, request).await?;
     let status = reply.response.status().as_u16();
     let body = reply.response.into_body().collect().await.unwrap().to_bytes().to_vec();
-    Answered { status, body, took: began.elapsed(), ended }
+    Ok(Answered { status, body, took: began.elapsed(), ended })
 }

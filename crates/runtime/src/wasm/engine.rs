@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 use super::settings::WasmSettings;
 
@@ -93,7 +93,11 @@ fn pool(settings: &WasmSettings, code: Code) -> PoolingAllocationConfig {
     pool.table_elements(settings.table_elements);
     pool.max_core_instance_size(INSTANCE_METADATA_BYTES);
     pool.max_component_instance_size(INSTANCE_METADATA_BYTES);
-    pool.linear_memory_keep_resident(settings.memory_keep_resident_bytes);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Auto);
+        pool.linear_memory_keep_resident(settings.memory_keep_resident_bytes);
+    }
+    pool.max_unused_warm_slots(settings.unused_vms_resident_max);
     pool.table_keep_resident(settings.table_keep_resident_bytes);
     pool.async_stack_keep_resident(settings.stack_keep_resident_bytes);
     pool.decommit_batch_size(settings.decommit_batch);

@@ -21,6 +21,10 @@ static DRIVER: LazyLock<WasmDriver> =
     LazyLock::new(|| WasmDriver::new(&WasmSettings { vms_max: 16, ..WasmSettings::default() }).unwrap());
 
 fn program(reuse: ReusePolicy) -> Arc<WasmProgram> {
+    program_of(&DRIVER, reuse)
+}
+
+fn program_of(driver: &WasmDriver, reuse: ReusePolicy) -> Arc<WasmProgram> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/components/steady.wasm");
     let source = add_state_calls(&std::fs::read(path).unwrap()).unwrap().component;
     let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
@@ -28,7 +32,7 @@ fn program(reuse: ReusePolicy) -> Arc<WasmProgram> {
     spec.reuse = reuse;
     let digest = ComponentDigest::of(&source);
     let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source: &source, host, image: None };
-    DRIVER.load_program(request).unwrap()
+    driver.load_program(request).unwrap()
 }
 
 /// One request, until its VM has been put back.
@@ -63,10 +67,14 @@ fn requests(secret: &str) -> Vec<Request<Body>> {
     ]
 }
 
-/// How often `secret` still is in the guest's memories.
+/// How often `secret` still is in the memories of a VM that was put back.
 fn places_of(vm: &Vm, secret: &str) -> usize {
-    const PAGE: usize = 4096;
     let point = vm.point.as_ref().expect("it has been put back");
+    places_in(point.memories(&vm.store), secret)
+}
+
+fn places_in<'m>(memories: impl Iterator<Item = &'m [u8]>, secret: &str) -> usize {
+    const PAGE: usize = 4096;
     let in_page = |memory: &[u8], start: usize| {
         // Most pages are empty.
         if memory[start..start + PAGE] == [0; PAGE] {
@@ -76,7 +84,7 @@ fn places_of(vm: &Vm, secret: &str) -> usize {
         memory[start..end].windows(secret.len()).filter(|window| *window == secret.as_bytes()).count()
     };
     let in_memory = |memory: &[u8]| (0..memory.len()).step_by(PAGE).map(|start| in_page(memory, start)).sum::<usize>();
-    point.memories(&vm.store).map(in_memory).sum()
+    memories.map(in_memory).sum()
 }
 
 #[tokio::test]
@@ -96,7 +104,32 @@ async fn no_secret_is_found_in_a_vm_that_was_put_back() {
     assert_eq!(program.isolation().rolled_back, 20, "{:?}", program.isolation());
 }
 
-/// Otherwise the test above would show nothing.
+/// Pages that one VM has written are kept for the next one in the same place, with other content.
+#[tokio::test]
+async fn no_secret_is_found_in_a_new_vm_in_the_place_of_one_that_ended() {
+    let driver = WasmDriver::new(&WasmSettings { vms_max: 1, ..WasmSettings::default() }).unwrap();
+    let program = program_of(&driver, ReusePolicy::Rollback);
+    let exports = program.linked.state_exports().unwrap();
+    let mut before = None;
+    for round in 0..5 {
+        let mut vm = program.template.vm(&program.linked, Instant::now() + Duration::from_secs(10)).await.unwrap();
+        let memories = exports.memories(&mut vm.store, &vm.entered.unwrap()).await.unwrap();
+        let contents: Vec<_> = memories.iter().map(|memory| memory.as_le_slice(&vm.store).to_vec()).collect();
+        assert_eq!(places_in(contents.iter().map(Vec::as_slice), "hunter2"), 0);
+        assert!(*before.get_or_insert_with(|| contents.clone()) == contents, "round {round}: not a byte differs");
+        for memory in &memories {
+            crate::sys::with_bytes(&mut vm.store, memory, |data| {
+                for page in data.chunks_mut(4096).step_by(1 + round) {
+                    page[..7].copy_from_slice(b"hunter2");
+                }
+            });
+            let slices = memories.iter().map(|memory| memory.as_le_slice(&vm.store));
+            assert!(places_in(slices, "hunter2") > 10);
+        }
+    }
+}
+
+/// Otherwise the tests above would show nothing.
 #[tokio::test]
 async fn the_search_sees_memory_and_the_guest_does_keep_secrets() {
     let rolled = program(ReusePolicy::Rollback);
@@ -125,7 +158,9 @@ async fn own_pages(program: &WasmProgram, vm: &mut Vm) -> usize {
 
 #[tokio::test]
 async fn a_vm_held_ready_has_the_pages_that_requests_write_and_the_state_of_a_new_one() {
-    let program = program(ReusePolicy::Rollback);
+    // Of other VMs no pages are kept, or a new one had them too.
+    let settings = WasmSettings { vms_max: 16, memory_keep_resident_bytes: 0, ..WasmSettings::default() };
+    let program = program_of(&WasmDriver::new(&settings).unwrap(), ReusePolicy::Rollback);
     let churn = || Request::get("/churn?seed=299").header("host", "test").body(forerun_driver::empty_body()).unwrap();
     let answer = call(&program, churn()).await;
     let served = program.idle.take().expect("it has been put back");
