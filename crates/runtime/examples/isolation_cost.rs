@@ -1,4 +1,4 @@
-//! What a request costs with a fresh VM (and one in memory of which no page was kept), with one that is rolled back, and with one that is reused as it is: the driver
+//! What a request costs with a fresh VM, with one that is rolled back, and with one that is reused as it is: the driver
 //! alone, in one process, without HTTP, all in turn so that whatever else the machine does meets all of them.
 //!
 //! ```text
@@ -45,13 +45,10 @@ async fn main() {
         "{component} {path}: {} memories, {} variable globals in {} modules",
         prepared.memories, prepared.globals, prepared.modules
     );
-    let settings = WasmSettings { vms_max: 32, ..WasmSettings::default() };
-    let driver = WasmDriver::new(&settings).unwrap();
-    let forgetful = WasmDriver::new(&WasmSettings { memory_keep_resident_bytes: 0, ..settings }).unwrap();
+    let driver = WasmDriver::new(&WasmSettings { vms_max: 32, ..WasmSettings::default() }).unwrap();
     let reuse = ReusePolicy::Reuse { requests_max: u32::MAX, idle_ms: 3_600_000 };
     let mut contenders = [
         contender("fresh", &driver, &source, ReusePolicy::Fresh),
-        contender("fresh, no pages kept", &forgetful, &source, ReusePolicy::Fresh),
         contender("rolled back", &driver, &prepared.component, ReusePolicy::Rollback),
         contender("reused, not isolated", &driver, &source, reuse),
     ];
@@ -63,7 +60,7 @@ async fn main() {
     for contender in &mut contenders {
         contender.show();
     }
-    println!("{:?}", contenders[2].program.isolation());
+    println!("{:?}", contenders[1].program.isolation());
 }
 
 fn contender(name: &'static str, driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Contender {

@@ -21,3 +21,12 @@ pub(crate) fn with_bytes<T: 'static, R>(
     let bytes = unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(start), length) };
     work(bytes)
 }
+
+/// Asks the kernel to swap out all of `memory`; without swap space it does not, and that is no error.
+#[cfg(test)]
+pub(crate) fn swap_out(memory: &mut [u8]) {
+    // SAFETY: the advice changes where the pages are, not what is in them: whoever reads them next waits for the kernel
+    // to bring them back. The range is that of the slice, which is borrowed.
+    let result = unsafe { libc::madvise(memory.as_mut_ptr().cast(), memory.len(), libc::MADV_PAGEOUT) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}

@@ -7,6 +7,8 @@ mod pages;
 
 mod module;
 
+#[cfg(test)]
+pub(crate) use guest_memory::swap_out;
 pub(crate) use guest_memory::with_bytes;
 pub(crate) use image::load_image;
 pub(crate) use module::{CompiledModule, load_compiled_module, load_module};

@@ -10,16 +10,11 @@ pub struct WasmSettings {
     pub core_instances_per_vm: u32,
     /// Entries of one table. A JavaScript runtime has 8,000, and a split component doubles that.
     pub table_elements: usize,
-    /// Bytes of each memory that stay resident when its VM ends: pages that it has written are restored by copying
-    /// instead of given back to the kernel, which saves the next VM of the slot the page faults. Only where the kernel
-    /// lists written pages; else a VM would pay for pages that it never wrote.
-    pub memory_keep_resident_bytes: usize,
-    /// The same for tables.
+    /// Bytes of each table that stay resident when its VM ends, zeroed instead of given back to the kernel; saves page
+    /// faults in the next VM of the slot. There is no such setting for memories: see [`engine`](super::engine).
     pub table_keep_resident_bytes: usize,
     /// The same for the guest's native stack.
     pub stack_keep_resident_bytes: usize,
-    /// Ended VMs of which that much is kept; those beyond give everything back.
-    pub unused_vms_resident_max: u32,
     /// Freed memories whose release to the kernel is done in one system call.
     pub decommit_batch: usize,
     /// Time between two points at which a running guest yields its thread and its deadline is checked.
@@ -32,11 +27,8 @@ impl Default for WasmSettings {
             vms_max: 1000,
             core_instances_per_vm: 100,
             table_elements: 64 << 10,
-            memory_keep_resident_bytes: 2 << 20,
             table_keep_resident_bytes: 16 << 10,
             stack_keep_resident_bytes: 16 << 10,
-            // At most 64 MiB in all.
-            unused_vms_resident_max: 32,
             decommit_batch: 1,
             epoch_tick_ms: 5,
         }

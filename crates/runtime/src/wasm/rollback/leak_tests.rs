@@ -9,6 +9,7 @@ use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber, TraceContext};
 use http::Request;
 use http_body_util::BodyExt;
+use wasmtime::component::WasmList;
 
 use super::super::driver::WasmDriver;
 use super::super::program::WasmProgram;
@@ -16,6 +17,7 @@ use super::super::ready::Taken;
 use super::super::settings::WasmSettings;
 use super::super::vm::Vm;
 use super::tests::Nobody;
+use crate::sys::{swap_out, with_bytes};
 
 static DRIVER: LazyLock<WasmDriver> =
     LazyLock::new(|| WasmDriver::new(&WasmSettings { vms_max: 16, ..WasmSettings::default() }).unwrap());
@@ -104,29 +106,55 @@ async fn no_secret_is_found_in_a_vm_that_was_put_back() {
     assert_eq!(program.isolation().rolled_back, 20, "{:?}", program.isolation());
 }
 
-/// Pages that one VM has written are kept for the next one in the same place, with other content.
+/// Whatever became of the pages meanwhile: a page that was swapped out is not present, and still as it was left.
 #[tokio::test]
 async fn no_secret_is_found_in_a_new_vm_in_the_place_of_one_that_ended() {
     let driver = WasmDriver::new(&WasmSettings { vms_max: 1, ..WasmSettings::default() }).unwrap();
     let program = program_of(&driver, ReusePolicy::Rollback);
-    let exports = program.linked.state_exports().unwrap();
     let mut before = None;
-    for round in 0..5 {
+    for round in 0..6 {
         let mut vm = program.template.vm(&program.linked, Instant::now() + Duration::from_secs(10)).await.unwrap();
-        let memories = exports.memories(&mut vm.store, &vm.entered.unwrap()).await.unwrap();
+        let memories = memories(&program, &mut vm).await;
         let contents: Vec<_> = memories.iter().map(|memory| memory.as_le_slice(&vm.store).to_vec()).collect();
         assert_eq!(places_in(contents.iter().map(Vec::as_slice), "hunter2"), 0);
         assert!(*before.get_or_insert_with(|| contents.clone()) == contents, "round {round}: not a byte differs");
         for memory in &memories {
-            crate::sys::with_bytes(&mut vm.store, memory, |data| {
-                for page in data.chunks_mut(4096).step_by(1 + round) {
-                    page[..7].copy_from_slice(b"hunter2");
-                }
+            with_bytes(&mut vm.store, memory, |data| {
+                let pages = data.chunks_mut(4096).step_by(1 + round);
+                pages.for_each(|page| page[..7].copy_from_slice(b"hunter2"));
             });
-            let slices = memories.iter().map(|memory| memory.as_le_slice(&vm.store));
-            assert!(places_in(slices, "hunter2") > 10);
+            if round % 2 == 0 {
+                with_bytes(&mut vm.store, memory, swap_out);
+            }
         }
     }
+}
+
+/// The same of one that is put back, with its pages swapped out before that.
+#[tokio::test]
+async fn no_secret_is_found_in_a_vm_that_was_put_back_from_swap() {
+    let program = program(ReusePolicy::Rollback);
+    call(&program, requests("hunter1").swap_remove(0)).await;
+    for round in 0..6 {
+        let mut vm = program.idle.take().expect("it has been put back");
+        assert_eq!(places_of(&vm, "hunter2"), 0);
+        let memories = memories(&program, &mut vm).await;
+        for memory in &memories {
+            with_bytes(&mut vm.store, memory, |data| {
+                // Pages that the guest has no use for yet: it has to serve a request with this.
+                let empty = data.chunks_mut(4096).filter(|page| page.iter().all(|byte| *byte == 0));
+                empty.step_by(1 + round).take(300).for_each(|page| page[..7].copy_from_slice(b"hunter2"));
+                swap_out(data);
+            });
+        }
+        program.idle.put(vm, Instant::now());
+        call(&program, requests("hunter1").swap_remove(0)).await;
+    }
+    assert_eq!(program.isolation().rolled_back, 7, "{:?}", program.isolation());
+}
+
+async fn memories(program: &WasmProgram, vm: &mut Vm) -> Vec<WasmList<u8>> {
+    program.linked.state_exports().unwrap().memories(&mut vm.store, &vm.entered.unwrap()).await.unwrap()
 }
 
 /// Otherwise the tests above would show nothing.
@@ -144,11 +172,9 @@ async fn the_search_sees_memory_and_the_guest_does_keep_secrets() {
 
 /// How many pages of a VM's memories are its own.
 async fn own_pages(program: &WasmProgram, vm: &mut Vm) -> usize {
-    let exports = program.linked.state_exports().unwrap();
-    let instance = vm.entered.unwrap();
     let tracker = crate::sys::Tracker::new().unwrap();
     let mut pages = 0;
-    for memory in exports.memories(&mut vm.store, &instance).await.unwrap() {
+    for memory in memories(program, vm).await {
         let span = crate::sys::Span::of(memory.as_le_slice(&vm.store)).unwrap();
         let runs = tracker.own_pages(span, 65_536).unwrap();
         pages += runs.iter().map(|run| run.len() / crate::sys::PAGE_BYTES).sum::<usize>();
@@ -158,9 +184,7 @@ async fn own_pages(program: &WasmProgram, vm: &mut Vm) -> usize {
 
 #[tokio::test]
 async fn a_vm_held_ready_has_the_pages_that_requests_write_and_the_state_of_a_new_one() {
-    // Of other VMs no pages are kept, or a new one had them too.
-    let settings = WasmSettings { vms_max: 16, memory_keep_resident_bytes: 0, ..WasmSettings::default() };
-    let program = program_of(&WasmDriver::new(&settings).unwrap(), ReusePolicy::Rollback);
+    let program = program(ReusePolicy::Rollback);
     let churn = || Request::get("/churn?seed=299").header("host", "test").body(forerun_driver::empty_body()).unwrap();
     let answer = call(&program, churn()).await;
     let served = program.idle.take().expect("it has been put back");
@@ -177,8 +201,7 @@ async fn a_vm_held_ready_has_the_pages_that_requests_write_and_the_state_of_a_ne
 
     let mut contents = Vec::new();
     for vm in [&mut plain, &mut *held] {
-        let exports = program.linked.state_exports().unwrap();
-        let memories = exports.memories(&mut vm.store, &vm.entered.unwrap()).await.unwrap();
+        let memories = memories(&program, vm).await;
         contents.push(memories.iter().map(|memory| memory.as_le_slice(&vm.store).to_vec()).collect::<Vec<_>>());
     }
     assert!(contents[0] == contents[1], "not a byte differs");
