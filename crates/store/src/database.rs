@@ -168,6 +168,14 @@ fn migrate(connection: &mut Connection, format: usize, kind: &DatabaseKind) -> r
     if format >= kind.migrations.len() {
         return Ok(());
     }
+    // A table that others refer to can be made anew only while nobody follows what refers to it.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    let migrated = migrate_in_transaction(connection, format, kind);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    migrated
+}
+
+fn migrate_in_transaction(connection: &mut Connection, format: usize, kind: &DatabaseKind) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in &kind.migrations[format..] {
         transaction.execute_batch(step)?;
