@@ -89,6 +89,8 @@ pub enum Trust {
     },
     /// For none: they turned out to serve worse.
     Withdrawn,
+    /// For none: the operator has switched it off.
+    SwitchedOff,
 }
 
 /// The same for each way of preparing them.
