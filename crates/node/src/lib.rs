@@ -10,6 +10,7 @@
 mod admin;
 mod build;
 mod dashboard;
+mod figures;
 mod functions;
 mod learning;
 mod loading;

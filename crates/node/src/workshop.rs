@@ -12,12 +12,15 @@
 //! then compiles here, as if there were no workshop. What a component did to its compiler is one.
 
 mod product;
+mod refusals;
 mod split;
 mod twin;
 
+pub(crate) use refusals::Refusals;
 pub(crate) use split::{Parts, SplitImage};
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
@@ -27,7 +30,7 @@ use forerun_images::{
 };
 use forerun_runtime::Tier;
 use forerun_specialize::passes::{self, Made, Pass, PassReport};
-use forerun_specialize::{Artifact, FailureKind, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
+use forerun_specialize::{Artifact, FailureKind, Guard, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
 use forerun_types::{ComponentDigest, EngineFingerprint, ImageKey, ProfileDigest};
 
 use crate::worker;
@@ -46,6 +49,9 @@ pub(crate) struct Workshop {
     /// For everything else: only the time that nobody wants.
     idle: Supervisor,
     engine: EngineFingerprint,
+    refusals: Refusals,
+    /// Whether it was said that workers lack a part of their sandbox.
+    is_said: AtomicBool,
 }
 
 /// Passes that every component goes through, in order.
@@ -123,7 +129,14 @@ impl Workshop {
         // Somebody waits for these; half of the processors stay free to serve.
         let urgent = WorkerSettings { scheduling: Scheduling::Normal, ..WorkerSettings::default() };
         let idle = WorkerSettings { compile_threads: 1, ..WorkerSettings::default() };
-        Ok(Self { cache, urgent: Supervisor::new(urgent), idle: Supervisor::new(idle), engine })
+        Ok(Self {
+            cache,
+            urgent: Supervisor::new(urgent),
+            idle: Supervisor::new(idle),
+            engine,
+            refusals: Refusals::default(),
+            is_said: AtomicBool::new(false),
+        })
     }
 
     /// How much optimisation the first code of a component gets.
@@ -174,26 +187,33 @@ impl Workshop {
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };
         let job = Job { kind: worker::kind(variant.tier), parameters: parameters(variant.form), component: source };
-        let (ticket, artifact) = self.worked(supervisor, ticket, job)?;
+        let (ticket, artifact) = self.worked(supervisor, ticket, job, "compile")?;
         let build_ms = artifact.usage.wall_ms;
         // Dropping the ticket notes a failed build.
         let Made { code, passes } = Made::from_artifact(artifact.bytes)?;
-        let passes = noted(component, &passes);
+        let passes = self.noted(component, &passes);
         let meta = ImageMeta { created_unix_ms, build_ms, label: label(variant.tier), passes };
         self.cache.publish(ticket, VerifiedPayload::vouch(&code), &meta, VALUE_MS_PER_BYTE)?;
         Ok(self.image(component, variant, build_ms)?)
     }
 
-    /// What a worker makes of `job`; a failure is noted where the ticket is from.
+    /// What a worker makes of `job`, which the metrics call `name`; a failure is noted where the ticket is from.
     fn worked(
         &self,
         supervisor: &Supervisor,
         ticket: BuildTicket,
         job: Job,
+        name: &str,
     ) -> Result<(BuildTicket, Artifact), MakeFailure> {
         match supervisor.run(job) {
-            Ok(artifact) => Ok((ticket, artifact)),
+            Ok(artifact) => {
+                self.note_guards(&artifact);
+                Ok((ticket, artifact))
+            }
             Err(failure) => {
+                if let WorkerFailure::JobFailed(error) = &failure {
+                    self.refusals.count(name, &error.name);
+                }
                 self.cache.fail(ticket, &failure.to_string());
                 Err(blame(failure))
             }
@@ -206,6 +226,25 @@ impl Workshop {
         self.cache.discard(&self.key(component, variant), DiscardReason::Misbehaved { detail: reason.to_owned() });
     }
 
+    /// Workers that did without a part of their sandbox, by that part.
+    pub(crate) fn guards_missing(&self) -> Vec<(Guard, u64)> {
+        let (urgent, idle) = (self.urgent.counters().sandbox_missing, self.idle.counters().sandbox_missing);
+        urgent.into_iter().zip(idle).map(|((guard, count), (_, more))| (guard, count + more)).collect()
+    }
+
+    /// Said once: it is so for every worker, and the metrics count them.
+    fn note_guards(&self, artifact: &Artifact) {
+        let missing: Vec<_> = artifact.sandbox.missing().iter().map(|guard| guard.name()).collect();
+        if !missing.is_empty() && !self.is_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(?missing, "workers that compile do without a part of their sandbox");
+        }
+    }
+
+    /// What passes and jobs have refused, for the metrics.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     /// The cache, for display.
     pub(crate) fn cache(&self) -> &ImageCache {
         &self.cache
@@ -216,6 +255,27 @@ impl Workshop {
         let is_changed = lease.meta().passes.iter().any(|note| note.applied);
         let made_in_ms = lease.meta().build_ms;
         Ok(Found { image: vouched(lease)?, variant, is_changed, build_ms, made_in_ms })
+    }
+
+    /// What came of the passes: into the log and the metrics, and beside the image.
+    fn noted(&self, component: ComponentDigest, passes: &[PassReport]) -> PassNotes {
+        for PassReport { pass, refusal, detail } in passes {
+            match refusal {
+                None => tracing::info!(%component, pass, detail, "the component was changed before it was compiled"),
+                Some(refusal) => {
+                    self.refusals.count(pass, refusal);
+                    tracing::info!(%component, pass, refusal, detail, "a pass left the component as it was");
+                }
+            }
+        }
+        let note = |report: &PassReport| {
+            let detail = match &report.refusal {
+                Some(refusal) => format!("{refusal}: {}", report.detail),
+                None => report.detail.clone(),
+            };
+            PassNote { pass: NoteText::new(&report.pass), applied: report.is_applied(), detail: NoteText::new(&detail) }
+        };
+        PassNotes::new(passes.iter().map(note))
     }
 
     /// Other passes, or other revisions of them, are another image.
@@ -272,24 +332,6 @@ fn revisions(names: &[&str]) -> String {
 
 fn passes_named(names: &[&str]) -> impl Iterator<Item = &'static Pass> {
     names.iter().map(|name| passes::known(name).expect("this build knows its own passes"))
-}
-
-/// What came of the passes: into the log, and beside the image.
-fn noted(component: ComponentDigest, passes: &[PassReport]) -> PassNotes {
-    for PassReport { pass, refusal, detail } in passes {
-        match refusal {
-            None => tracing::info!(%component, pass, detail, "the component was changed before it was compiled"),
-            Some(refusal) => tracing::info!(%component, pass, refusal, detail, "a pass left the component as it was"),
-        }
-    }
-    let note = |report: &PassReport| {
-        let detail = match &report.refusal {
-            Some(refusal) => format!("{refusal}: {}", report.detail),
-            None => report.detail.clone(),
-        };
-        PassNote { pass: NoteText::new(&report.pass), applied: report.is_applied(), detail: NoteText::new(&detail) }
-    };
-    PassNotes::new(passes.iter().map(note))
 }
 
 fn label(tier: Tier) -> ImageLabel {
