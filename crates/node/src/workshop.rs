@@ -11,11 +11,13 @@
 //! cannot be made for reasons of this machine (no process, no disk) is no reason not to serve: the caller
 //! then compiles here, as if there were no workshop. What a component did to its compiler is one.
 
+mod again;
 mod product;
 mod refusals;
 mod split;
 mod twin;
 
+pub(crate) use again::{Before, Lineage};
 pub(crate) use refusals::Refusals;
 pub(crate) use split::{Parts, SplitImage};
 
@@ -76,6 +78,8 @@ pub(crate) enum Form {
 pub(crate) struct Variant {
     pub(crate) tier: Tier,
     pub(crate) form: Form,
+    /// Whose it is, if bodies of an earlier component are in it.
+    pub(crate) lineage: Option<Lineage>,
 }
 
 /// An image to be loaded.
@@ -144,17 +148,21 @@ impl Workshop {
         if source.len() <= SMALL_COMPONENT_BYTES { Tier::Full } else { Tier::Quick }
     }
 
-    /// The best image of a component that is there already; of its form, or made as it was deployed.
-    pub(crate) fn find(&self, component: ComponentDigest, form: Form) -> Option<Found> {
+    /// The best image of a component that is there already, for a function's `lineage`; of its form, or made as it was
+    /// deployed.
+    pub(crate) fn find(&self, component: ComponentDigest, form: Form, lineage: Lineage) -> Option<Found> {
         let forms: &[Form] = match form {
             Form::Prepared => &[Form::Prepared, Form::AsDeployed],
             Form::AsDeployed => &[Form::AsDeployed],
         };
-        let of = |tier| forms.iter().map(move |form| Variant { tier, form: *form });
-        let is_likely = |variant: &Variant| match variant.form {
-            Form::Prepared => true,
-            // There is one only where a pass did harm.
-            Form::AsDeployed => self.cache.holds(&self.key(component, *variant)),
+        let of = |tier| {
+            let one = move |form: &Form| [None, Some(lineage)].map(|lineage| Variant { tier, form: *form, lineage });
+            forms.iter().flat_map(one)
+        };
+        let is_likely = |variant: &Variant| match (variant.form, variant.lineage) {
+            (Form::Prepared, None) => true,
+            // There is one only where a pass did harm, or where it was deployed behind another one.
+            (Form::AsDeployed, _) | (Form::Prepared, Some(_)) => self.cache.holds(&self.key(component, *variant)),
         };
         of(Tier::Full).chain(of(Tier::Quick)).filter(is_likely).find_map(|variant| {
             match self.image(component, variant, 0) {
@@ -168,14 +176,18 @@ impl Workshop {
     }
 
     /// Makes an image and keeps it; one of the component as it was deployed, where what the passes made of it is in
-    /// quarantine. Blocks for as long as the compiler takes.
+    /// quarantine. What is the same as in `before` is not compiled again. Blocks for as long as the compiler takes.
     pub(crate) fn make(
         &self,
         component: ComponentDigest,
         source: Bytes,
         mut variant: Variant,
         urgent: bool,
+        before: Option<Before>,
     ) -> Result<Found, MakeFailure> {
+        let keeps_bodies = Self::keeps_bodies(&source, variant);
+        let before = before.filter(|before| keeps_bodies && self.has_bodies(*before, variant.form));
+        variant.lineage = before.map(|before| before.lineage);
         let mut claim = self.cache.claim(&self.key(component, variant));
         if matches!(claim, Claim::Quarantined { .. }) {
             variant.form = Form::AsDeployed;
@@ -186,15 +198,45 @@ impl Workshop {
         };
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };
-        let job = Job { kind: worker::kind(variant.tier), parameters: parameters(variant.form), component: source };
-        let (ticket, artifact) = self.worked(supervisor, ticket, job, "compile")?;
+        let again = before.and_then(|before| self.compiled_again(supervisor, before, variant, &source));
+        let (ticket, artifact) = match again {
+            Some(artifact) => (ticket, artifact),
+            None => self.worked(supervisor, ticket, job(variant, source, keeps_bodies.then(Vec::new)), "compile")?,
+        };
         let build_ms = artifact.usage.wall_ms;
         // Dropping the ticket notes a failed build.
-        let Made { code, passes } = Made::from_artifact(artifact.bytes)?;
+        let Made { mut code, passes } = Made::from_artifact(artifact.bytes)?;
+        if keeps_bodies {
+            let (alone, bodies) = worker::parted(code).ok_or(passes::MalformedMade)?;
+            self.keep_bodies(component, variant, &bodies);
+            code = alone;
+        }
         let passes = self.noted(component, &passes);
         let meta = ImageMeta { created_unix_ms, build_ms, label: label(variant.tier), passes };
         self.cache.publish(ticket, VerifiedPayload::vouch(&code), &meta, VALUE_MS_PER_BYTE)?;
         Ok(self.image(component, variant, build_ms)?)
+    }
+
+    /// What a worker makes of a component of which much was compiled before; `None` where it has to be compiled as a whole.
+    fn compiled_again(
+        &self,
+        supervisor: &Supervisor,
+        before: Before,
+        variant: Variant,
+        source: &Bytes,
+    ) -> Option<Artifact> {
+        let bodies = self.bodies(before, variant.form, source)?;
+        match supervisor.run(job(variant, source.clone(), Some(bodies))) {
+            Ok(artifact) => {
+                self.note_guards(&artifact);
+                tracing::info!(before = %before.component, took_ms = artifact.usage.wall_ms, "compiled where it differs from the one before");
+                Some(artifact)
+            }
+            Err(failure) => {
+                self.drop_bodies(before, variant.form, &failure.to_string());
+                None
+            }
+        }
     }
 
     /// What a worker makes of `job`, which the metrics call `name`; a failure is noted where the ticket is from.
@@ -281,7 +323,8 @@ impl Workshop {
     /// Other passes, or other revisions of them, are another image.
     fn key(&self, component: ComponentDigest, variant: Variant) -> ImageKey {
         let passes: Vec<_> = variant.form.passes().collect();
-        let recipe = format!("whole component, {}, {}", label(variant.tier), passes::revision(&passes));
+        let (tier, passes) = (label(variant.tier), passes::revision(&passes));
+        let recipe = format!("whole component, {tier}, {passes}{}", Lineage::recipe(variant.lineage));
         ImageKey { component, profile: ProfileDigest::of(recipe.as_bytes()), engine: self.engine }
     }
 }
@@ -316,9 +359,16 @@ impl Form {
     }
 }
 
-fn parameters(form: Form) -> Vec<u8> {
-    let passes = form.passes().map(|pass| pass.name.to_owned()).collect();
-    encoded(&worker::Parameters { passes, split: None })
+/// To compile a component: with what an earlier compilation has left behind it, if bodies are wanted.
+fn job(variant: Variant, source: Bytes, bodies: Option<Vec<u8>>) -> Job {
+    let passes = variant.form.passes().map(|pass| pass.name.to_owned()).collect();
+    let bodies_bytes = bodies.as_ref().map(Vec::len);
+    let parameters = encoded(&worker::Parameters { passes, split: None, bodies_bytes });
+    let component = match bodies {
+        Some(bodies) if !bodies.is_empty() => [&source[..], &bodies].concat().into(),
+        Some(_) | None => source,
+    };
+    Job { kind: worker::kind(variant.tier), parameters, component }
 }
 
 fn encoded(parameters: &worker::Parameters) -> Vec<u8> {
