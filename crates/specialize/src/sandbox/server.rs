@@ -152,7 +152,11 @@ fn resolver_folder() -> Option<PathBuf> {
 fn let_workers_raise_their_score(ruleset: RulesetCreated) -> Result<RulesetCreated, RulesetError> {
     let could_change_the_system = SYSTEM_SETTINGS.iter().any(|path| access(*path, Mode::WRITE_OK).is_ok());
     match PathFd::new("/proc") {
-        Ok(processes) if !could_change_the_system => ruleset.add_rule(PathBeneath::new(processes, AccessFs::WriteFile)),
+        Ok(processes) if !could_change_the_system =>
+        // Files are written as they are made anew, which there changes nothing.
+        {
+            ruleset.add_rule(PathBeneath::new(processes, AccessFs::WriteFile | AccessFs::Truncate))
+        }
         Ok(_) | Err(_) => Ok(ruleset),
     }
 }
