@@ -27,13 +27,18 @@ pub(crate) struct RunningNode {
     pub(crate) token_file: PathBuf,
 }
 
+/// The folder of files by port, in the user's own folder.
+pub(crate) fn folder(user_folder: &Path) -> PathBuf {
+    user_folder.join(RUNNING_FOLDER)
+}
+
 /// Removes the files when the node ends.
 pub(crate) struct Announcement(Vec<PathBuf>);
 
 impl RunningNode {
     /// Writes the files; one that cannot be written is left out, with a warning.
     pub(crate) fn announce(&self, data: &Path, user_folder: Option<&Path>) -> Announcement {
-        let by_port = user_folder.map(|folder| folder.join(RUNNING_FOLDER).join(self.file_name()));
+        let by_port = user_folder.map(|folder| self::folder(folder).join(self.file_name()));
         let mut written = Vec::new();
         for path in [Some(data.join(NODE_FILE)), by_port].into_iter().flatten() {
             match self.write(&path) {
@@ -51,7 +56,7 @@ impl RunningNode {
 
     /// The node of this user with that admin port, if a file says so.
     pub(crate) fn of_port(port: u16, user_folder: &Path) -> Option<Self> {
-        Self::read(&user_folder.join(RUNNING_FOLDER).join(format!("{port}.json")))
+        Self::read(&folder(user_folder).join(format!("{port}.json")))
     }
 
     fn file_name(&self) -> String {

@@ -7,8 +7,9 @@ mod support;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use support::app::misbehaving;
 use support::client::connect;
-use support::{App, Command, Node, eventually};
+use support::{App, Command, Node, eventually, repository};
 
 fn node() -> Node {
     Command::up(App::misbehaving("").path()).argument("--no-watch").start()
@@ -165,4 +166,31 @@ fn a_function_is_invoked_by_name() {
     let trapped = node.admin("GET", "/v1/functions/guest/invoke/trap", b"");
     assert_eq!((trapped.status, trapped.reason().as_str()), (500, "trap"));
     assert_eq!(node.admin("GET", "/v1/functions/nobody/invoke/", b"").status, 404);
+}
+
+/// Who is not served, not rolled back, not changed by a pass: each has a name in the metrics.
+#[test]
+fn what_is_refused_is_counted_by_name() {
+    let app = App::misbehaving("");
+    app.manifest(&format!(
+        "{}\n[function.tasks]\nsource = \"tasks.wasm\"\n",
+        misbehaving("").replace("/...", "/guest/...")
+    ));
+    app.component("tasks.wasm", &repository("examples/hello/components/hello-p3.wasm"));
+    let node = Command::up(app.path()).argument("--no-watch").start();
+    assert_eq!(node.get("/nobody").status, 404);
+    let metrics = || node.admin("GET", "/metrics", b"").text();
+    let said = metrics();
+    let value = |sample: &str| {
+        let line = said.lines().find(|line| line.starts_with(sample)).unwrap_or_else(|| panic!("{sample} in {said}"));
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap()
+    };
+    assert_eq!(value("forerun_requests_refused_total{reason=\"no_route\"}"), 1.0);
+    assert_eq!(value("forerun_requests_refused_total{reason=\"function_queue_full\"}"), 0.0);
+    assert_eq!(value("forerun_functions_not_rolled_back{reason=\"tasks\"}"), 1.0);
+    assert_eq!(value("forerun_functions_given_up{prepared=\"ready\"}"), 0.0);
+    assert!(value("forerun_pass_refusals_total{pass=") >= 1.0);
+    eventually("the splitter's look", || {
+        metrics().contains("forerun_functions_split{state=\"too_small\"} 2").then_some(())
+    });
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
 use support::{App, Command, Node, eventually, misbehave, repository};
 
 /// The node's manifest: one guest that reaches for the system, one that calls other hosts.
@@ -110,6 +111,36 @@ fn stores_of_others_are_not_opened() {
         assert_eq!((answer.status, answer.text().as_str()), (500, "Error::NoSuchStore\n"), "{name}");
     }
     assert_eq!(node.get("/kv?store=till").json()["before"], 1, "nobody else has counted");
+}
+
+#[test]
+fn another_application_is_neither_read_nor_called() {
+    let vault = App::new(
+        "[function.vault]\nsource = \"misbehave.wasm\"\nroutes = [\"/kv\", \"/vault/...\"]\nkey_value_stores = [\"till\"]\n",
+    );
+    vault.component("misbehave.wasm", &misbehave());
+    let node = Command::up(vault.path()).argument("--no-watch").start();
+    assert_eq!(node.get("/kv?store=till").json()["after"], 1);
+    let thief = |allowed: &str| {
+        let specification = json!({
+            "name": "thief", "app": "thieves", "routes": ["/outbound"], "key_value_stores": ["till"],
+            "allowed_outbound_hosts": [allowed],
+        });
+        let deployed = node.deploy(&specification, &misbehave());
+        assert_eq!(deployed.status, 200, "{deployed:?}");
+    };
+    thief("*://*:*");
+    let stolen = || node.admin("GET", "/v1/functions/thief/invoke/kv?store=till", b"").json();
+    assert_eq!((stolen()["before"].as_u64(), stolen()["before"].as_u64()), (Some(0), Some(1)), "a store of its own");
+    assert_eq!(node.get("/kv?store=till").json()["before"], 1, "nobody else has counted");
+    let by_address = format!("http://{}/vault/x", node.gateway);
+    for url in ["http://vault.forerun.internal/", "http://vault.spin.internal/", by_address.as_str()] {
+        let told = refusal(&node, url);
+        assert!(told.contains("HttpRequestDenied"), "{url}: {told}");
+    }
+    thief("http://vault.forerun.internal");
+    let told = node.text("/outbound?url=http://vault.forerun.internal/kv?store=till");
+    assert!(told.starts_with("status 200"), "{told}");
 }
 
 /// A server that counts its visitors, and sends each the same answer.

@@ -4,16 +4,20 @@
 //! uses the proposals that bits of the input allow; what the passes refuse by name (references to the host's objects,
 //! wide addresses, exceptions) is rare enough that most components are taken.
 
+#[path = "../../crates/specialize/tests/support/lifted.rs"]
+mod lifted;
+
+use self::lifted::lifted;
 use crate::chains::is_valid;
 use crate::numbers::Numbers;
 use arbitrary::Unstructured;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
     CodeSection, ComponentBuilder, ComponentExportKind, ComponentValType, EntityType, ExportKind, ExportSection,
-    Function, FunctionSection, ImportSection, Instruction, ModuleArg, PrimitiveValType, TypeSection,
+    Function, FunctionSection, ImportSection, Instruction, ModuleArg, TypeSection,
 };
 use wasm_smith::{Config, Module};
-use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
+use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef};
 
 /// Bytes of the input that are not the module's.
 const HEADER_BYTES: usize = 8;
@@ -143,28 +147,6 @@ fn export(builder: &mut ComponentBuilder, instance: u32, shape: &Shape, mut expo
         exported += 1;
     }
     exported
-}
-
-/// The component type whose flat form is a core type, if it has one.
-fn lifted(ty: &FuncType) -> Option<(Vec<PrimitiveValType>, Option<PrimitiveValType>)> {
-    let parameters: Option<Vec<_>> = ty.params().iter().map(|ty| number(*ty)).collect();
-    let parameters = parameters.filter(|parameters| parameters.len() <= 16)?;
-    let result = match ty.results() {
-        [] => None,
-        [one] => Some(number(*one)?),
-        _ => return None,
-    };
-    Some((parameters, result))
-}
-
-fn number(ty: ValType) -> Option<PrimitiveValType> {
-    match ty {
-        ValType::I32 => Some(PrimitiveValType::U32),
-        ValType::I64 => Some(PrimitiveValType::S64),
-        ValType::F32 => Some(PrimitiveValType::F32),
-        ValType::F64 => Some(PrimitiveValType::F64),
-        ValType::V128 | ValType::Ref(_) => None,
-    }
 }
 
 /// A module that only says what may be imported; nothing, if its words name types that cannot be said here (those of the

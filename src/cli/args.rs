@@ -153,6 +153,10 @@ pub(crate) struct NodeArgs {
     /// Disk for machine code, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub(crate) images_mib: u64,
+    /// Whether the server gives up what it does not need (files, programs, system calls), where the kernel offers that: on
+    /// or off
+    #[arg(long, value_name = "ON|OFF", default_value = "on")]
+    pub(crate) sandbox: String,
     /// Where to send traces by OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<String>,

@@ -188,10 +188,21 @@ pub(crate) struct Node {
     pub(crate) images_bytes_max: u64,
     /// Machine code from which on a component is split, in bytes.
     pub(crate) split_code_bytes_min: u64,
+    /// Whether the server confines itself.
+    pub(crate) sandbox: Sandbox,
     /// Where traces go, if anywhere.
     pub(crate) otlp_endpoint: Option<String>,
     /// The admin port's token, if given; else the node makes one and keeps it with its data.
     pub(crate) token: Option<Secret>,
+}
+
+/// Whether a server gives up what it does not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sandbox {
+    /// As far as the kernel offers it.
+    On,
+    /// Not at all.
+    Off,
 }
 
 /// Files for TLS; both exist.
@@ -410,6 +421,7 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     let sample_share_max = share("sample-share", &args.sample_share)?;
     let split_code_bytes_min = args.split_min_kib.saturating_mul(1024);
     let images_bytes_max = args.images_mib.saturating_mul(1 << 20);
+    let sandbox = sandbox(&args.sandbox)?;
     let token = token(globals, environment)?;
     Ok(Node {
         listen,
@@ -421,9 +433,18 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
         sample_share_max,
         images_bytes_max,
         split_code_bytes_min,
+        sandbox,
         otlp_endpoint,
         token,
     })
+}
+
+fn sandbox(text: &str) -> Result<Sandbox, UsageError> {
+    match text {
+        "on" => Ok(Sandbox::On),
+        "off" => Ok(Sandbox::Off),
+        _ => Err(UsageError::new(format!("--sandbox {text}: this is neither on nor off"), "on is the default")),
+    }
 }
 
 fn share(option: &str, text: &str) -> Result<f64, UsageError> {

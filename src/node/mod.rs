@@ -1,6 +1,7 @@
 //! The commands that are a node: `serve` runs what the data folder holds, `up` also keeps it like a manifest.
 
 mod demo;
+mod sandbox;
 mod start;
 mod up;
 mod watch;

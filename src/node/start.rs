@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::sandbox::{self, Work};
 use crate::cli::environment::Environment;
 use crate::cli::meaning::{self, Log, LogFormat};
 use crate::cli::output::Output;
@@ -25,7 +26,11 @@ const EXIT_INTERRUPTED: i32 = 130;
 
 /// Runs a node with what its data folder holds.
 pub(crate) fn serve(output: &Output, log: &Log, settings: meaning::Node) -> ExitCode {
-    run(output, log, settings, |started| async move {
+    let prepared = match prepare(output, log, settings, &Work::Reads(Vec::new())) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
+    run(output, prepared, |started| async move {
         started.say_ready(output, "no manifest: deploy with `forerun deploy`");
         started.stopped().await;
         ExitCode::SUCCESS
@@ -65,22 +70,43 @@ impl Started {
     }
 }
 
-/// Starts a node, runs `work` beside it, and stops the node when `work` is done or a signal comes.
-pub(crate) fn run<W: Future<Output = ExitCode>>(
-    output: &Output,
-    log: &Log,
-    node: meaning::Node,
-    work: impl FnOnce(Started) -> W,
-) -> ExitCode {
+/// A node that is about to start, in a process that is confined to what it needs.
+pub(crate) struct Prepared {
+    settings: NodeSettings,
+    _temporary: Option<TempDir>,
+}
+
+/// Sets the process up for a node, while it has no other thread: its log, its limits, its data folder, its sandbox.
+///
+/// # Errors
+/// The exit code, where the reason has been said.
+pub(crate) fn prepare(output: &Output, log: &Log, node: meaning::Node, work: &Work) -> Result<Prepared, ExitCode> {
     let format = match log.format {
         LogFormat::Human => logging::LogFormat::Human,
         LogFormat::Json => logging::LogFormat::Json,
     };
     if let Err(error) = logging::set_up_logging(Some(&log.filter), format) {
         output.error(&error.to_string(), "see `--log` in `forerun up --help`");
-        return ExitCode::from(crate::cli::EXIT_USAGE);
+        return Err(ExitCode::from(crate::cli::EXIT_USAGE));
     }
     raise_open_files();
+    let (data, temporary) = data_folder(&node.data).map_err(|error| {
+        output.error(&format!("no temporary folder: {error}"), "name a folder with --data DIR");
+        ExitCode::FAILURE
+    })?;
+    // One that cannot be made is named by the store, which must not fail for another reason.
+    if let Ok(made) = forerun_node::make_data_folder(&data) {
+        sandbox::confine(&node, &made, work);
+    }
+    Ok(Prepared { settings: settings(node, data), _temporary: temporary })
+}
+
+/// Starts a node, runs `work` beside it, and stops the node when `work` is done or a signal comes.
+pub(crate) fn run<W: Future<Output = ExitCode>>(
+    output: &Output,
+    prepared: Prepared,
+    work: impl FnOnce(Started) -> W,
+) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -88,7 +114,7 @@ pub(crate) fn run<W: Future<Output = ExitCode>>(
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run_async(output, node, work));
+    let code = runtime.block_on(run_async(output, prepared, work));
     // Blocking work that still runs, such as a compiler, must not hold the process up.
     runtime.shutdown_background();
     code
@@ -96,16 +122,9 @@ pub(crate) fn run<W: Future<Output = ExitCode>>(
 
 async fn run_async<W: Future<Output = ExitCode>>(
     output: &Output,
-    node: meaning::Node,
+    Prepared { settings, _temporary }: Prepared,
     work: impl FnOnce(Started) -> W,
 ) -> ExitCode {
-    let (settings, _temporary) = match settings(node) {
-        Ok(settings) => settings,
-        Err(error) => {
-            output.error(&format!("no temporary folder: {error}"), "name a folder with --data DIR");
-            return ExitCode::FAILURE;
-        }
-    };
     let data = settings.data.clone();
     let node = match Node::build(settings).await {
         Ok(node) => node,
@@ -160,14 +179,17 @@ fn announce(node: &Node, data: PathBuf) -> Announcement {
     running.announce(&data, user_folder.as_deref())
 }
 
-fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDir>)> {
-    let (data, temporary) = match node.data {
-        DataFolder::At(folder) => (folder, None),
+fn data_folder(wanted: &DataFolder) -> std::io::Result<(PathBuf, Option<TempDir>)> {
+    match wanted {
+        DataFolder::At(folder) => Ok((folder.clone(), None)),
         DataFolder::Temporary => {
             let folder = TempDir::with_prefix("forerun-")?;
-            (folder.path().to_owned(), Some(folder))
+            Ok((folder.path().to_owned(), Some(folder)))
         }
-    };
+    }
+}
+
+fn settings(node: meaning::Node, data: PathBuf) -> NodeSettings {
     let version = env!("CARGO_PKG_VERSION");
     let mut settings = NodeSettings::new(data, version);
     settings.gateway = match node.tls {
@@ -191,7 +213,7 @@ fn settings(node: meaning::Node) -> std::io::Result<(NodeSettings, Option<TempDi
         version: version.to_owned(),
         ..OtlpSettings::default()
     };
-    Ok((settings, temporary))
+    settings
 }
 
 /// What to do about a node that does not start.

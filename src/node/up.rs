@@ -8,6 +8,7 @@ use forerun_manifest::{Build, Demo, LoadOptions, Manifest, ManifestError, Source
 use forerun_node::{Change, DeployFailure, FunctionState, Source, Wanted};
 
 use super::demo::Visitors;
+use super::sandbox::Work;
 use super::start::{self, Started};
 use super::watch::{Watch, WatchError};
 use crate::cli::meaning::{Log, Up};
@@ -40,9 +41,14 @@ pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let work = if build { Work::RunsPrograms } else { Work::Reads(reads(&path, &manifest)) };
+    let prepared = match start::prepare(output, log, node, &work) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
+    };
     // Watched from before the first deployment, so that a change made during it is not lost.
     let watching = watch.then(|| Watch::start(&watched(&manifest, build)));
-    start::run(output, log, node, |started| async move {
+    start::run(output, prepared, |started| async move {
         if let Err(error) = deploy(output, &started, &manifest).await {
             return failed(output, &error);
         }
@@ -69,6 +75,13 @@ pub(crate) fn up(output: &Output, log: &Log, up: Up) -> ExitCode {
 /// The folder of a manifest that is named itself or by its folder.
 fn folder_of(path: &Path) -> PathBuf {
     if path.is_dir() { path.to_owned() } else { path.parent().unwrap_or(Path::new(".")).to_owned() }
+}
+
+/// The files that are read again whenever they change.
+fn reads(path: &Path, manifest: &Manifest) -> Vec<PathBuf> {
+    let mut files = manifest.watch_paths();
+    files.push(folder_of(path));
+    files
 }
 
 fn load(path: &Path, build: bool) -> Result<Manifest, UpError> {

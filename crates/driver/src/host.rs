@@ -179,35 +179,45 @@ pub enum KeyValueError {
     },
 }
 
-/// Key-value stores of the node, shared by the functions that list the same store. Calls may block on the disk.
+/// A key-value store. It belongs to an application and is shared by the functions of that application that list it;
+/// another application's store of the same name is another store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct StoreName<'a> {
+    /// The application; empty for functions that belong to none.
+    pub app: &'a str,
+    /// The name, as the manifest lists it.
+    pub name: &'a str,
+}
+
+/// Key-value stores of the node. Calls may block on the disk.
 pub trait KeyValues: Send + Sync + 'static {
     /// The value of `key`, if there is one.
     ///
     /// # Errors
     /// As [`KeyValueError`] says; the same for all methods.
-    fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
+    fn get(&self, store: StoreName<'_>, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
 
     /// Sets all pairs, or none.
     ///
     /// # Errors
     /// See [`KeyValues::get`].
-    fn set_many(&self, store: &str, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError>;
+    fn set_many(&self, store: StoreName<'_>, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError>;
 
     /// Deletes all keys that exist.
     ///
     /// # Errors
     /// See [`KeyValues::get`].
-    fn delete_many(&self, store: &str, keys: &[String]) -> Result<(), KeyValueError>;
+    fn delete_many(&self, store: StoreName<'_>, keys: &[String]) -> Result<(), KeyValueError>;
 
     /// Up to a page of keys after `after` in key order; an empty page means the end.
     ///
     /// # Errors
     /// See [`KeyValues::get`].
-    fn list_keys(&self, store: &str, after: Option<&str>) -> Result<Vec<String>, KeyValueError>;
+    fn list_keys(&self, store: StoreName<'_>, after: Option<&str>) -> Result<Vec<String>, KeyValueError>;
 
     /// Adds `delta` to the decimal number at `key` (0 if absent) in one step and returns the sum.
     ///
     /// # Errors
     /// See [`KeyValues::get`].
-    fn increment(&self, store: &str, key: &str, delta: u64) -> Result<u64, KeyValueError>;
+    fn increment(&self, store: StoreName<'_>, key: &str, delta: u64) -> Result<u64, KeyValueError>;
 }

@@ -16,7 +16,7 @@ mod program;
 
 pub use body::{Body, BodyError, empty_body, full_body};
 pub use host::{
-    Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError, OutboundTimeouts,
+    Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError, OutboundTimeouts, StoreName,
 };
 pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};

@@ -55,24 +55,37 @@ pub trait Program: Send + Sync + 'static {
     /// What is known of the program from loading it.
     fn facts(&self) -> &ProgramFacts;
 
+    /// The program that this one stands in front of and whose VMs it uses, if it has none of its own: what follows is
+    /// that one's.
+    fn behind(&self) -> Option<&Arc<dyn Program>> {
+        None
+    }
+
     /// Holds VMs ready for requests that are expected: makes what is missing, frees what is too much, and returns
     /// when that is done. Never called on the request path. A program that has nothing to hold ready does nothing.
-    fn hold_ready(self: Arc<Self>, _vms: u32) -> BoxFuture<Result<(), InvokeError>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
+        match self.behind() {
+            Some(program) => Arc::clone(program).hold_ready(vms),
+            None => Box::pin(std::future::ready(Ok(()))),
+        }
     }
 
     /// Says how far VMs prepared ahead of their request may be used, from now on. Takes effect at once. A program that
     /// prepares none has nothing to do.
-    fn trust(&self, _trusts: Trusts) {}
+    fn trust(&self, trusts: Trusts) {
+        if let Some(program) = self.behind() {
+            program.trust(trusts);
+        }
+    }
 
     /// What becomes of its VMs when they have served. A program without VMs has nothing to say.
     fn isolation(&self) -> IsolationReport {
-        IsolationReport::default()
+        self.behind().map(|program| program.isolation()).unwrap_or_default()
     }
 
     /// What is held ready at the moment.
     fn held_ready(&self) -> HeldReady {
-        HeldReady::default()
+        self.behind().map(|program| program.held_ready()).unwrap_or_default()
     }
 }
 
@@ -89,6 +102,8 @@ pub enum Trust {
     },
     /// For none: they turned out to serve worse.
     Withdrawn,
+    /// For none: the operator has switched it off.
+    SwitchedOff,
 }
 
 /// The same for each way of preparing them.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! request ─┬─ <function>.forerun.internal ──────┐
-//!          ├─ one of this node's own addresses ─┴─► serve (depth + 1, same admission as any request)
+//!          ├─ one of this node's own addresses ─┴─► same application, or named by the caller's manifest?
+//!          │                                          └─► serve (depth + 1, same admission as any request)
 //!          └─ any other host ─► allowed by the caller's manifest? ─► connector ─► answer, bounded
 //! ```
 //! What a function may call is looked up in the published routes, so a redeploy that forbids a host
@@ -23,7 +24,8 @@ use parking_lot::RwLock;
 
 use crate::core::Core;
 use crate::gateway::BoundAddress;
-use crate::serve::{Address, Origin, serve};
+use crate::routes::{RouteTable, Target};
+use crate::serve::{Address, Origin, host_of, serve};
 use destination::{Destination, OwnHosts};
 use network::{Network, Reach};
 
@@ -73,17 +75,25 @@ impl Router {
         *self.own.write() = OwnHosts::new(&core.settings.own_hosts, addresses);
     }
 
-    fn way(&self, core: &Core, caller: &Caller, to: &Destination) -> Result<Way, OutboundError> {
+    fn way(
+        &self,
+        core: &Core,
+        caller: &Caller,
+        to: &Destination,
+        request: &Request<Body>,
+    ) -> Result<Way, OutboundError> {
         let routes = core.routes.load();
         if let Some(name) = INTERNAL_SUFFIXES.iter().find_map(|suffix| to.host().strip_suffix(suffix)) {
-            let target = routes.by_name(name).cloned();
+            let target = routes.by_name(name);
             let target = target.ok_or_else(|| OutboundError::UnknownFunction { name: name.to_owned() })?;
-            return Ok(Way::Function(Address::Known(target)));
+            return function(&routes, caller, to, target);
         }
         if self.own.read().contains(to) {
-            return Ok(Way::Function(Address::Route));
+            // Looked up here and not once more by `serve`, so that what was judged is what is called.
+            let target = routes.by_route(host_of(request), request.uri().path());
+            return target.map_or(Ok(Way::Function(Address::Nowhere)), |target| function(&routes, caller, to, target));
         }
-        let denied = || OutboundError::Denied { destination: to.to_string() };
+        let denied = || denied(to);
         let spec = &routes.function(caller.function.as_str()).ok_or_else(denied)?.spec;
         let allowing = || spec.allowed_outbound_hosts.iter().filter(|allowed| to.is_allowed_by(allowed));
         match (allowing().any(|allowed| allowed.names_one_host()), allowing().next()) {
@@ -92,6 +102,21 @@ impl Router {
             (false, None) => Err(denied()),
         }
     }
+}
+
+/// The way to a function of this node: one of the caller's application, or one whose host the caller's manifest names. A
+/// pattern such as `*` names nobody, as it names none of the node's surroundings.
+fn function(routes: &RouteTable, caller: &Caller, to: &Destination, target: &Target) -> Result<Way, OutboundError> {
+    let own = &routes.function(caller.function.as_str()).ok_or_else(|| denied(to))?.spec;
+    let mut named = own.allowed_outbound_hosts.iter().filter(|allowed| allowed.names_one_host());
+    if own.app == target.function.spec.app || named.any(|allowed| to.is_allowed_by(allowed)) {
+        return Ok(Way::Function(Address::Known(target.clone())));
+    }
+    Err(denied(to))
+}
+
+fn denied(to: &Destination) -> OutboundError {
+    OutboundError::Denied { destination: to.to_string() }
 }
 
 impl Outbound for Router {
@@ -104,7 +129,7 @@ impl Outbound for Router {
         let way = self.core.upgrade().ok_or_else(|| OutboundError::Failed { detail: "the node is gone".to_owned() });
         let way = way.and_then(|core| {
             let to = Destination::of(request.uri())?;
-            let way = self.way(&core, &caller, &to)?;
+            let way = self.way(&core, &caller, &to, &request)?;
             Ok((core, to, way))
         });
         match way {

@@ -52,6 +52,8 @@ pub(crate) enum Address {
     Route,
     /// It is known already.
     Known(Target),
+    /// There is none, which is known already.
+    Nowhere,
 }
 
 /// How long after a function's deadline the gateway stops it by force. The driver stops it at the
@@ -134,11 +136,16 @@ fn check<B>(core: &Core, origin: &Origin, request: &Request<B>) -> Result<(), Re
 fn route<B>(core: &Core, address: Address, request: &Request<B>) -> Result<Target, Refusal> {
     match address {
         Address::Known(target) => Ok(target),
+        Address::Nowhere => Err(Refusal::NoRoute),
         Address::Route => {
-            let host = headers::host(request).unwrap_or_default();
-            core.routes.load().by_route(host, request.uri().path()).cloned().ok_or(Refusal::NoRoute)
+            core.routes.load().by_route(host_of(request), request.uri().path()).cloned().ok_or(Refusal::NoRoute)
         }
     }
+}
+
+/// The host by which a request is routed; empty if it names none.
+pub(crate) fn host_of<B>(request: &Request<B>) -> &str {
+    headers::host(request).unwrap_or_default()
 }
 
 /// The invocation's own span, and who is above it.

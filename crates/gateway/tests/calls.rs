@@ -80,6 +80,52 @@ async fn functions_reach_each_other_by_name_and_by_own_address() {
 }
 
 #[tokio::test]
+async fn functions_of_another_application_are_called_where_the_manifest_names_them() {
+    let other = |name: &str, routes: &[&str]| {
+        let mut spec = spec(name, routes);
+        spec.app = "bank".to_owned();
+        entry(spec, functions::echo())
+    };
+    let own = || GatewaySettings { own_hosts: vec!["bank.example".into()], ..settings() };
+    let start_with = async |allowed: &[&str]| {
+        start(own(), vec![caller_allowed(allowed), other("vault", &["/vault/..."]), other("till", &[])]).await
+    };
+    let ways = |running: &Running| {
+        let port = running.address().port();
+        [
+            "http://vault.forerun.internal/x".to_owned(),
+            "http://VAULT.forerun.internal./x".to_owned(),
+            "http://vault.spin.internal/x".to_owned(),
+            format!("http://localhost:{port}/vault/x"),
+            format!("http://127.0.0.1:{port}/vault/x"),
+            "https://bank.example/vault/x".to_owned(),
+        ]
+    };
+    for allowed in
+        [&[][..], &["*://*:*"], &["http://*.forerun.internal", "https://*.example"], &["http://till.forerun.internal"]]
+    {
+        let running = start_with(allowed).await;
+        for uri in ways(&running) {
+            let refused = call(&running, &uri).await.err();
+            assert!(matches!(refused, Some(OutboundError::Denied { .. })), "{allowed:?} {uri}: {refused:?}");
+        }
+        // Somebody else's route is not tried by the host of a header either.
+        let request =
+            Request::get("https://bank.example/vault/x").header("host", "elsewhere").body(empty_body()).unwrap();
+        let refused = running.gateway.outbound().send(caller("caller", 0), request, OutboundTimeouts::default()).await;
+        assert!(matches!(refused, Err(OutboundError::Denied { .. })));
+    }
+    let running = start_with(&["http://vault.forerun.internal", "https://bank.example"]).await;
+    for uri in ["http://vault.forerun.internal/x", "https://bank.example/vault/x"] {
+        assert_eq!(call(&running, uri).await.unwrap().status(), 200, "{uri}");
+    }
+    assert!(matches!(call(&running, "http://till.forerun.internal/").await, Err(OutboundError::Denied { .. })));
+    // Who is not published any more belongs to no application.
+    running.gateway.publish(RouteTable::build([other("till", &[])]).unwrap());
+    assert!(matches!(call(&running, "http://till.forerun.internal/").await, Err(OutboundError::Denied { .. })));
+}
+
+#[tokio::test]
 async fn a_failing_callee_answers_with_its_status() {
     let entries = vec![caller_allowed(&[]), entry(spec("bad", &[]), functions::failing(Outcome::Trap))];
     let running = start(settings(), entries).await;

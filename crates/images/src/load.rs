@@ -69,14 +69,7 @@ pub(crate) fn load(path: &Path, key: &ImageKey, mac_key: &[u8; 32], bytes_max: u
         Err(error) if files::is_link(&error) => return Err(Flaw::ForeignFormat.into()),
         Err(error) => return Err(error.into()),
     };
-    let facts = file.metadata()?;
-    if !facts.is_file() {
-        return Err(Flaw::ForeignFormat.into());
-    }
-    let bytes = facts.len();
-    if bytes > bytes_max {
-        return Err(Flaw::TooLarge { bytes, max: bytes_max }.into());
-    }
+    let bytes = checked_length(&file, bytes_max)?;
     let mut hasher = blake3::Hasher::new_keyed(mac_key);
     let (header, meta) = read_head(&mut file, bytes, key, &mut hasher)?;
     let payload = copy_payload(&mut file, header.payload_bytes, &mut hasher)?;
@@ -94,6 +87,13 @@ pub(crate) fn load(path: &Path, key: &ImageKey, mac_key: &[u8; 32], bytes_max: u
 /// What the file says about itself, for a list to be shown. Consistent with the file's length, but not authenticated.
 pub(crate) fn peek(path: &Path, key: &ImageKey, bytes_max: u64) -> Result<(u64, Option<ImageMeta>), LoadError> {
     let mut file = files::open_plain(path)?;
+    let bytes = checked_length(&file, bytes_max)?;
+    let (_, meta) = read_head(&mut file, bytes, key, &mut blake3::Hasher::new())?;
+    Ok((bytes, serde_json::from_slice(&meta).ok()))
+}
+
+/// The length of a plain file of no more than `bytes_max` bytes.
+fn checked_length(file: &File, bytes_max: u64) -> Result<u64, LoadError> {
     let facts = file.metadata()?;
     if !facts.is_file() {
         return Err(Flaw::ForeignFormat.into());
@@ -102,8 +102,7 @@ pub(crate) fn peek(path: &Path, key: &ImageKey, bytes_max: u64) -> Result<(u64, 
     if bytes > bytes_max {
         return Err(Flaw::TooLarge { bytes, max: bytes_max }.into());
     }
-    let (_, meta) = read_head(&mut file, bytes, key, &mut blake3::Hasher::new())?;
-    Ok((bytes, serde_json::from_slice(&meta).ok()))
+    Ok(bytes)
 }
 
 fn read_head(

@@ -15,12 +15,12 @@ use forerun_telemetry::{
 };
 use tokio::net::TcpListener;
 
+use crate::figures::{self, as_figure};
 use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
 use crate::paths::{Paths, TwinParts};
 use crate::settings::NodeSettings;
 use crate::splitting::{Splitting, SplittingParts};
-use crate::vms::{VmCounts, VmTotals};
 use crate::workshop::Workshop;
 
 /// Folder of the guests' logs in the data directory.
@@ -135,11 +135,12 @@ impl Node {
             CodeSources { workshop: workshop.clone(), paths: paths.clone() },
         ));
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
-        watch_live(&metrics, &functions, &gateway, &logs);
+        figures::watch(&metrics, &functions, &gateway, &logs, workshop.as_ref());
         let (functions_too, gateway_too) = (Arc::clone(&functions), gateway.clone());
         let parts = LearningParts { arrivals, costs, standings, functions: functions_too, gateway: gateway_too };
         let learning = Learning::start(&settings.data, &settings.learning, parts);
         let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
+        figures::watch_learning(&metrics, &learning);
         let splitting = match (workshop, paths) {
             (Some(workshop), Some(paths)) => {
                 let (functions, learning) = (Arc::clone(&functions), Arc::clone(&learning));
@@ -149,6 +150,7 @@ impl Node {
             // Nothing is known of what requests run, or nothing can be made of it.
             _ => None,
         };
+        splitting.iter().for_each(|splitting| figures::watch_splitting(&metrics, splitting));
 
         // Last: whoever can connect is answered.
         let gateway_addresses = gateway.bind()?;
@@ -281,47 +283,4 @@ fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<
     let sized = Arc::clone(&reader);
     metrics.provide_one(Live::HistoryBytes, "", move || as_figure(sized.size_bytes().unwrap_or_default()));
     Ok(Some((Box::new(sink), reader)))
-}
-
-/// Lets the metrics ask for what is counted elsewhere.
-fn watch_live(metrics: &Metrics, functions: &Arc<Functions>, gateway: &Gateway, logs: &Arc<GuestLogs>) {
-    let own = Arc::downgrade(functions);
-    let pressure = move || own.upgrade().map(|functions| functions.pressure()).unwrap_or_default();
-    let (in_flight, queued, served) = (pressure.clone(), pressure.clone(), pressure);
-    metrics
-        .provide_each(Live::InFlight, move || in_flight().into_iter().map(|(name, n, _)| (name, n as f64)).collect());
-    metrics.provide_each(Live::Queued, move || queued().into_iter().map(|(name, _, n)| (name, n as f64)).collect());
-    metrics.provide_one(Live::Functions, "", move || served().len() as f64);
-    watch_vms(metrics, functions);
-    let gateway = gateway.clone();
-    metrics.provide_one(Live::Connections, "", move || gateway.counters().connections as f64);
-    let logs = Arc::clone(logs);
-    metrics.provide_one(Live::LogBytesDropped, "", move || as_figure(logs.dropped_bytes_total()));
-}
-
-/// What became of VMs is counted by the programs they belong to.
-fn watch_vms(metrics: &Metrics, functions: &Arc<Functions>) {
-    let (own, totals) = (Arc::downgrade(functions), Arc::new(VmTotals::default()));
-    let look = move || match own.upgrade() {
-        Some(functions) => totals.look(functions.programs()),
-        None => Vec::new(),
-    };
-    let (rollbacks, restored, discards) = (look.clone(), look.clone(), look);
-    let each = |of: fn(&VmCounts) -> u64| move |(name, counts): (Arc<str>, VmCounts)| (name, as_figure(of(&counts)));
-    let rolled_back = each(|counts| counts.rolled_back);
-    metrics.provide_each(Live::VmRollbacks, move || rollbacks().into_iter().map(rolled_back).collect());
-    let restored_bytes = each(|counts| counts.restored_bytes);
-    metrics.provide_each(Live::VmRestoredBytes, move || restored().into_iter().map(restored_bytes).collect());
-    metrics.provide(Live::VmDiscards, move || {
-        let of = |(name, counts): (Arc<str>, VmCounts)| {
-            let labels = move |why: &str| vec![Arc::clone(&name), why.into()];
-            counts.discarded.into_iter().map(move |(why, count)| (labels(why), as_figure(count)))
-        };
-        discards().into_iter().flat_map(of).collect()
-    });
-}
-
-/// Counters are shown as floating point by the exposition format; they are exact up to 2^53.
-fn as_figure(count: u64) -> f64 {
-    count as f64
 }

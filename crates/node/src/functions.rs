@@ -16,6 +16,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -88,6 +89,8 @@ pub struct Functions {
     running: Mutex<BTreeMap<FunctionName, Running>>,
     /// Held by whoever changes anything.
     changing: AsyncMutex<()>,
+    /// How often routes were published.
+    published: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -134,7 +137,8 @@ impl Functions {
     ) -> Self {
         let CodeSources { workshop, paths } = code;
         let running = Mutex::default();
-        Self { store, driver, host, gateway, logs, metrics, workshop, paths, running, changing: AsyncMutex::default() }
+        let (changing, published) = (AsyncMutex::default(), AtomicU64::new(0));
+        Self { store, driver, host, gateway, logs, metrics, workshop, paths, running, changing, published }
     }
 
     /// Deploys all of `wanted`, or nothing; with `prune_app`, functions of that application that are not among them go.
@@ -256,6 +260,16 @@ impl Functions {
         self.driver.give_back_memory()
     }
 
+    /// A number that is another one whenever a program has taken the place of another.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// The names of all functions.
+    pub(crate) fn names(&self) -> Vec<FunctionName> {
+        self.running.lock().keys().cloned().collect()
+    }
+
     /// What serves each function now.
     pub(crate) fn programs(&self) -> Vec<(Arc<str>, Arc<dyn Program>)> {
         let running = self.running.lock();
@@ -364,7 +378,10 @@ impl Functions {
     fn publish(&self) {
         let entries: Vec<_> = self.running.lock().values().map(|running| Arc::clone(&running.entry)).collect();
         match RouteTable::build(entries) {
-            Ok(table) => self.gateway.publish(table),
+            Ok(table) => {
+                self.gateway.publish(table);
+                self.published.fetch_add(1, Ordering::Release);
+            }
             // The store refuses two functions on one route, so this says that store and memory disagree.
             Err(conflict) => tracing::error!(%conflict, "routes not published"),
         }

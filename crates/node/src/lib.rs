@@ -10,6 +10,7 @@
 mod admin;
 mod build;
 mod dashboard;
+mod figures;
 mod functions;
 mod learning;
 mod loading;
@@ -24,6 +25,7 @@ mod worker;
 mod workshop;
 
 pub use build::{Node, NodeError};
+pub use forerun_store::make_data_directory as make_data_folder;
 pub use functions::{Change, DeployFailure, FunctionState, FunctionView, Functions, Source, Wanted};
 pub use settings::{LearningSettings, NodeSettings};
 pub use vms::{RefusalView, VmsView};

@@ -64,7 +64,13 @@ mod tests {
 
     fn found(form: Form, is_changed: bool) -> Found {
         let image = AuthenticImage::vouch_for(tempfile::tempfile().unwrap(), ());
-        Found { image, variant: Variant { tier: Tier::Full, form }, is_changed, build_ms: 7, made_in_ms: 7 }
+        Found {
+            image,
+            variant: Variant { tier: Tier::Full, form, lineage: None },
+            is_changed,
+            build_ms: 7,
+            made_in_ms: 7,
+        }
     }
 
     fn foreign() -> LoadError {

@@ -6,7 +6,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use forerun_runtime::{Tier, compile, compile_module};
+use forerun_driver::LoadError;
+use forerun_runtime::{Compiled, Tier, compile, compile_again, compile_module};
 use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::coverage::add_coverage;
 use forerun_specialize::passes::split::{Bundle, Known, Split, SplitIndex, SplitPlan, split};
@@ -26,7 +27,16 @@ pub(crate) struct Parameters {
     /// What to split by, behind those passes; in jobs about the parts of a component.
     #[serde(default)]
     pub(crate) split: Option<SplitOrder>,
+    /// In jobs that compile: how many bytes behind the component are what an earlier compilation has left. Then what this
+    /// one leaves is wanted, too ([`parted`]).
+    #[serde(default)]
+    pub(crate) bodies_bytes: Option<usize>,
 }
+
+/// Bytes of a component and of the bodies behind it, together, as the supervisor takes them.
+pub(crate) const INPUT_BYTES_MAX: usize = forerun_types::limits::COMPONENT_BYTES_MAX;
+/// Bytes of the length behind code and bodies.
+const LENGTH_BYTES: usize = 8;
 
 /// How a component is split.
 #[derive(Serialize, Deserialize)]
@@ -124,12 +134,13 @@ fn split_cold_code(split: &Split, progress: &ProgressSender) -> Result<Vec<u8>, 
 /// # Errors
 /// Why the component is none, or what the compiler said.
 pub fn work(input: JobInput) -> Result<Vec<u8>, JobError> {
-    let Parameters { passes, split } = input.read_parameters()?;
-    let JobInput { kind, component, progress, .. } = input;
+    let Parameters { passes, split, bodies_bytes } = input.read_parameters()?;
+    let JobInput { kind, mut component, progress, .. } = input;
+    let bodies = bodies_bytes.map(|bytes| component.split_off(component.len().saturating_sub(bytes)));
     let passes = known_all(&passes)?;
     match kind {
-        COMPILE_QUICK => compile_prepared(&component, &passes, Tier::Quick, &progress),
-        COMPILE_FULL => compile_prepared(&component, &passes, Tier::Full, &progress),
+        COMPILE_QUICK => compile_prepared(&component, &passes, Tier::Quick, bodies, &progress),
+        COMPILE_FULL => compile_prepared(&component, &passes, Tier::Full, bodies, &progress),
         TWIN_MAP | TWIN_QUICK | TWIN_FULL => {
             let (changed, _) = passes::apply(&component, &passes);
             let tier = match kind {
@@ -156,24 +167,58 @@ fn compile_prepared(
     component: &[u8],
     passes: &[&Pass],
     tier: Tier,
+    bodies: Option<Vec<u8>>,
     progress: &ProgressSender,
 ) -> Result<Vec<u8>, JobError> {
     progress.report(0, "applying passes");
     let (changed, mut reports) = passes::apply(component, passes);
     progress.report(10, "compiling");
     if let Some(changed) = changed {
-        match compile_changed(&changed, tier) {
+        match compile_changed(&changed, tier, bodies.clone(), progress) {
             Ok(code) => return Ok(Made { code, passes: reports }.into_artifact()),
             Err(error) => reports = reports.into_iter().map(|report| withdrawn(report, &error)).collect(),
         }
     }
-    let code = compile(component, tier, true).map_err(|error| JobError::new("bad_component", error))?;
+    let code = compiled(component, tier, bodies, progress).map_err(|error| JobError::new("bad_component", error))?;
     Ok(Made { code, passes: reports }.into_artifact())
 }
 
+/// The code alone, or with what it leaves to the next compilation, if that is wanted.
+fn compiled(
+    component: &[u8],
+    tier: Tier,
+    bodies: Option<Vec<u8>>,
+    progress: &ProgressSender,
+) -> Result<Vec<u8>, LoadError> {
+    let Some(bodies) = bodies else {
+        return compile(component, tier, true);
+    };
+    let Compiled { mut code, bodies, reused, made } = compile_again(component, tier, true, bodies)?;
+    progress.report(90, &format!("{reused} bodies reused, {made} compiled"));
+    let code_bytes = code.len() as u64;
+    code.extend_from_slice(&bodies);
+    code.extend_from_slice(&code_bytes.to_le_bytes());
+    Ok(code)
+}
+
+/// What a job with bodies makes: the code, and what it leaves to the next one. `None` if it is something else.
+pub(crate) fn parted(mut made: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (rest, length) = made.split_last_chunk::<LENGTH_BYTES>()?;
+    let code_bytes = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|length| *length <= rest.len())?;
+    let end = rest.len();
+    made.truncate(end);
+    let bodies = made.split_off(code_bytes);
+    Some((made, bodies))
+}
+
 /// Even a panic is no reason to give up: the compiler may bear the component as it is.
-fn compile_changed(component: &[u8], tier: Tier) -> Result<Vec<u8>, String> {
-    match catch_unwind(AssertUnwindSafe(|| compile(component, tier, true))) {
+fn compile_changed(
+    component: &[u8],
+    tier: Tier,
+    bodies: Option<Vec<u8>>,
+    progress: &ProgressSender,
+) -> Result<Vec<u8>, String> {
+    match catch_unwind(AssertUnwindSafe(|| compiled(component, tier, bodies, progress))) {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(_panic) => Err("the compiler panicked".to_owned()),
     }

@@ -11,13 +11,18 @@
 //! cannot be made for reasons of this machine (no process, no disk) is no reason not to serve: the caller
 //! then compiles here, as if there were no workshop. What a component did to its compiler is one.
 
+mod again;
 mod product;
+mod refusals;
 mod split;
 mod twin;
 
+pub(crate) use again::{Before, Lineage};
+pub(crate) use refusals::Refusals;
 pub(crate) use split::{Parts, SplitImage};
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
@@ -27,7 +32,7 @@ use forerun_images::{
 };
 use forerun_runtime::Tier;
 use forerun_specialize::passes::{self, Made, Pass, PassReport};
-use forerun_specialize::{Artifact, FailureKind, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
+use forerun_specialize::{Artifact, FailureKind, Guard, Job, Scheduling, Supervisor, WorkerFailure, WorkerSettings};
 use forerun_types::{ComponentDigest, EngineFingerprint, ImageKey, ProfileDigest};
 
 use crate::worker;
@@ -46,6 +51,9 @@ pub(crate) struct Workshop {
     /// For everything else: only the time that nobody wants.
     idle: Supervisor,
     engine: EngineFingerprint,
+    refusals: Refusals,
+    /// Whether it was said that workers lack a part of their sandbox.
+    is_said: AtomicBool,
 }
 
 /// Passes that every component goes through, in order.
@@ -70,6 +78,8 @@ pub(crate) enum Form {
 pub(crate) struct Variant {
     pub(crate) tier: Tier,
     pub(crate) form: Form,
+    /// Whose it is, if bodies of an earlier component are in it.
+    pub(crate) lineage: Option<Lineage>,
 }
 
 /// An image to be loaded.
@@ -123,7 +133,14 @@ impl Workshop {
         // Somebody waits for these; half of the processors stay free to serve.
         let urgent = WorkerSettings { scheduling: Scheduling::Normal, ..WorkerSettings::default() };
         let idle = WorkerSettings { compile_threads: 1, ..WorkerSettings::default() };
-        Ok(Self { cache, urgent: Supervisor::new(urgent), idle: Supervisor::new(idle), engine })
+        Ok(Self {
+            cache,
+            urgent: Supervisor::new(urgent),
+            idle: Supervisor::new(idle),
+            engine,
+            refusals: Refusals::default(),
+            is_said: AtomicBool::new(false),
+        })
     }
 
     /// How much optimisation the first code of a component gets.
@@ -131,17 +148,21 @@ impl Workshop {
         if source.len() <= SMALL_COMPONENT_BYTES { Tier::Full } else { Tier::Quick }
     }
 
-    /// The best image of a component that is there already; of its form, or made as it was deployed.
-    pub(crate) fn find(&self, component: ComponentDigest, form: Form) -> Option<Found> {
+    /// The best image of a component that is there already, for a function's `lineage`; of its form, or made as it was
+    /// deployed.
+    pub(crate) fn find(&self, component: ComponentDigest, form: Form, lineage: Lineage) -> Option<Found> {
         let forms: &[Form] = match form {
             Form::Prepared => &[Form::Prepared, Form::AsDeployed],
             Form::AsDeployed => &[Form::AsDeployed],
         };
-        let of = |tier| forms.iter().map(move |form| Variant { tier, form: *form });
-        let is_likely = |variant: &Variant| match variant.form {
-            Form::Prepared => true,
-            // There is one only where a pass did harm.
-            Form::AsDeployed => self.cache.holds(&self.key(component, *variant)),
+        let of = |tier| {
+            let one = move |form: &Form| [None, Some(lineage)].map(|lineage| Variant { tier, form: *form, lineage });
+            forms.iter().flat_map(one)
+        };
+        let is_likely = |variant: &Variant| match (variant.form, variant.lineage) {
+            (Form::Prepared, None) => true,
+            // There is one only where a pass did harm, or where it was deployed behind another one.
+            (Form::AsDeployed, _) | (Form::Prepared, Some(_)) => self.cache.holds(&self.key(component, *variant)),
         };
         of(Tier::Full).chain(of(Tier::Quick)).filter(is_likely).find_map(|variant| {
             match self.image(component, variant, 0) {
@@ -155,14 +176,18 @@ impl Workshop {
     }
 
     /// Makes an image and keeps it; one of the component as it was deployed, where what the passes made of it is in
-    /// quarantine. Blocks for as long as the compiler takes.
+    /// quarantine. What is the same as in `before` is not compiled again. Blocks for as long as the compiler takes.
     pub(crate) fn make(
         &self,
         component: ComponentDigest,
         source: Bytes,
         mut variant: Variant,
         urgent: bool,
+        before: Option<Before>,
     ) -> Result<Found, MakeFailure> {
+        let keeps_bodies = Self::keeps_bodies(&source, variant);
+        let before = before.filter(|before| keeps_bodies && self.has_bodies(*before, variant.form));
+        variant.lineage = before.map(|before| before.lineage);
         let mut claim = self.cache.claim(&self.key(component, variant));
         if matches!(claim, Claim::Quarantined { .. }) {
             variant.form = Form::AsDeployed;
@@ -173,27 +198,64 @@ impl Workshop {
         };
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };
-        let job = Job { kind: worker::kind(variant.tier), parameters: parameters(variant.form), component: source };
-        let (ticket, artifact) = self.worked(supervisor, ticket, job)?;
+        let again = before.and_then(|before| self.compiled_again(supervisor, before, variant, &source));
+        let (ticket, artifact) = match again {
+            Some(artifact) => (ticket, artifact),
+            None => self.worked(supervisor, ticket, job(variant, source, keeps_bodies.then(Vec::new)), "compile")?,
+        };
         let build_ms = artifact.usage.wall_ms;
         // Dropping the ticket notes a failed build.
-        let Made { code, passes } = Made::from_artifact(artifact.bytes)?;
-        let passes = noted(component, &passes);
+        let Made { mut code, passes } = Made::from_artifact(artifact.bytes)?;
+        if keeps_bodies {
+            let (alone, bodies) = worker::parted(code).ok_or(passes::MalformedMade)?;
+            self.keep_bodies(component, variant, &bodies);
+            code = alone;
+        }
+        let passes = self.noted(component, &passes);
         let meta = ImageMeta { created_unix_ms, build_ms, label: label(variant.tier), passes };
         self.cache.publish(ticket, VerifiedPayload::vouch(&code), &meta, VALUE_MS_PER_BYTE)?;
         Ok(self.image(component, variant, build_ms)?)
     }
 
-    /// What a worker makes of `job`; a failure is noted where the ticket is from.
+    /// What a worker makes of a component of which much was compiled before; `None` where it has to be compiled as a whole.
+    fn compiled_again(
+        &self,
+        supervisor: &Supervisor,
+        before: Before,
+        variant: Variant,
+        source: &Bytes,
+    ) -> Option<Artifact> {
+        let bodies = self.bodies(before, variant.form, source)?;
+        match supervisor.run(job(variant, source.clone(), Some(bodies))) {
+            Ok(artifact) => {
+                self.note_guards(&artifact);
+                tracing::info!(before = %before.component, took_ms = artifact.usage.wall_ms, "compiled where it differs from the one before");
+                Some(artifact)
+            }
+            Err(failure) => {
+                self.drop_bodies(before, variant.form, &failure.to_string());
+                None
+            }
+        }
+    }
+
+    /// What a worker makes of `job`, which the metrics call `name`; a failure is noted where the ticket is from.
     fn worked(
         &self,
         supervisor: &Supervisor,
         ticket: BuildTicket,
         job: Job,
+        name: &str,
     ) -> Result<(BuildTicket, Artifact), MakeFailure> {
         match supervisor.run(job) {
-            Ok(artifact) => Ok((ticket, artifact)),
+            Ok(artifact) => {
+                self.note_guards(&artifact);
+                Ok((ticket, artifact))
+            }
             Err(failure) => {
+                if let WorkerFailure::JobFailed(error) = &failure {
+                    self.refusals.count(name, &error.name);
+                }
                 self.cache.fail(ticket, &failure.to_string());
                 Err(blame(failure))
             }
@@ -204,6 +266,25 @@ impl Workshop {
     pub(crate) fn reject(&self, component: ComponentDigest, variant: Variant, reason: &str) {
         tracing::warn!(%component, ?variant, reason, "image discarded");
         self.cache.discard(&self.key(component, variant), DiscardReason::Misbehaved { detail: reason.to_owned() });
+    }
+
+    /// Workers that did without a part of their sandbox, by that part.
+    pub(crate) fn guards_missing(&self) -> Vec<(Guard, u64)> {
+        let (urgent, idle) = (self.urgent.counters().sandbox_missing, self.idle.counters().sandbox_missing);
+        urgent.into_iter().zip(idle).map(|((guard, count), (_, more))| (guard, count + more)).collect()
+    }
+
+    /// Said once: it is so for every worker, and the metrics count them.
+    fn note_guards(&self, artifact: &Artifact) {
+        let missing: Vec<_> = artifact.sandbox.missing().iter().map(|guard| guard.name()).collect();
+        if !missing.is_empty() && !self.is_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(?missing, "workers that compile do without a part of their sandbox");
+        }
+    }
+
+    /// What passes and jobs have refused, for the metrics.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The cache, for display.
@@ -218,10 +299,32 @@ impl Workshop {
         Ok(Found { image: vouched(lease)?, variant, is_changed, build_ms, made_in_ms })
     }
 
+    /// What came of the passes: into the log and the metrics, and beside the image.
+    fn noted(&self, component: ComponentDigest, passes: &[PassReport]) -> PassNotes {
+        for PassReport { pass, refusal, detail } in passes {
+            match refusal {
+                None => tracing::info!(%component, pass, detail, "the component was changed before it was compiled"),
+                Some(refusal) => {
+                    self.refusals.count(pass, refusal);
+                    tracing::info!(%component, pass, refusal, detail, "a pass left the component as it was");
+                }
+            }
+        }
+        let note = |report: &PassReport| {
+            let detail = match &report.refusal {
+                Some(refusal) => format!("{refusal}: {}", report.detail),
+                None => report.detail.clone(),
+            };
+            PassNote { pass: NoteText::new(&report.pass), applied: report.is_applied(), detail: NoteText::new(&detail) }
+        };
+        PassNotes::new(passes.iter().map(note))
+    }
+
     /// Other passes, or other revisions of them, are another image.
     fn key(&self, component: ComponentDigest, variant: Variant) -> ImageKey {
         let passes: Vec<_> = variant.form.passes().collect();
-        let recipe = format!("whole component, {}, {}", label(variant.tier), passes::revision(&passes));
+        let (tier, passes) = (label(variant.tier), passes::revision(&passes));
+        let recipe = format!("whole component, {tier}, {passes}{}", Lineage::recipe(variant.lineage));
         ImageKey { component, profile: ProfileDigest::of(recipe.as_bytes()), engine: self.engine }
     }
 }
@@ -256,9 +359,16 @@ impl Form {
     }
 }
 
-fn parameters(form: Form) -> Vec<u8> {
-    let passes = form.passes().map(|pass| pass.name.to_owned()).collect();
-    encoded(&worker::Parameters { passes, split: None })
+/// To compile a component: with what an earlier compilation has left behind it, if bodies are wanted.
+fn job(variant: Variant, source: Bytes, bodies: Option<Vec<u8>>) -> Job {
+    let passes = variant.form.passes().map(|pass| pass.name.to_owned()).collect();
+    let bodies_bytes = bodies.as_ref().map(Vec::len);
+    let parameters = encoded(&worker::Parameters { passes, split: None, bodies_bytes });
+    let component = match bodies {
+        Some(bodies) if !bodies.is_empty() => [&source[..], &bodies].concat().into(),
+        Some(_) | None => source,
+    };
+    Job { kind: worker::kind(variant.tier), parameters, component }
 }
 
 fn encoded(parameters: &worker::Parameters) -> Vec<u8> {
@@ -272,24 +382,6 @@ fn revisions(names: &[&str]) -> String {
 
 fn passes_named(names: &[&str]) -> impl Iterator<Item = &'static Pass> {
     names.iter().map(|name| passes::known(name).expect("this build knows its own passes"))
-}
-
-/// What came of the passes: into the log, and beside the image.
-fn noted(component: ComponentDigest, passes: &[PassReport]) -> PassNotes {
-    for PassReport { pass, refusal, detail } in passes {
-        match refusal {
-            None => tracing::info!(%component, pass, detail, "the component was changed before it was compiled"),
-            Some(refusal) => tracing::info!(%component, pass, refusal, detail, "a pass left the component as it was"),
-        }
-    }
-    let note = |report: &PassReport| {
-        let detail = match &report.refusal {
-            Some(refusal) => format!("{refusal}: {}", report.detail),
-            None => report.detail.clone(),
-        };
-        PassNote { pass: NoteText::new(&report.pass), applied: report.is_applied(), detail: NoteText::new(&detail) }
-    };
-    PassNotes::new(passes.iter().map(note))
 }
 
 fn label(tier: Tier) -> ImageLabel {

@@ -23,9 +23,14 @@ pub fn combine(first: u64, second: u64) -> u64 {
 
 /// Mixes bytes into a key (FNV-1a, then the finaliser).
 pub fn bytes(input: &[u8]) -> u64 {
-    let folded = input
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    parts([input])
+}
+
+/// As [`bytes`] of all parts one after the other, without putting them together.
+pub fn parts<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+    let bytes = parts.into_iter().flatten();
+    let folded =
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     mix(folded)
 }
 
@@ -70,5 +75,6 @@ mod tests {
     fn order_matters() {
         assert_ne!(combine(1, 2), combine(2, 1));
         assert_ne!(bytes(b"ab"), bytes(b"ba"));
+        assert_eq!(bytes(b"abc"), parts([&b"a"[..], b"", b"bc"]));
     }
 }

@@ -7,6 +7,6 @@ mod sys;
 mod wasm;
 
 pub use wasm::{
-    CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener,
-    SplitProgram, Tier, WasmDriver, WasmDriverError, WasmSettings, compile, compile_module,
+    CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, Compiled, LazyFailure, Miss, MissListener,
+    SplitProgram, Tier, WasmDriver, WasmDriverError, WasmSettings, compile, compile_again, compile_module,
 };

@@ -15,6 +15,8 @@
 //! What the work is, is not known here: it is a function given to [`worker_main`]. Nor is it decided
 //! here whether a failed job is tried again; that is up to whoever asked for it.
 //!
+//! The server that starts workers gives up what it does not need itself by [`confine_server`].
+//!
 //! [`passes`] is apart from all this: what may be done to a component before its code is made, as pure functions.
 
 mod failure;
@@ -34,6 +36,7 @@ pub use guard::{Guard, SandboxReport};
 pub use job::{Artifact, Job, JobError, JobInput, JobKind};
 pub use limits::{Scheduling, WorkerLimits};
 pub use progress::{Progress, ProgressSender};
+pub use sandbox::{NoGuard, ServerPaths, ServerSandbox, confine_server, server_sandbox_support};
 pub use supervisor::Supervisor;
 pub use supervisor::counters::CounterSnapshot;
 pub use supervisor::handle::{Finished, JobHandle};

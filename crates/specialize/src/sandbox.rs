@@ -1,4 +1,5 @@
-//! A worker locks itself in, before it looks at its job: guard after guard, from outside to inside.
+//! A worker locks itself in, before it looks at its job: guard after guard, from outside to inside. What the server, which
+//! starts it, gives up of its own is in `server`.
 //!
 //! The order matters: each guard needs something that a later one takes away. What the kernel does
 //! not have is left out and named in the report; whether that is enough, the caller decides.
@@ -6,6 +7,7 @@
 mod landlocked;
 mod resource_limits;
 mod seccomp;
+mod server;
 
 use std::fs;
 
@@ -15,6 +17,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::guard::{Guard, SandboxReport};
 use crate::limits::{Scheduling, WorkerLimits};
 use crate::proc_status;
+
+pub use self::server::{NoGuard, ServerPaths, ServerSandbox, confine_server, server_sandbox_support};
 
 /// The lowest priority there is.
 const NICE_LOWEST: i32 = 19;

@@ -9,6 +9,8 @@
 mod generated;
 #[path = "prelink/harness.rs"]
 mod harness;
+#[path = "support/lifted.rs"]
+mod lifted;
 #[path = "prelink/linking.rs"]
 mod linking;
 #[path = "prelink/refusals.rs"]

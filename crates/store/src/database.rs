@@ -159,6 +159,8 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // No files outside of the data folder, which a confined server could not make.
+    connection.pragma_update(None, "temp_store", "memory")?;
     // The file may have been handled by others: no functions from its schema, no trust in cell sizes.
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)
@@ -168,6 +170,14 @@ fn migrate(connection: &mut Connection, format: usize, kind: &DatabaseKind) -> r
     if format >= kind.migrations.len() {
         return Ok(());
     }
+    // A table that others refer to can be made anew only while nobody follows what refers to it.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    let migrated = migrate_in_transaction(connection, format, kind);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    migrated
+}
+
+fn migrate_in_transaction(connection: &mut Connection, format: usize, kind: &DatabaseKind) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in &kind.migrations[format..] {
         transaction.execute_batch(step)?;

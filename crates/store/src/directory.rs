@@ -28,14 +28,7 @@ impl DataDirectory {
     /// Makes the directory if needed and locks it.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let unusable = |error: io::Error| OpenError::Unusable { path: path.to_owned(), detail: error.to_string() };
-        let absent: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-        make_directory(path).map_err(unusable)?;
-        // Else a loss of power could take the new directory with everything synced in it. A parent that may not be
-        // opened belongs to somebody else and was there before.
-        for ancestor in absent {
-            let _ = sync_parent(ancestor);
-        }
-        let path = fs::canonicalize(path).map_err(unusable)?;
+        let path = make_data_directory(path).map_err(unusable)?;
         let lock = lock(&path)?;
         Ok(Self { path, _lock: lock })
     }
@@ -43,6 +36,21 @@ impl DataDirectory {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the data directory if needed, durably, and says where it really is.
+///
+/// # Errors
+/// It cannot be made, or is something else.
+pub fn make_data_directory(path: &Path) -> io::Result<PathBuf> {
+    let absent: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    make_directory(path)?;
+    // Else a loss of power could take the new directory with everything synced in it. A parent that may not be
+    // opened belongs to somebody else and was there before.
+    for ancestor in absent {
+        let _ = sync_parent(ancestor);
+    }
+    fs::canonicalize(path)
 }
 
 /// Makes a directory and its parents, for the owner only. An existing one keeps its mode.

@@ -1,22 +1,27 @@
-//! `wasi:keyvalue` stores in one SQLite file: bounded, shared by the functions that list the same store.
+//! `wasi:keyvalue` stores in one SQLite file: bounded, each the store of one application, shared by the functions of that
+//! application that list it.
 //!
-//! Which function may open which store is checked by the driver, which knows the manifest.
+//! Which function may open which store is checked by the driver, which knows the manifest. Until format 2, stores belonged
+//! to the node; `adopt` gives those to the applications that used them.
+
+mod adopt;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use forerun_driver::{KeyValueError, KeyValues};
+use forerun_driver::{KeyValueError, KeyValues, StoreName};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::database::{self, DatabaseKind, Durability};
 use crate::directory::DataDirectory;
 use crate::error::{OpenError, StorageError, from_sqlite};
+use crate::registry::StoreUsers;
 
 const KIND: DatabaseKind = DatabaseKind {
     file_name: "keyvalues.db",
     application_id: u32::from_be_bytes(*b"FRkv"),
-    migrations: &[FORMAT_1],
+    migrations: &[FORMAT_1, FORMAT_2],
     // Guests write on the request path: a sync per write would cost them milliseconds each.
     durability: Durability::Checkpoints,
 };
@@ -33,6 +38,22 @@ const FORMAT_1: &str = "
         value BLOB NOT NULL,
         PRIMARY KEY (store, key)
     ) STRICT;
+";
+
+/// Stores belong to applications. To whom those that are there belong is not known in this file: see `adopt`.
+const FORMAT_2: &str = "
+    CREATE TABLE stores_of_applications (
+        id INTEGER PRIMARY KEY,
+        app TEXT,
+        name TEXT NOT NULL,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (app, name)
+    ) STRICT;
+    INSERT INTO stores_of_applications (id, app, name, bytes) SELECT id, NULL, name, bytes FROM stores;
+    DROP TABLE stores;
+    ALTER TABLE stores_of_applications RENAME TO stores;
+    CREATE TABLE to_adopt (store INTEGER PRIMARY KEY REFERENCES stores (id) ON DELETE CASCADE) STRICT;
+    INSERT INTO to_adopt (store) SELECT id FROM stores;
 ";
 
 /// How large things may get.
@@ -76,8 +97,15 @@ pub struct SqliteKeyValues {
 }
 
 impl SqliteKeyValues {
-    pub(crate) fn open(directory: Arc<DataDirectory>, limits: KeyValueLimits) -> Result<Self, OpenError> {
-        let writer = database::open(directory.path(), &KIND)?;
+    /// Opens the file; `users` says which applications use which stores, and is asked where stores without an application
+    /// are to be given to those.
+    pub(crate) fn open(
+        directory: Arc<DataDirectory>,
+        limits: KeyValueLimits,
+        users: impl FnOnce() -> Result<StoreUsers, StorageError>,
+    ) -> Result<Self, OpenError> {
+        let mut writer = database::open(directory.path(), &KIND)?;
+        adopt::adopt(&mut writer, users, &database::file(directory.path(), &KIND))?;
         let reader = database::open_again(directory.path(), &KIND)?;
         let file = database::file(directory.path(), &KIND);
         let (writer, reader) = (Mutex::new(writer), Mutex::new(reader));
@@ -91,7 +119,7 @@ impl SqliteKeyValues {
     /// Runs `change` in a transaction on the store named `store`; an error of any kind undoes it.
     fn change<T>(
         &self,
-        store: &str,
+        store: StoreName<'_>,
         change: impl FnOnce(&Connection, i64) -> Result<T, Refusal>,
     ) -> Result<T, KeyValueError> {
         self.check_store(store)?;
@@ -103,8 +131,8 @@ impl SqliteKeyValues {
         })
     }
 
-    fn check_store(&self, store: &str) -> Result<(), KeyValueError> {
-        within("the store's name", store.len(), self.limits.store_name_bytes_max)
+    fn check_store(&self, store: StoreName<'_>) -> Result<(), KeyValueError> {
+        within("the store's name", store.name.len(), self.limits.store_name_bytes_max)
     }
 
     fn check_key(&self, key: &str) -> Result<(), KeyValueError> {
@@ -125,21 +153,21 @@ impl From<rusqlite::Error> for Refusal {
 }
 
 impl KeyValues for SqliteKeyValues {
-    fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+    fn get(&self, store: StoreName<'_>, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
         self.check_store(store)?;
         self.check_key(key)?;
         self.read(|reader| {
             reader
                 .prepare_cached(
                     "SELECT value FROM pairs JOIN stores ON stores.id = pairs.store
-                     WHERE stores.name = ?1 AND pairs.key = ?2",
+                     WHERE stores.app = ?1 AND stores.name = ?2 AND pairs.key = ?3",
                 )?
-                .query_row([store, key], |row| row.get(0))
+                .query_row([store.app, store.name, key], |row| row.get(0))
                 .optional()
         })
     }
 
-    fn set_many(&self, store: &str, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+    fn set_many(&self, store: StoreName<'_>, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
         within_count(pairs.len(), self.limits.batch_max)?;
         for (key, value) in pairs {
             self.check_key(key)?;
@@ -153,7 +181,7 @@ impl KeyValues for SqliteKeyValues {
         })
     }
 
-    fn delete_many(&self, store: &str, keys: &[String]) -> Result<(), KeyValueError> {
+    fn delete_many(&self, store: StoreName<'_>, keys: &[String]) -> Result<(), KeyValueError> {
         within_count(keys.len(), self.limits.batch_max)?;
         self.change(store, |writer, store| {
             for key in keys {
@@ -163,7 +191,7 @@ impl KeyValues for SqliteKeyValues {
         })
     }
 
-    fn list_keys(&self, store: &str, after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+    fn list_keys(&self, store: StoreName<'_>, after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
         self.check_store(store)?;
         let page_keys = self.limits.page_keys.max(1);
         self.read(|reader| {
@@ -171,15 +199,17 @@ impl KeyValues for SqliteKeyValues {
             reader
                 .prepare_cached(
                     "SELECT pairs.key FROM pairs JOIN stores ON stores.id = pairs.store
-                     WHERE stores.name = ?1 AND pairs.key >= ?2 AND (?3 OR pairs.key > ?2)
-                     ORDER BY pairs.key LIMIT ?4",
+                     WHERE stores.app = ?1 AND stores.name = ?2 AND pairs.key >= ?3 AND (?4 OR pairs.key > ?3)
+                     ORDER BY pairs.key LIMIT ?5",
                 )?
-                .query_map(params![store, after.unwrap_or(""), after.is_none(), page_keys], |row| row.get(0))?
+                .query_map(params![store.app, store.name, after.unwrap_or(""), after.is_none(), page_keys], |row| {
+                    row.get(0)
+                })?
                 .collect()
         })
     }
 
-    fn increment(&self, store: &str, key: &str, delta: u64) -> Result<u64, KeyValueError> {
+    fn increment(&self, store: StoreName<'_>, key: &str, delta: u64) -> Result<u64, KeyValueError> {
         self.check_key(key)?;
         self.change(store, |writer, store| {
             let current = value(writer, store, key)?.map_or(Some(0), |value| number(&value));
@@ -193,17 +223,17 @@ impl KeyValues for SqliteKeyValues {
 
 fn change_in_transaction<T>(
     writer: &mut Connection,
-    store: &str,
+    store: StoreName<'_>,
     bytes_max: u64,
     change: impl FnOnce(&Connection, i64) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction
-        .prepare_cached("INSERT INTO stores (name) VALUES (?1) ON CONFLICT (name) DO NOTHING")?
-        .execute([store])?;
+        .prepare_cached("INSERT INTO stores (app, name) VALUES (?1, ?2) ON CONFLICT (app, name) DO NOTHING")?
+        .execute([store.app, store.name])?;
     let id = transaction
-        .prepare_cached("SELECT id FROM stores WHERE name = ?1")?
-        .query_row([store], |row| row.get::<_, i64>(0))?;
+        .prepare_cached("SELECT id FROM stores WHERE app = ?1 AND name = ?2")?
+        .query_row([store.app, store.name], |row| row.get::<_, i64>(0))?;
     let done = change(&transaction, id)?;
     let bytes: i64 =
         transaction.prepare_cached("SELECT bytes FROM stores WHERE id = ?1")?.query_row([id], |row| row.get(0))?;

@@ -29,6 +29,7 @@ mod store;
 pub use admin_token::{AdminToken, AdminTokenError, read_admin_token};
 pub use components::{ComponentError, GarbageReport};
 pub use deploy::{DeployError, Deployed, Deployment};
+pub use directory::make_data_directory;
 pub use error::{OpenError, StorageError};
 pub use history::{ExportError, ExportFormat, ExportQuery, ExportTable, History, HistorySettings, HistoryWriter};
 pub use key_values::{KeyValueLimits, SqliteKeyValues};

@@ -3,7 +3,7 @@
 //! A function has one active revision and a few earlier (or, after a rollback, later) ones. The routes
 //! table holds the routes of active revisions only, so that the database itself keeps them unique.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber};
@@ -70,6 +70,35 @@ pub struct FunctionRecord {
     pub revisions: u32,
 }
 
+/// Which applications use which key-value stores, by name of the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StoreUsers(BTreeMap<String, Vec<String>>);
+
+impl StoreUsers {
+    /// The applications whose functions list the store `name`, in order.
+    pub(crate) fn of(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn among<'a>(specs: impl Iterator<Item = &'a FunctionSpec>) -> Self {
+        let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for spec in specs {
+            for store in &spec.key_value_stores {
+                users.entry(store.clone()).or_default().insert(spec.app.clone());
+            }
+        }
+        Self(users.into_iter().map(|(store, apps)| (store, apps.into_iter().collect())).collect())
+    }
+
+    /// As these say, and for stores that they do not know, as `others` say.
+    fn or(mut self, others: Self) -> Self {
+        for (store, apps) in others.0 {
+            self.0.entry(store).or_insert(apps);
+        }
+        self
+    }
+}
+
 const REVISION_COLUMNS: &str = "revisions.number, revisions.digest, revisions.spec, revisions.created_unix_ms";
 
 impl Store {
@@ -124,6 +153,17 @@ impl Store {
     pub fn active_revision(&self, function: &FunctionName) -> Result<Option<Revision>, StorageError> {
         let registry = self.registry.lock();
         active_revision(&registry, function).while_doing("looking up a function", &self.registry_file())
+    }
+
+    /// Which applications use which key-value stores: by active revisions, and for other stores by all that are kept.
+    pub(crate) fn store_users(&self) -> Result<StoreUsers, StorageError> {
+        let active = self.active()?;
+        let sql = format!("SELECT {REVISION_COLUMNS} FROM revisions");
+        let registry = self.registry.lock();
+        let kept: Vec<Revision> =
+            rows(&registry, &sql, [], revision).while_doing("listing revisions", &self.registry_file())?;
+        let among = |revisions: &[Revision]| StoreUsers::among(revisions.iter().map(|revision| &revision.spec));
+        Ok(among(&active).or(among(&kept)))
     }
 
     pub(crate) fn registry_file(&self) -> PathBuf {

@@ -57,7 +57,7 @@ impl Store {
     /// # Errors
     /// See [`OpenError`].
     pub fn key_values(&self, limits: KeyValueLimits) -> Result<SqliteKeyValues, OpenError> {
-        SqliteKeyValues::open(Arc::clone(&self.directory), limits)
+        SqliteKeyValues::open(Arc::clone(&self.directory), limits, || self.store_users())
     }
 
     /// The token of the admin API, made at the first call.

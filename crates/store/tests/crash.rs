@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use forerun_driver::KeyValues;
+use forerun_driver::{KeyValues, StoreName};
 use forerun_store::{HistorySettings, KeyValueLimits, Store, StoreSettings};
 use forerun_telemetry::{EventSink, InvocationEvent, Phases, RequestClass};
 use forerun_types::{
@@ -21,6 +21,7 @@ use forerun_types::{
     SpanId, TraceContext, TraceId,
 };
 
+const STORE: StoreName<'_> = StoreName { app: "shop", name: "s" };
 const DIRECTORY_VARIABLE: &str = "FORERUN_CRASH_TEST_DIRECTORY";
 const ROUNDS: u64 = 25;
 const REVISIONS_KEPT: u32 = 5;
@@ -43,7 +44,7 @@ fn child() {
     let mut events = number(store.directory(), "SELECT count(*) FROM invocations");
     let mut output = std::io::stdout().lock();
     for turn in 0.. {
-        let count = key_values.increment("s", "n", 1).unwrap();
+        let count = key_values.increment(STORE, "n", 1).unwrap();
         writeln!(output, "count {count}").unwrap();
         let function: FunctionName = format!("f{}", turn % FUNCTIONS).parse().unwrap();
         let mut spec = FunctionSpec::named(function.clone());
@@ -149,7 +150,7 @@ fn run_and_kill(directory: &Path, delay: Duration, acknowledged: &mut Acknowledg
 /// each may have been finished without a word.
 fn check(directory: &Path, acknowledged: &mut Acknowledged) {
     let store = open(directory);
-    let count = store.key_values(KeyValueLimits::default()).unwrap().increment("s", "n", 0).unwrap();
+    let count = store.key_values(KeyValueLimits::default()).unwrap().increment(STORE, "n", 0).unwrap();
     assert!([0, 1].contains(&(count - acknowledged.count)), "{count} {}", acknowledged.count);
     acknowledged.count = count;
     let opened = store.history(HistorySettings::default()).unwrap();

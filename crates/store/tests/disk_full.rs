@@ -7,10 +7,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use forerun_driver::{KeyValueError, KeyValues};
+use forerun_driver::{KeyValueError, KeyValues, StoreName};
 use forerun_store::{ComponentError, DeployError, KeyValueLimits, StorageError, Store, StoreSettings};
 use forerun_types::{FunctionName, FunctionSpec};
 
+const STORE: StoreName<'_> = StoreName { app: "shop", name: "s" };
 const DIRECTORY_VARIABLE: &str = "FORERUN_DISK_TEST_DIRECTORY";
 const MOUNT: &str = r#"mount -t tmpfs -o size=2m tmpfs "$1" || exit 77; shift; exec "$@""#;
 const NO_MOUNT: i32 = 77;
@@ -48,7 +49,7 @@ fn child() {
     let digest = opened.put_component(b"component").unwrap();
     let mut last = opened.deploy(&spec("first"), digest, 0).unwrap();
     let key_values = opened.key_values(KeyValueLimits::default()).unwrap();
-    key_values.increment("s", "n", 1).unwrap();
+    key_values.increment(STORE, "n", 1).unwrap();
     fill(directory);
 
     let error = opened.put_component(&vec![1; 1 << 20]).unwrap_err();
@@ -63,7 +64,7 @@ fn child() {
         })
         .expect("the disk is full at some time");
     assert!(matches!(error, DeployError::Storage(StorageError::DiskFull { .. })), "{error}");
-    let error = (0..1000).find_map(|_| key_values.set_many("s", &[("k".into(), vec![1; 100_000])]).err());
+    let error = (0..1000).find_map(|_| key_values.set_many(STORE, &[("k".into(), vec![1; 100_000])]).err());
     let error = error.expect("the disk is full at some time");
     assert!(matches!(&error, KeyValueError::Storage { detail } if detail.contains("disk is full")), "{error}");
 
@@ -77,7 +78,7 @@ fn child() {
     std::fs::remove_file(directory.join("filler")).unwrap();
     let next = opened.deploy(&spec("after"), digest, 0).unwrap();
     assert_eq!(next.revision().0, last.revision().0 + 1);
-    assert_eq!(opened.key_values(KeyValueLimits::default()).unwrap().increment("s", "n", 1), Ok(2));
+    assert_eq!(opened.key_values(KeyValueLimits::default()).unwrap().increment(STORE, "n", 1), Ok(2));
 }
 
 #[test]

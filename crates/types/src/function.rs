@@ -27,7 +27,8 @@ impl fmt::Display for RevisionNumber {
 pub struct FunctionSpec {
     /// Unique on the node.
     pub name: FunctionName,
-    /// The application it belongs to, for display and for grouping in predictions; empty if none.
+    /// The application it belongs to: its key-value stores are that application's, and it calls that application's
+    /// functions without being allowed to. Functions without any form one together, whose name is empty.
     #[serde(default)]
     pub app: String,
     /// Where it answers from outside. Without any, only other functions and `invoke` reach it.
@@ -39,10 +40,10 @@ pub struct FunctionSpec {
     /// `wasi:config/store`.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
-    /// Hosts beyond the node it may call; functions of the node need no entry.
+    /// Hosts it may call; functions of its own application need no entry.
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<OutboundHost>,
-    /// `wasi:keyvalue` stores it may open, by name.
+    /// `wasi:keyvalue` stores of its application that it may open, by name.
     #[serde(default)]
     pub key_value_stores: Vec<String>,
     /// What it may use.

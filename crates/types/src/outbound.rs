@@ -1,4 +1,4 @@
-//! Which hosts beyond the node a function may call: `scheme://host:port` patterns.
+//! Which hosts a function may call beyond its application: `scheme://host:port` patterns.
 //!
 //! The pattern only. Resolving names and refusing private addresses behind a public name is the gateway's.
 
@@ -98,7 +98,8 @@ impl OutboundHost {
         scheme_ok && port_ok && host_ok
     }
 
-    /// Whether the pattern names one literal host; only then may a private address stand behind it.
+    /// Whether the pattern names one literal host; only then may a private address, or a function of
+    /// another application, stand behind it.
     pub fn names_one_host(&self) -> bool {
         matches!(self.host, Host::Exactly(_))
     }

@@ -36,7 +36,7 @@ pub enum GenericReason {
     Quarantined,
     /// Served by the instrumented twin: this request shows which code of the function runs.
     Sampled,
-    /// Specialization is switched off, for the node or for this function.
+    /// Making VMs ready is switched off by the operator, for the node or for this function.
     Disabled,
 }
 
@@ -113,7 +113,9 @@ impl ServePath {
             Self::Generic(GenericReason::Sampled) => {
                 "standard initialization of the instrumented twin: this request shows which code of the function runs"
             }
-            Self::Generic(GenericReason::Disabled) => "standard initialization: specialization is switched off",
+            Self::Generic(GenericReason::Disabled) => {
+                "standard initialization: the operator has switched off making VMs ready, for the node or for this function"
+            }
         }
     }
 }

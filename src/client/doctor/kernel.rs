@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use forerun_specialize::ServerSandbox;
+
 use super::{Check, read, read_number};
 use crate::client::text;
 
@@ -23,6 +25,7 @@ pub(super) fn checks(root: &Path) -> Vec<Check> {
     vec![
         kernel(version.as_deref()),
         page_tracking(),
+        sandbox(),
         processor(),
         cores(),
         memory(root),
@@ -62,6 +65,21 @@ fn page_tracking() -> Check {
             "use Linux 6.7 or later; in a container, allow `userfaultfd` in its seccomp profile",
         ),
     }
+}
+
+/// Tried as well, on a thread that ends with it.
+fn sandbox() -> Check {
+    let name = "sandbox";
+    let ServerSandbox { files, calls } = forerun_specialize::server_sandbox_support();
+    let missing: Vec<_> = [files.err(), calls.err()].into_iter().flatten().map(|why| why.to_string()).collect();
+    if missing.is_empty() {
+        return Check::ok(name, "landlock and seccomp work: a server gives up what it does not need");
+    }
+    Check::warning(
+        name,
+        missing.join("; "),
+        "use Linux 5.19 or later with landlock among `lsm=`; in a container, allow `landlock_*` and `seccomp` in its profile",
+    )
 }
 
 fn processor() -> Check {

@@ -34,7 +34,8 @@ pub(crate) struct ForerunToml {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct App {
-    /// Name of the application. Functions are shown and predicted in its company.
+    /// Name of the application. Its functions call each other and share key-value stores; those of other applications do
+    /// not. A new name is another application, with stores of its own.
     pub(crate) name: At<String>,
 }
 
@@ -54,11 +55,12 @@ pub(crate) struct Function {
     /// Configuration values (wasi:config/store).
     #[serde(default)]
     pub(crate) config: BTreeMap<String, String>,
-    /// Hosts beyond this node it may call: `https://api.example.com`, `http://*.example.com:8080`, `https://*:*`.
-    /// Functions of the node need no entry.
+    /// Hosts it may call: `https://api.example.com`, `http://*.example.com:8080`, `https://*:*`. Functions of the same
+    /// application need no entry; one of another application is named: `http://<name>.forerun.internal`.
     #[serde(default)]
     pub(crate) allowed_outbound_hosts: Vec<At<String>>,
-    /// Key-value stores it may open (wasi:keyvalue/store), by name.
+    /// Key-value stores it may open (wasi:keyvalue/store), by name. They belong to the application: the functions of one
+    /// application share them, another application's stores of the same names are others.
     #[serde(default)]
     pub(crate) key_value_stores: Vec<At<String>>,
     /// `"rollback"` (the default): after each request the VM is put back to the state in which it was made, so that nothing

@@ -13,7 +13,7 @@ pub(crate) enum Translated {
     /// These hosts.
     Allowed(Vec<OutboundHost>),
     /// Calls to a component of the application, or to all of them (`None`): these need no entry here.
-    OfTheNode(Option<String>),
+    OfTheApplication(Option<String>),
     /// Nothing, for this reason.
     Nothing(&'static str),
     /// Not an entry at all.
@@ -35,7 +35,7 @@ pub(crate) fn translate(text: &str) -> Translated {
         return Translated::Nothing("call a function of the node by its name, http://<name>.forerun.internal/");
     }
     if let Some(name) = host.strip_suffix(".spin.internal") {
-        return Translated::OfTheNode((name != "*").then(|| name.to_owned()));
+        return Translated::OfTheApplication((name != "*").then(|| name.to_owned()));
     }
     if host.split_once('/').is_some_and(|(_, bits)| bits.chars().all(|c| c.is_ascii_digit())) {
         return Translated::Nothing("ranges of addresses are not supported, list the hosts");
@@ -92,8 +92,8 @@ mod tests {
         }
         assert_eq!(allowed("https://*.a.example/"), ["https://*.a.example"]);
         assert_eq!(allowed("http://[::1]:80..82"), ["http://[::1]:80", "http://[::1]:81"]);
-        assert_eq!(translate("http://cart.spin.internal"), Translated::OfTheNode(Some("cart".into())));
-        assert_eq!(translate("https://*.spin.internal"), Translated::OfTheNode(None));
+        assert_eq!(translate("http://cart.spin.internal"), Translated::OfTheApplication(Some("cart".into())));
+        assert_eq!(translate("https://*.spin.internal"), Translated::OfTheApplication(None));
     }
 
     #[test]

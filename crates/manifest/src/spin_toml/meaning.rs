@@ -278,11 +278,11 @@ impl Reader<'_> {
         let Some(text) = self.variables.expand(host, self.findings) else { return };
         match hosts::translate(&text) {
             Translated::Allowed(hosts) => spec.allowed_outbound_hosts.extend(hosts),
-            Translated::OfTheNode(Some(name)) if !self.names.contains(&name.to_ascii_lowercase()) => {
+            Translated::OfTheApplication(Some(name)) if !self.names.contains(&name.to_ascii_lowercase()) => {
                 let finding = self.findings.warning(host.span.clone(), format_args!("there is no component `{name}`"));
-                finding.help("a call to it is answered only if the node has a function of this name");
+                finding.help("components call those of their own application only; in a forerun.toml, `allowed_outbound_hosts` may name another's");
             }
-            Translated::OfTheNode(_) => {}
+            Translated::OfTheApplication(_) => {}
             Translated::Nothing(why) => ignored(&host.span, format_args!("`{text}`"), why, self.findings),
             Translated::Malformed(error) => {
                 self.findings.error(host.span.clone(), error);

@@ -18,7 +18,7 @@ use crate::workshop::{Form, Found, Variant};
 impl Functions {
     /// Begins to make fully optimised code of the active revision; it takes over without a pause when it is made.
     pub(super) fn improve_later(self: &Arc<Self>, name: &FunctionName) {
-        self.make_later(name, Variant { tier: Tier::Full, form: Form::Prepared });
+        self.make_later(name, Variant { tier: Tier::Full, form: Form::Prepared, lineage: None });
     }
 
     fn make_later(self: &Arc<Self>, name: &FunctionName, variant: Variant) {
@@ -30,7 +30,7 @@ impl Functions {
             let (store, digest) = (Arc::clone(&own.store), running.digest);
             let made = blocking(move || -> Result<_, String> {
                 let source = store.component(digest).map_err(|error| error.to_string())?;
-                workshop.make(digest, source.into(), variant, false).map_err(|error| error.to_string())
+                workshop.make(digest, source.into(), variant, false, None).map_err(|error| error.to_string())
             });
             match made.await {
                 Ok(found) => own.replace_code(&name, &running, found).await,

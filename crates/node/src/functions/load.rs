@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forerun_driver::{Driver, LoadRequest};
 use forerun_runtime::Tier;
-use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber};
+use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
 
 use super::{DeployFailure, FunctionState, Functions, Loaded, Made, Source, Wanted, blocking};
 use crate::loading::{FromImage, NotLoaded, first_that_loads};
-use crate::workshop::{Form, Found, MakeFailure, Variant, Workshop};
+use crate::workshop::{Before, Form, Found, Lineage, MakeFailure, Variant, Workshop};
 
 impl Functions {
     pub(super) async fn load_if_changed(&self, wanted: Wanted) -> Result<Loaded, DeployFailure> {
@@ -36,6 +36,12 @@ impl Functions {
         Ok(Loaded { spec, digest, made: Some(made) })
     }
 
+    /// The component that serves a function now, if it is the same application's: of that one it is known what it left.
+    fn before(&self, spec: &FunctionSpec) -> Option<ComponentDigest> {
+        let running = self.running.lock();
+        running.get(&spec.name).filter(|running| running.entry.spec.app == spec.app).map(|running| running.digest)
+    }
+
     /// Finds or makes the code of a component, off the runtime's threads, and keeps the component.
     pub(super) async fn load(
         &self,
@@ -46,6 +52,7 @@ impl Functions {
         let (store, driver, host) = (Arc::clone(&self.store), Arc::clone(&self.driver), self.host.clone());
         let (spec, source, workshop) = (spec.clone(), source.clone(), self.workshop.clone());
         let function = spec.name.clone();
+        let before = self.before(&spec);
         let work = move || -> Result<_, DeployFailure> {
             let (digest, source): (_, Bytes) = match source {
                 Source::Bytes(bytes) => (ComponentDigest::of(&bytes), Bytes::from_owner(bytes)),
@@ -61,7 +68,7 @@ impl Functions {
                 Ok(Made { program, tier: Tier::Full, compile_ms })
             };
             let loaded = first_that_loads(
-                |form| code(workshop.as_deref(), &spec.name, digest, &source, form),
+                |form| code(workshop.as_deref(), &spec, digest, before, &source, form),
                 |image| driver.load(request(Some(image))),
                 |variant, reason| {
                     workshop.iter().for_each(|workshop| workshop.reject(digest, variant, &reason.to_string()));
@@ -91,19 +98,23 @@ impl Functions {
 /// worker; the driver then compiles by itself, and without passes.
 fn code(
     workshop: Option<&Workshop>,
-    function: &FunctionName,
+    spec: &FunctionSpec,
     digest: ComponentDigest,
+    before: Option<ComponentDigest>,
     source: &Bytes,
     form: Form,
 ) -> Result<Option<Found>, DeployFailure> {
     let Some(workshop) = workshop else {
         return Ok(None);
     };
-    if let Some(found) = workshop.find(digest, form) {
+    let (function, lineage) = (&spec.name, Lineage::of(spec));
+    if let Some(found) = workshop.find(digest, form, lineage) {
         return Ok(Some(found));
     }
-    let tier = Workshop::first_tier(source);
-    match workshop.make(digest, source.clone(), Variant { tier, form }, true) {
+    let before = before.filter(|before| *before != digest).map(|component| Before { component, lineage });
+    let is_known = before.is_some_and(|before| workshop.has_bodies(before, form));
+    let tier = if is_known { Tier::Full } else { Workshop::first_tier(source) };
+    match workshop.make(digest, source.clone(), Variant { tier, form, lineage: None }, true, before) {
         Ok(found) => Ok(Some(found)),
         Err(MakeFailure::BadComponent(detail)) => {
             Err(DeployFailure::BadComponent { function: function.clone(), detail })

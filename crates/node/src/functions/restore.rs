@@ -9,7 +9,7 @@ use forerun_store::{Revision, StorageError};
 
 use super::{FunctionState, Functions, Made, Source};
 use crate::pending::{Loading, PendingProgram};
-use crate::workshop::{Form, Found};
+use crate::workshop::{Form, Found, Lineage};
 
 /// A function that is known and not loaded as it should be.
 pub(crate) struct Restoring {
@@ -47,7 +47,8 @@ impl Functions {
 
     fn load_from_image(&self, revision: &Revision) -> Option<Made> {
         let workshop = self.workshop.as_ref()?;
-        let Found { image, variant, .. } = workshop.find(revision.digest, Form::Prepared)?;
+        let Found { image, variant, .. } =
+            workshop.find(revision.digest, Form::Prepared, Lineage::of(&revision.spec))?;
         let request = LoadRequest {
             spec: &revision.spec,
             revision: revision.number,

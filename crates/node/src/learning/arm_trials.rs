@@ -80,7 +80,7 @@ impl Scene {
     fn one(self, wrong: Wrong, draws: &mut Draws, arm: &mut Arm, outcome: &mut Outcome) {
         let control = match arm.trust() {
             Trust::Compared { control_one_in } => draws.share() < 1.0 / f64::from(control_one_in),
-            Trust::Full | Trust::Withdrawn => unreachable!("not on trial"),
+            Trust::Full | Trust::Withdrawn | Trust::SwitchedOff => unreachable!("not on trial"),
         };
         let (fails, strikes) = (draws.share() < self.fails, draws.share());
         if control {

@@ -3,9 +3,9 @@
 //! At each look of the loop those functions are looked at of which something has come, and those that are given up for a
 //! while. What is concluded is `arm`'s; here programs are told of it, a new one too, and the log. VMs that fail or serve
 //! worse are given up whatever the switches say; a control group is held out only where learning is on in full, because
-//! nothing else is worth making some requests wait for.
+//! nothing else is worth making some requests wait for. Where it is not, VMs are not made ready, and requests are told so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use forerun_driver::{Trust, Trusts};
@@ -23,24 +23,31 @@ pub(super) struct Judging {
     told: HashMap<FunctionName, (usize, Trusts)>,
     /// Functions some of whose VMs are given up: their time passes without requests, too.
     given_up: BTreeSet<FunctionName>,
-    /// The node's mode at the last look: a switch is heard by all.
-    mode: Option<LearningMode>,
+    /// What was switched and published at the last look: a switch is heard by all, and a new program hears where it stands.
+    seen: Option<(u64, u64)>,
 }
 
 impl Judging {
     pub(super) fn new(functions: Arc<Functions>, costs: Costs) -> Self {
-        Self { functions, costs, told: HashMap::new(), given_up: BTreeSet::new(), mode: None }
+        Self { functions, costs, told: HashMap::new(), given_up: BTreeSet::new(), seen: None }
     }
 
     /// Judges what has come, and tells the programs.
     pub(super) fn judge(&mut self, switches: &Switches, now_unix_ms: u64) {
-        let everyone = self.mode.replace(switches.mode()) != Some(switches.mode());
-        let mut concluded = Vec::new();
+        let seen = (switches.set_count(), self.functions.published());
+        let everyone = self.seen.replace(seen) != Some(seen);
+        let mut concluded = BTreeMap::new();
         for (name, cost) in self.costs.lock().iter_mut() {
             if everyone || cost.arms.unjudged || self.given_up.contains(name) {
                 cost.arms.unjudged = false;
                 judge_arms(name, &mut cost.arms, now_unix_ms);
-                concluded.push((name.clone(), cost.arms));
+                concluded.insert(name.clone(), cost.arms);
+            }
+        }
+        if everyone {
+            // Those that have not been called yet.
+            for name in self.functions.names() {
+                concluded.entry(name).or_default();
             }
         }
         for (name, arms) in concluded {
@@ -58,8 +65,9 @@ impl Judging {
             self.told.remove(&name);
             return;
         };
-        let compares = switches.of(&name) == LearningMode::Full;
-        let trusts = Trusts { ready: trust(&arms.ready, compares), rolled_back: trust(&arms.rolled_back, compares) };
+        let is_on = switches.of(&name) == LearningMode::Full;
+        let ready = if is_on { arms.ready.trust() } else { Trust::SwitchedOff };
+        let trusts = Trusts { ready, rolled_back: trust(&arms.rolled_back, is_on) };
         let address = Arc::as_ptr(&program).cast::<()>() as usize;
         if self.told.insert(name, (address, trusts)) != Some((address, trusts)) {
             program.trust(trusts);
@@ -70,7 +78,7 @@ impl Judging {
 fn trust(arm: &Arm, compares: bool) -> Trust {
     match arm.trust() {
         Trust::Compared { .. } if !compares => Trust::Full,
-        trust @ (Trust::Full | Trust::Compared { .. } | Trust::Withdrawn) => trust,
+        trust @ (Trust::Full | Trust::Compared { .. } | Trust::Withdrawn | Trust::SwitchedOff) => trust,
     }
 }
 

@@ -48,6 +48,8 @@ use forerun_telemetry::{Arrival, EventReceiver};
 use forerun_types::{FunctionName, InvocationId, LearningMode};
 use parking_lot::Mutex;
 
+use self::arm::Arm;
+use self::costs::Arms;
 use self::expectations::Expectations;
 use self::holding::Held;
 use self::memory::Memory;
@@ -179,6 +181,13 @@ impl Learning {
         let name = |kind| Some((kind, learnt.names.catalog.name(kind)?.to_owned()));
         let names = kinds.filter_map(name).collect();
         Some((answer, names))
+    }
+
+    /// How many functions there are whose prepared VMs are left alone because they served worse, by how they are prepared.
+    pub(crate) fn given_up(&self) -> [(&'static str, usize); 2] {
+        let costs = self.shared.costs.lock();
+        let count = |arm: fn(&Arms) -> &Arm| costs.values().filter(|cost| arm(&cost.arms).given_up().is_some()).count();
+        [("ready", count(|arms| &arms.ready)), ("rolled-back", count(|arms| &arms.rolled_back))]
     }
 
     /// The calls that functions make of each other: caller, callee, and what is known of it.

@@ -4,6 +4,7 @@
 //! The node's own mode is that of the command line after a restart; the functions' modes are kept.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use forerun_types::{FunctionName, LearningMode};
 use parking_lot::RwLock;
@@ -19,40 +20,52 @@ pub(crate) struct Setting {
 }
 
 /// The switches, shared.
-pub(super) struct Switches(RwLock<Setting>);
+pub(super) struct Switches {
+    setting: RwLock<Setting>,
+    /// How often they have been set.
+    set: AtomicU64,
+}
 
 impl Switches {
     pub(super) fn new(mode: LearningMode, functions: BTreeMap<FunctionName, LearningMode>) -> Self {
-        Self(RwLock::new(Setting { mode, functions }))
+        Self { setting: RwLock::new(Setting { mode, functions }), set: AtomicU64::new(0) }
     }
 
     pub(super) fn setting(&self) -> Setting {
-        self.0.read().clone()
+        self.setting.read().clone()
     }
 
     pub(super) fn mode(&self) -> LearningMode {
-        self.0.read().mode
+        self.setting.read().mode
     }
 
     /// How far learning goes for one function.
     pub(super) fn of(&self, function: &FunctionName) -> LearningMode {
-        let setting = self.0.read();
+        let setting = self.setting.read();
         setting.functions.get(function).map_or(setting.mode, |own| setting.mode.min(*own))
     }
 
     pub(super) fn set_mode(&self, mode: LearningMode) {
-        self.0.write().mode = mode;
+        self.setting.write().mode = mode;
+        self.set.fetch_add(1, Ordering::Release);
     }
 
     /// `Full` is what a function has that was never set: it goes as far as the node.
     pub(super) fn set_function(&self, function: FunctionName, mode: LearningMode) {
-        let mut setting = self.0.write();
+        let mut setting = self.setting.write();
         match mode {
             LearningMode::Full => setting.functions.remove(&function),
             LearningMode::Off | LearningMode::Observe | LearningMode::Images => {
                 setting.functions.insert(function, mode)
             }
         };
+        drop(setting);
+        self.set.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that is another one after each change.
+    pub(super) fn set_count(&self) -> u64 {
+        self.set.load(Ordering::Acquire)
     }
 }
 

@@ -74,7 +74,7 @@ fn arm(arm: &Arm) -> Value {
     });
     let control_one_in = match arm.trust() {
         Trust::Compared { control_one_in } => Some(control_one_in),
-        Trust::Full | Trust::Withdrawn => None,
+        Trust::Full | Trust::Withdrawn | Trust::SwitchedOff => None,
     };
     json!({
         "verdict": arm.label(),

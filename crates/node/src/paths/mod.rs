@@ -10,6 +10,7 @@
 //! its ordinary way. Books are kept on disk and believed after a check.
 
 mod book;
+mod class;
 mod profile;
 mod program;
 mod sampler;
@@ -33,7 +34,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use self::book::Book;
-use self::program::Class;
+use self::class::{Class, Routes};
 use self::sampler::Sampler;
 use self::shapes::Shapes;
 use crate::workshop::Workshop;
@@ -98,6 +99,7 @@ impl Paths {
         digest: ComponentDigest,
     ) -> Arc<Followed> {
         Arc::new(Followed {
+            routes: Routes::of(spec),
             spec: spec.clone(),
             revision,
             digest,
@@ -145,27 +147,30 @@ impl Paths {
         }
     }
 
-    /// Does not wait while a book is written or shown: the request then goes its ordinary way.
-    fn wants(&self, name: &FunctionName, class: &Class, id: InvocationId) -> bool {
+    /// Takes note of what a request looks like, and says whether to sample it, which it can be where there `is_twin`. Does
+    /// not wait while a book is written or shown: the request then goes its ordinary way.
+    fn meets(
+        &self,
+        name: &FunctionName,
+        class: &Class<'_>,
+        is_twin: bool,
+        id: InvocationId,
+        request: &Request<Body>,
+    ) -> bool {
         let Some(mut followed) = self.followed.try_lock() else {
             return false;
         };
         let Some(entry) = followed.get_mut(name) else {
             return false;
         };
+        entry.shapes.note(class.id, request);
+        if !is_twin {
+            return false;
+        }
         // Ids are random; other decisions take their lowest bits.
         let dice = ((id.as_u128() >> 64) as u32) as f64 / f64::from(u32::MAX);
         let novelty = entry.book.novelty(class.id);
         entry.sampler.wants(class.id, novelty, self.share_max, dice)
-    }
-
-    /// Takes note of what a request looks like, unless that would have to wait.
-    fn note_shape(&self, name: &FunctionName, class: &Class, request: &Request<Body>) {
-        if let Some(mut followed) = self.followed.try_lock()
-            && let Some(entry) = followed.get_mut(name)
-        {
-            entry.shapes.note(class.id, request);
-        }
     }
 
     fn account(&self, name: &FunctionName, is_sample: bool, busy: Duration) {
@@ -178,9 +183,9 @@ impl Paths {
         }
     }
 
-    fn observe(&self, name: &FunctionName, class: &Class, marks: &[u8]) {
+    fn observe(&self, name: &FunctionName, class: u32, class_name: &str, marks: &[u8]) {
         if let Some(entry) = self.followed.lock().get_mut(name) {
-            entry.book.observe(class.id, &class.name, marks);
+            entry.book.observe(class, class_name, marks);
         }
     }
 

@@ -3,18 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use forerun_driver::{
-    Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, IsolationReport, Program,
-    ProgramFacts, Reply, Trusts,
-};
+use forerun_driver::{Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply};
 use forerun_types::{ComponentDigest, FunctionSpec, Outcome, ReusePolicy, RevisionNumber};
-use http::{Request, header};
+use http::Request;
 
 use super::Paths;
+use super::class::Routes;
 
 /// One revision, whose requests are sampled; whichever code serves it.
 pub(crate) struct Followed {
     pub(super) spec: FunctionSpec,
+    pub(super) routes: Routes,
     pub(super) revision: RevisionNumber,
     pub(super) digest: ComponentDigest,
     /// The instrumented program, once it is made.
@@ -40,10 +39,12 @@ impl Program for SampledProgram {
         let Some(paths) = paths.filter(|paths| self.main.facts().code_bytes >= paths.code_bytes_min()) else {
             return Arc::clone(&self.main).invoke(invocation, request);
         };
-        let class = Class::of(&self.followed.spec, &request);
-        paths.note_shape(&self.followed.spec.name, &class, &request);
+        let class = self.followed.routes.class(&request);
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
-        let twin = self.followed.twin(&paths).filter(|_| paths.wants(&self.followed.spec.name, &class, id));
+        let twin = self.followed.twin(&paths);
+        let is_sampled = paths.meets(&self.followed.spec.name, &class, twin.is_some(), id, &request);
+        // Its name is written out for samples only.
+        let twin = twin.filter(|_| is_sampled).map(|twin| (twin, class.id, class.to_string()));
         let followed = Arc::clone(&self.followed);
         let is_sample = twin.is_some();
         let accounts = Arc::clone(&paths);
@@ -56,9 +57,9 @@ impl Program for SampledProgram {
         let invocation = Invocation { id, trace, depth, session, https, deadline, end };
         match twin {
             None => Arc::clone(&self.main).invoke(invocation, request),
-            Some(twin) => {
+            Some((twin, class, name)) => {
                 let followed = Arc::clone(&self.followed);
-                let marks = Box::new(move |marks: Vec<u8>| paths.observe(&followed.spec.name, &class, &marks));
+                let marks = Box::new(move |marks: Vec<u8>| paths.observe(&followed.spec.name, class, &name, &marks));
                 twin.invoke_sampled(invocation, request, marks)
             }
         }
@@ -68,20 +69,8 @@ impl Program for SampledProgram {
         self.main.facts()
     }
 
-    fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
-        Arc::clone(&self.main).hold_ready(vms)
-    }
-
-    fn trust(&self, trusts: Trusts) {
-        self.main.trust(trusts);
-    }
-
-    fn isolation(&self) -> IsolationReport {
-        self.main.isolation()
-    }
-
-    fn held_ready(&self) -> HeldReady {
-        self.main.held_ready()
+    fn behind(&self) -> Option<&Arc<dyn Program>> {
+        Some(&self.main)
     }
 }
 
@@ -105,45 +94,5 @@ impl Followed {
             paths.ask_for_twin(self);
         }
         None
-    }
-}
-
-/// The class of a request: its method, the route it came by, and how large its body says it is.
-pub(super) struct Class {
-    /// A number for the map; never that of all others.
-    pub(super) id: u32,
-    pub(super) name: String,
-}
-
-impl Class {
-    fn of(spec: &FunctionSpec, request: &Request<Body>) -> Self {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
-        let path = request.uri().path();
-        let routes = spec.routes.iter().filter(|route| route.matches(&host, path));
-        let route = routes.min_by(|a, b| a.specificity(b)).map_or_else(|| "internal".to_owned(), ToString::to_string);
-        let length =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let size = match length {
-            None | Some(0) => String::new(),
-            Some(bytes) => format!(" {}", size_label(bytes)),
-        };
-        let method = match request.method().as_str() {
-            method @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH") => method,
-            _ => "OTHER",
-        };
-        let name = format!("{method} {route}{size}");
-        let id = forerun_predict::hash::bytes(name.as_bytes()) as u32;
-        Self { id: id.max(1), name }
-    }
-}
-
-/// Bodies of one order of magnitude are one class.
-fn size_label(bytes: u64) -> &'static str {
-    match bytes {
-        0..1_024 => "under 1 kB",
-        1_024..65_536 => "under 64 kB",
-        65_536..1_048_576 => "under 1 MB",
-        _ => "1 MB or more",
     }
 }

@@ -11,7 +11,7 @@ use super::cold::Cold;
 use crate::functions::Placed;
 use crate::paths::Shape;
 use crate::verify::{Mismatch, Probe, Stage, Subject, Verdict, compare};
-use crate::workshop::{Form, SplitImage, Workshop};
+use crate::workshop::{Form, Lineage, SplitImage, Workshop};
 
 /// Largest body a probe has, in bytes.
 const BODY_BYTES_MAX: u64 = 64 << 10;
@@ -80,7 +80,7 @@ impl Candidate<'_> {
 
     /// And how long it took to make its code, in milliseconds.
     fn whole(&self, placed: &Placed, workshop: &Workshop) -> Result<(Subject, u64), String> {
-        let found = workshop.find(placed.digest(), Form::Prepared);
+        let found = workshop.find(placed.digest(), Form::Prepared, Lineage::of(placed.spec()));
         let found = found.ok_or("there is no image of the whole component to compare it with")?;
         let stage = Arc::<Stage>::default();
         let request = placed.request(stage.host(), Some(found.image));

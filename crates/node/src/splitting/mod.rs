@@ -117,6 +117,11 @@ impl Splitting {
         self.functions.lock().iter().map(|(name, function)| (name.clone(), function.state_now())).collect()
     }
 
+    /// In short, what has become of each of them.
+    pub(crate) fn state_names(&self) -> Vec<&'static str> {
+        self.functions.lock().values().map(|function| function.state.name()).collect()
+    }
+
     /// What has become of a function's split image.
     pub(crate) fn state(&self, name: &FunctionName) -> Option<SplitState> {
         self.functions.lock().get(name).map(Function::state_now)

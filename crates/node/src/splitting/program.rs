@@ -4,10 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forerun_driver::{
-    Body, BoxFuture, HeldReady, Invocation, InvokeError, IsolationReport, MarksHook, Program, ProgramFacts, Reply,
-    Trusts,
-};
+use forerun_driver::{Body, BoxFuture, Invocation, InvokeError, MarksHook, Program, ProgramFacts, Reply};
 use http::Request;
 
 use super::cold::Cold;
@@ -54,19 +51,7 @@ impl Program for Judged {
         self.program.facts()
     }
 
-    fn hold_ready(self: Arc<Self>, vms: u32) -> BoxFuture<Result<(), InvokeError>> {
-        Arc::clone(&self.program).hold_ready(vms)
-    }
-
-    fn trust(&self, trusts: Trusts) {
-        self.program.trust(trusts);
-    }
-
-    fn isolation(&self) -> IsolationReport {
-        self.program.isolation()
-    }
-
-    fn held_ready(&self) -> HeldReady {
-        self.program.held_ready()
+    fn behind(&self) -> Option<&Arc<dyn Program>> {
+        Some(&self.program)
     }
 }

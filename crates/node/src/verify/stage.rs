@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use forerun_driver::{
     Body, BoxFuture, Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError,
-    OutboundTimeouts,
+    OutboundTimeouts, StoreName,
 };
 use forerun_types::{FunctionName, InvocationId};
 use http::{Request, Response};
@@ -31,7 +31,7 @@ pub(super) struct Effects {
     pub(super) output: [Vec<u8>; 2],
     /// Method and destination of outbound calls.
     pub(super) calls: Vec<String>,
-    /// Key values by store and key.
+    /// Key values by store and key; a program belongs to one application.
     pub(super) values: BTreeMap<(String, String), Vec<u8>>,
 }
 
@@ -79,14 +79,14 @@ impl Outbound for Stage {
 }
 
 impl KeyValues for Stage {
-    fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+    fn get(&self, store: StoreName<'_>, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
         Ok(self.effects.lock().values.get(&named(store, key)).cloned())
     }
 
-    fn set_many(&self, store: &str, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+    fn set_many(&self, store: StoreName<'_>, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
         let values = &mut self.effects.lock().values;
         let had: usize = values.iter().map(|((store, key), value)| store.len() + key.len() + value.len()).sum();
-        let more: usize = pairs.iter().map(|(key, value)| store.len() + key.len() + value.len()).sum();
+        let more: usize = pairs.iter().map(|(key, value)| store.name.len() + key.len() + value.len()).sum();
         if had.saturating_add(more) > VALUES_BYTES_MAX {
             return Err(KeyValueError::OverLimits { detail: format!("{VALUES_BYTES_MAX} bytes in a comparison") });
         }
@@ -94,7 +94,7 @@ impl KeyValues for Stage {
         Ok(())
     }
 
-    fn delete_many(&self, store: &str, keys: &[String]) -> Result<(), KeyValueError> {
+    fn delete_many(&self, store: StoreName<'_>, keys: &[String]) -> Result<(), KeyValueError> {
         let values = &mut self.effects.lock().values;
         for key in keys {
             values.remove(&named(store, key));
@@ -102,14 +102,16 @@ impl KeyValues for Stage {
         Ok(())
     }
 
-    fn list_keys(&self, store: &str, after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+    fn list_keys(&self, store: StoreName<'_>, after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
         let effects = self.effects.lock();
-        let keys =
-            effects.values.keys().filter(|(of, key)| of == store && after.is_none_or(|after| key.as_str() > after));
+        let keys = effects
+            .values
+            .keys()
+            .filter(|(of, key)| of == store.name && after.is_none_or(|after| key.as_str() > after));
         Ok(keys.map(|(_, key)| key.clone()).collect())
     }
 
-    fn increment(&self, store: &str, key: &str, delta: u64) -> Result<u64, KeyValueError> {
+    fn increment(&self, store: StoreName<'_>, key: &str, delta: u64) -> Result<u64, KeyValueError> {
         let mut effects = self.effects.lock();
         let value = effects.values.entry(named(store, key)).or_insert_with(|| b"0".to_vec());
         let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
@@ -119,6 +121,6 @@ impl KeyValues for Stage {
     }
 }
 
-fn named(store: &str, key: &str) -> (String, String) {
-    (store.to_owned(), key.to_owned())
+fn named(store: StoreName<'_>, key: &str) -> (String, String) {
+    (store.name.to_owned(), key.to_owned())
 }

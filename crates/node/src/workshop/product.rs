@@ -11,7 +11,7 @@ use forerun_specialize::passes::Made;
 use forerun_specialize::{Job, JobKind};
 use forerun_types::{ComponentDigest, ImageKey, ProfileDigest};
 
-use super::{MakeFailure, VALUE_MS_PER_BYTE, Workshop, encoded, noted};
+use super::{MakeFailure, VALUE_MS_PER_BYTE, Workshop, encoded};
 use crate::worker;
 
 /// One thing to be made.
@@ -50,12 +50,12 @@ impl Workshop {
         let Product { kind, label, parameters, has_reports, .. } = product;
         let created_unix_ms = crate::functions::unix_ms();
         let job = Job { kind, parameters: encoded(&parameters), component: source.clone() };
-        let (ticket, artifact) = self.worked(&self.idle, ticket, job)?;
+        let (ticket, artifact) = self.worked(&self.idle, ticket, job, label)?;
         let build_ms = artifact.usage.wall_ms;
         // Dropping the ticket notes a failed build.
         let (bytes, passes) = if has_reports {
             let made = Made::from_artifact(artifact.bytes)?;
-            (made.code, noted(component, &made.passes))
+            (made.code, self.noted(component, &made.passes))
         } else {
             (artifact.bytes, PassNotes::default())
         };

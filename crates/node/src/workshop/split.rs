@@ -124,7 +124,7 @@ fn part(
     };
     let known = paths.iter().map(|path| (BodyHash(*path.body.as_bytes()), path.probability.get())).collect();
     let order = worker::SplitOrder { known, hot_permille_min: HOT_PERMILLE_MIN, then: vec![STATE.to_owned()] };
-    let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: Some(order) };
+    let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: Some(order), bodies_bytes: None };
     let recipe = format!("profile {digest}, split {}, {}", split::REVISION, revisions(&[MERGING, STATE]));
     Ok(Product { kind, label, recipe, parameters, has_reports: false })
 }

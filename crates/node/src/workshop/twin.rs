@@ -40,7 +40,7 @@ impl Workshop {
 }
 
 fn part(kind: JobKind, label: &'static str) -> Product {
-    let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: None };
+    let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: None, bodies_bytes: None };
     Product { kind, label, recipe: revisions(&[MERGING]), parameters, has_reports: false }
 }
 

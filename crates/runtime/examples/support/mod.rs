@@ -2,62 +2,18 @@
 
 #![allow(dead_code, reason = "each example uses its own part of this")]
 
+mod nobody;
+
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{
-    Body, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation, InvocationEnd, InvokeError,
-    KeyValueError, KeyValues, LoadRequest, Outbound, OutboundError, OutboundTimeouts, Program,
-};
+use forerun_driver::{Driver, EndHook, Invocation, InvocationEnd, InvokeError, LoadRequest, Program};
 use forerun_runtime::WasmDriver;
-use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
-use http::{Request, Response};
+use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
+use http::Request;
 use http_body_util::BodyExt;
 
-/// A host that has nothing to give.
-struct Nobody;
-
-impl GuestLog for Nobody {
-    fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
-}
-
-impl Outbound for Nobody {
-    fn send(
-        &self,
-        _: Caller,
-        _: Request<Body>,
-        _: OutboundTimeouts,
-    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
-        Box::pin(async { Err(OutboundError::ConnectTimeout) })
-    }
-}
-
-impl KeyValues for Nobody {
-    fn get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        Ok(None)
-    }
-
-    fn set_many(&self, _: &str, _: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn delete_many(&self, _: &str, _: &[String]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn list_keys(&self, _: &str, _: Option<&str>) -> Result<Vec<String>, KeyValueError> {
-        Ok(Vec::new())
-    }
-
-    fn increment(&self, _: &str, _: &str, _: u64) -> Result<u64, KeyValueError> {
-        Err(KeyValueError::NotANumber)
-    }
-}
-
-/// A host without anything in it.
-pub(crate) fn host() -> Host {
-    Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) }
-}
+pub(crate) use nobody::host;
 
 /// A program of `source`, whose VMs are treated as `reuse` says.
 pub(crate) fn load(driver: &WasmDriver, source: &[u8], reuse: ReusePolicy) -> Arc<dyn Program> {

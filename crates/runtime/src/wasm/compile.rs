@@ -4,10 +4,12 @@
 //! is the same, byte for byte, for the same input.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use forerun_driver::LoadError;
-use wasmtime::{Engine, OptLevel, RegallocAlgorithm};
+use wasmtime::{Config, Engine, OptLevel, RegallocAlgorithm};
 
+use super::bodies::Bodies;
 use super::driver::not_compiled;
 use super::engine::Concurrency;
 use super::{engine, inspect};
@@ -32,6 +34,36 @@ pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, Loa
     engine.precompile_component(source).map_err(|error| not_compiled(&error))
 }
 
+/// Machine code, and what the next compilation of much the same component can use of it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The code, as [`compile`] makes it.
+    pub code: Vec<u8>,
+    /// The code of its function bodies, for [`compile_again`].
+    pub bodies: Vec<u8>,
+    /// Function bodies whose code was there already.
+    pub reused: usize,
+    /// Function bodies that were compiled.
+    pub made: usize,
+}
+
+/// Compiles `source` as [`compile`] does, to the same bytes, and takes the code of bodies that were compiled before from
+/// `bodies`, which is that of an earlier [`Compiled`] or empty. It is not checked: who gives it vouches for it.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_again(source: &[u8], tier: Tier, parallel: bool, bodies: Vec<u8>) -> Result<Compiled, LoadError> {
+    inspect::check_header(source)?;
+    let bodies = Arc::new(Bodies::of(bodies));
+    let mut config = config(inspect::concurrency(source), tier, parallel);
+    let failed = |error| LoadError::Compile { detail: format!("{error:#}") };
+    config.enable_incremental_compilation(Arc::clone(&bodies) as _).map_err(failed)?;
+    let engine = Engine::new(&config).map_err(failed)?;
+    let code = engine.precompile_component(source).map_err(|error| not_compiled(&error))?;
+    let (reused, made) = bodies.counts();
+    Ok(Compiled { code, bodies: bodies.leave(), reused, made })
+}
+
 /// Compiles a core module of a split component, for [`super::SplitProgram`], on one core.
 ///
 /// # Errors
@@ -50,6 +82,11 @@ pub(super) fn compile_module_here(source: &[u8], tier: Tier) -> Result<CompiledM
 }
 
 fn compiler(concurrency: Concurrency, tier: Tier, parallel: bool) -> Result<Engine, LoadError> {
+    let config = config(concurrency, tier, parallel);
+    Engine::new(&config).map_err(|error| LoadError::Compile { detail: format!("{error:#}") })
+}
+
+fn config(concurrency: Concurrency, tier: Tier, parallel: bool) -> Config {
     let mut config = engine::code_config(concurrency);
     config.parallel_compilation(parallel);
     match tier {
@@ -60,7 +97,7 @@ fn compiler(concurrency: Concurrency, tier: Tier, parallel: bool) -> Result<Engi
             config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
         }
     }
-    Engine::new(&config).map_err(|error| LoadError::Compile { detail: format!("{error:#}") })
+    config
 }
 
 /// What machine code must match to be loaded by this build on this machine: version and settings of the

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use forerun_driver::{KeyValueError, KeyValues};
+use forerun_driver::{KeyValueError, KeyValues, StoreName};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 
 use super::effects::{Effect, Effects};
@@ -42,6 +42,8 @@ pub enum Failure {
 /// The key-value side of one VM.
 pub(super) struct KeyValueHost {
     pub(super) stores: Arc<dyn KeyValues>,
+    /// The application of the function: its stores are the only ones there are for it.
+    pub(super) app: Arc<str>,
     /// Names the function may open, from its manifest.
     pub(super) allowed: Arc<[String]>,
     pub(super) effects: Effects,
@@ -74,11 +76,12 @@ impl KeyValueView<'_> {
     async fn on_store<R: Send + 'static>(
         &mut self,
         bucket: &Resource<Bucket>,
-        work: impl FnOnce(&dyn KeyValues, &str) -> Result<R, KeyValueError> + Send + 'static,
+        work: impl FnOnce(&dyn KeyValues, StoreName<'_>) -> Result<R, KeyValueError> + Send + 'static,
     ) -> Result<R, Failure> {
         let name = Arc::clone(&self.table.get(bucket)?.name);
-        let stores = Arc::clone(&self.host.stores);
-        let done = tokio::task::spawn_blocking(move || work(stores.as_ref(), &name)).await;
+        let (stores, app) = (Arc::clone(&self.host.stores), Arc::clone(&self.host.app));
+        let work = move || work(stores.as_ref(), StoreName { app: &app, name: &name });
+        let done = tokio::task::spawn_blocking(work).await;
         let result = done.map_err(|panicked| Failure::Told(store::Error::Other(panicked.to_string())))?;
         Ok(result?)
     }
@@ -87,7 +90,7 @@ impl KeyValueView<'_> {
     async fn change_store<R: Send + 'static>(
         &mut self,
         bucket: &Resource<Bucket>,
-        work: impl FnOnce(&dyn KeyValues, &str) -> Result<R, KeyValueError> + Send + 'static,
+        work: impl FnOnce(&dyn KeyValues, StoreName<'_>) -> Result<R, KeyValueError> + Send + 'static,
     ) -> Result<R, Failure> {
         self.host.effects.note(Effect::WroteKeyValues);
         self.on_store(bucket, work).await
@@ -145,7 +148,7 @@ impl store::HostBucket for KeyValueView<'_> {
 }
 
 /// The page that begins after `skip` keys. The draft's cursor is a number, so earlier pages are walked again.
-fn page(stores: &dyn KeyValues, name: &str, skip: usize) -> Result<store::KeyResponse, KeyValueError> {
+fn page(stores: &dyn KeyValues, name: StoreName<'_>, skip: usize) -> Result<store::KeyResponse, KeyValueError> {
     let (mut seen, mut after) = (0, None::<String>);
     loop {
         let keys = stores.list_keys(name, after.as_deref())?;

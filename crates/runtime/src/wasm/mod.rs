@@ -12,6 +12,7 @@
 //! what a split component calls unexpectedly.
 
 mod answer;
+mod bodies;
 mod compile;
 mod driver;
 mod effects;
@@ -38,7 +39,7 @@ mod settings;
 mod trust;
 mod vm;
 
-pub use compile::{Tier, compile, compile_module};
+pub use compile::{Compiled, Tier, compile, compile_again, compile_module};
 pub use driver::{WasmDriver, WasmDriverError};
 pub use lazy::{
     CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener,

@@ -179,6 +179,7 @@ impl WasmProgram {
     fn take_kept(&self, id: InvocationId) -> Taken {
         let left_alone = match (&self.isolation, self.trust_rolled_back.of(id)) {
             (Isolation::Rollback(_), Use::Withdrawn) => return Taken::Nothing(GenericReason::Quarantined),
+            (Isolation::Rollback(_), Use::SwitchedOff) => return Taken::Nothing(GenericReason::Disabled),
             (Isolation::Rollback(_), Use::LeftAlone) => !self.idle.is_empty(),
             (Isolation::Rollback(_), Use::Allowed) | (Isolation::Fresh(_) | Isolation::Reuse, _) => false,
         };

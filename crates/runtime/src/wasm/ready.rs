@@ -45,6 +45,7 @@ impl ReadyVms {
     pub(super) fn take(&self, id: InvocationId) -> Taken {
         let mut state = self.state.lock();
         match (state.wanted, self.trust.of(id)) {
+            (_, Use::SwitchedOff) => Taken::Nothing(GenericReason::Disabled),
             (None, _) => Taken::Nothing(GenericReason::NoImage),
             (Some(_), Use::Withdrawn) => Taken::Nothing(GenericReason::Quarantined),
             (Some(_), Use::LeftAlone) if !state.waiting.is_empty() => Taken::Nothing(GenericReason::Control),
@@ -96,6 +97,9 @@ mod tests {
 
     #[test]
     fn without_a_vm_there_is_a_reason() {
+        let off = ReadyVms::default();
+        off.trust.set(Trust::SwitchedOff);
+        assert!(matches!(off.take(InvocationId::from_random(1)), Taken::Nothing(GenericReason::Disabled)));
         let ready = ReadyVms::default();
         ready.trust.set(Trust::Compared { control_one_in: 2 });
         let id = InvocationId::from_random(1);
@@ -106,6 +110,8 @@ mod tests {
         assert_eq!(ready.want(0), 0);
         assert!(matches!(ready.take(id), Taken::Nothing(GenericReason::BelowThreshold)));
         assert_eq!(ready.held(), HeldReady::default());
+        ready.trust.set(Trust::SwitchedOff);
+        assert!(matches!(ready.take(id), Taken::Nothing(GenericReason::Disabled)));
         ready.trust.set(Trust::Withdrawn);
         assert!(matches!(ready.take(id), Taken::Nothing(GenericReason::Quarantined)));
     }

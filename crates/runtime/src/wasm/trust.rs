@@ -11,6 +11,8 @@ use forerun_types::InvocationId;
 const FULL: u32 = 0;
 /// Nobody may.
 const WITHDRAWN: u32 = 1;
+/// Nobody is meant to.
+const SWITCHED_OFF: u32 = u32::MAX;
 
 /// A trust that may change at any time.
 #[derive(Default)]
@@ -23,14 +25,16 @@ pub(super) enum Use {
     /// It is control.
     LeftAlone,
     Withdrawn,
+    SwitchedOff,
 }
 
 impl TrustCell {
     pub(super) fn set(&self, trust: Trust) {
         let packed = match trust {
             Trust::Full => FULL,
-            Trust::Compared { control_one_in } => control_one_in.max(2),
+            Trust::Compared { control_one_in } => control_one_in.clamp(2, SWITCHED_OFF - 1),
             Trust::Withdrawn => WITHDRAWN,
+            Trust::SwitchedOff => SWITCHED_OFF,
         };
         self.0.store(packed, Ordering::Relaxed);
     }
@@ -40,6 +44,7 @@ impl TrustCell {
         match self.0.load(Ordering::Relaxed) {
             FULL => Use::Allowed,
             WITHDRAWN => Use::Withdrawn,
+            SWITCHED_OFF => Use::SwitchedOff,
             one_in if id.as_u128().is_multiple_of(u128::from(one_in)) => Use::LeftAlone,
             _ => Use::Allowed,
         }
@@ -64,6 +69,8 @@ mod tests {
         assert_eq!(left_alone(&trust), 8);
         trust.set(Trust::Withdrawn);
         assert!((0..64).all(|number| of(&trust, number) == Use::Withdrawn) && trust.is_withdrawn());
+        trust.set(Trust::SwitchedOff);
+        assert!((0..64).all(|number| of(&trust, number) == Use::SwitchedOff) && !trust.is_withdrawn());
         trust.set(Trust::Full);
         assert!((0..64).all(|number| of(&trust, number) == Use::Allowed));
     }

@@ -59,6 +59,7 @@ pub(super) struct Template {
     pub(super) environment: Vec<(String, String)>,
     pub(super) config: Arc<WasiConfigVariables>,
     pub(super) key_value_stores: Arc<[String]>,
+    app: Arc<str>,
     /// The code that a split component has not got with it.
     pub(super) cold: Option<Arc<ColdGroups>>,
 }
@@ -119,6 +120,7 @@ impl Template {
             environment: pairs(&spec.environment),
             config: Arc::new(pairs(&spec.config).into_iter().collect()),
             key_value_stores: spec.key_value_stores.as_slice().into(),
+            app: spec.app.as_str().into(),
             spec: spec.clone(),
             host,
             cold,
@@ -210,6 +212,7 @@ impl Template {
             config: Arc::clone(&self.config),
             key_values: KeyValueHost {
                 stores: Arc::clone(&self.host.key_values),
+                app: Arc::clone(&self.app),
                 allowed: Arc::clone(&self.key_value_stores),
                 effects: effects.clone(),
             },

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use forerun_driver::{
     AuthenticImage, Body, BodyError, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation,
     InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
-    OutboundTimeouts, Program, Reply, empty_body,
+    OutboundTimeouts, Program, Reply, StoreName, empty_body,
 };
 use forerun_runtime::{ColdCode, SplitProgram, WasmDriver, WasmSettings};
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
@@ -64,29 +64,29 @@ impl Outbound for Recorded {
 }
 
 impl KeyValues for Recorded {
-    fn get(&self, store: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+    fn get(&self, store: StoreName<'_>, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
         if key == "order" {
             return Ok(self.orders.lock().unwrap().pop_front().map(|order| order.as_bytes().to_vec()));
         }
-        Ok(self.values.lock().unwrap().get(&format!("{store}/{key}")).cloned())
+        Ok(self.values.lock().unwrap().get(&format!("{}/{key}", store.name)).cloned())
     }
 
-    fn set_many(&self, store: &str, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
-        let named = |(key, value): &(String, Vec<u8>)| (format!("{store}/{key}"), value.clone());
+    fn set_many(&self, store: StoreName<'_>, pairs: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        let named = |(key, value): &(String, Vec<u8>)| (format!("{}/{key}", store.name), value.clone());
         self.values.lock().unwrap().extend(pairs.iter().map(named));
         Ok(())
     }
 
-    fn delete_many(&self, store: &str, keys: &[String]) -> Result<(), KeyValueError> {
-        self.values.lock().unwrap().retain(|name, _| !keys.iter().any(|key| *name == format!("{store}/{key}")));
+    fn delete_many(&self, store: StoreName<'_>, keys: &[String]) -> Result<(), KeyValueError> {
+        self.values.lock().unwrap().retain(|name, _| !keys.iter().any(|key| *name == format!("{}/{key}", store.name)));
         Ok(())
     }
 
-    fn list_keys(&self, _store: &str, _after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+    fn list_keys(&self, _store: StoreName<'_>, _after: Option<&str>) -> Result<Vec<String>, KeyValueError> {
         Ok(Vec::new())
     }
 
-    fn increment(&self, _store: &str, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
+    fn increment(&self, _store: StoreName<'_>, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
         Err(KeyValueError::NotANumber)
     }
 }

@@ -14,7 +14,7 @@ use seccompiler::{
 
 use super::{GuardResult, Missing};
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Allowed whatever the arguments: they reach nothing outside of the process.
 const COMPUTING: &[i64] = &[
@@ -99,12 +99,6 @@ const COMPUTING_HERE: &[i64] = &[];
 
 /// Puts the filters in place, for every thread. Afterwards not even a stricter one can be added.
 pub(super) fn impose() -> GuardResult {
-    let architecture = std::env::consts::ARCH;
-    let program = |rules: Rules, otherwise: SeccompAction, matched: SeccompAction| {
-        let target = architecture.try_into().map_err(|_| Missing)?;
-        let filter = SeccompFilter::new(rules, otherwise, matched, target).map_err(|_| Missing)?;
-        BpfProgram::try_from(filter).map_err(|_| Missing)
-    };
     let allow = program(allowed_rules()?, SeccompAction::KillProcess, SeccompAction::Allow)?;
     let deny = program(denied_rules(), SeccompAction::Allow, SeccompAction::Errno(libc::EACCES as u32))?;
     let absent = program(absent_rules(), SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
@@ -113,6 +107,20 @@ pub(super) fn impose() -> GuardResult {
         seccompiler::apply_filter_all_threads(&filter).map_err(|_| Missing)?;
     }
     Ok(())
+}
+
+/// A filter for this processor: what the rules match is answered by `matched`, the rest by `otherwise`.
+pub(super) fn program(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<BpfProgram, Missing> {
+    let target = std::env::consts::ARCH.try_into().map_err(|_| Missing)?;
+    let filter = SeccompFilter::new(rules, otherwise, matched, target).map_err(|_| Missing)?;
+    BpfProgram::try_from(filter).map_err(|_| Missing)
+}
+
+/// Rules that match when any of `flags` is set in an argument.
+pub(super) fn masked_rules(argument: u8, flags: &[i32]) -> Result<Vec<SeccompRule>, Missing> {
+    let conditions = flags.iter().map(|flag| masked(argument, *flag, *flag)).collect::<Result<Vec<_>, _>>()?;
+    let groups: Vec<[&SeccompCondition; 1]> = conditions.iter().map(|condition| [condition]).collect();
+    all_of(&groups.iter().map(|group| &group[..]).collect::<Vec<_>>())
 }
 
 /// `clone3` hides its flags in memory, where a filter cannot look; without it the C library uses `clone`.

@@ -11,11 +11,12 @@ use wasm_encoder::{
     PrimitiveValType, TypeSection,
 };
 use wasm_smith::{Config, Module};
-use wasmparser::{ExternalKind, Payload, TypeRef, ValType};
+use wasmparser::{ExternalKind, Payload, TypeRef};
 use wasmtime::component::Val;
 
 use super::generated::Random;
 use super::harness::run;
+use super::lifted::lifted;
 
 const SEEDS: u64 = 250;
 /// Functions called of each module: more say little new and each is compiled twice.
@@ -115,28 +116,11 @@ fn module(random: &mut Random, imports: Option<&[u8]>, references: bool) -> Opti
     Some(module.to_bytes())
 }
 
-fn number(ty: ValType) -> Option<PrimitiveValType> {
-    match ty {
-        ValType::I32 => Some(PrimitiveValType::U32),
-        ValType::I64 => Some(PrimitiveValType::S64),
-        ValType::F32 => Some(PrimitiveValType::F32),
-        ValType::F64 => Some(PrimitiveValType::F64),
-        ValType::V128 | ValType::Ref(_) => None,
-    }
-}
-
 /// Functions that can be lifted without memory: at most 16 numbers in, at most one out.
 fn liftable(shape: &Shape) -> Vec<(String, Vec<PrimitiveValType>, Option<PrimitiveValType>)> {
     let one = |(name, ty): &(String, TypeRef)| {
         let TypeRef::Func(ty) = ty else { return None };
-        let ty = &shape.types[*ty as usize];
-        let parameters: Option<Vec<_>> = ty.params().iter().map(|ty| number(*ty)).collect();
-        let parameters = parameters.filter(|parameters| parameters.len() <= 16)?;
-        let result = match ty.results() {
-            [] => None,
-            [one] => Some(number(*one)?),
-            _ => return None,
-        };
+        let (parameters, result) = lifted(&shape.types[*ty as usize])?;
         Some((name.clone(), parameters, result))
     };
     shape.exports.iter().filter_map(one).take(CALLED_MAX).collect()

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::HistorySettings;
+use super::schema::add_sums_to_row;
 
 /// Calls deleted by one statement: some tens of milliseconds.
 const STEP_ROWS: i64 = 10_000;
@@ -50,19 +51,13 @@ fn roll_up_before(connection: &mut Connection, before_s: u64) -> rusqlite::Resul
     let before_s = integer(before_s);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute(
-        "INSERT INTO hours
-            SELECT start_unix_s / 3600 * 3600, class, sum(calls), sum(failures), sum(total_us_sum), max(total_us_max),
-                sum(busy_us_sum), max(memory_bytes_peak_max), sum(bytes_in_sum), sum(bytes_out_sum)
-            FROM minutes WHERE start_unix_s < ?1 GROUP BY 1, 2
-         ON CONFLICT (start_unix_s, class) DO UPDATE SET
-            calls = calls + excluded.calls,
-            failures = failures + excluded.failures,
-            total_us_sum = total_us_sum + excluded.total_us_sum,
-            total_us_max = max(total_us_max, excluded.total_us_max),
-            busy_us_sum = busy_us_sum + excluded.busy_us_sum,
-            memory_bytes_peak_max = max(memory_bytes_peak_max, excluded.memory_bytes_peak_max),
-            bytes_in_sum = bytes_in_sum + excluded.bytes_in_sum,
-            bytes_out_sum = bytes_out_sum + excluded.bytes_out_sum",
+        concat!(
+            "INSERT INTO hours
+                SELECT start_unix_s / 3600 * 3600, class, sum(calls), sum(failures), sum(total_us_sum), max(total_us_max),
+                    sum(busy_us_sum), max(memory_bytes_peak_max), sum(bytes_in_sum), sum(bytes_out_sum)
+                FROM minutes WHERE start_unix_s < ?1 GROUP BY 1, 2 ",
+            add_sums_to_row!()
+        ),
         [before_s],
     )?;
     let rolled_up = transaction.execute("DELETE FROM minutes WHERE start_unix_s < ?1", [before_s])?;

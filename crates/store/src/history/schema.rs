@@ -87,3 +87,20 @@ const FORMAT_1: &str = "
             total_us_max, busy_us_sum, memory_bytes_peak_max, bytes_in_sum, bytes_out_sum
             FROM hours JOIN classes ON classes.id = hours.class;
 ";
+
+/// The end of an insertion of sums, per minute or per hour: they are added to those of the row that is there.
+macro_rules! add_sums_to_row {
+    () => {
+        "ON CONFLICT (start_unix_s, class) DO UPDATE SET
+                calls = calls + excluded.calls,
+                failures = failures + excluded.failures,
+                total_us_sum = total_us_sum + excluded.total_us_sum,
+                total_us_max = max(total_us_max, excluded.total_us_max),
+                busy_us_sum = busy_us_sum + excluded.busy_us_sum,
+                memory_bytes_peak_max = max(memory_bytes_peak_max, excluded.memory_bytes_peak_max),
+                bytes_in_sum = bytes_in_sum + excluded.bytes_in_sum,
+                bytes_out_sum = bytes_out_sum + excluded.bytes_out_sum"
+    };
+}
+
+pub(super) use add_sums_to_row;

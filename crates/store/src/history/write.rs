@@ -10,6 +10,7 @@ use forerun_telemetry::{EventSink, InvocationEvent};
 use forerun_types::Outcome;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::schema::add_sums_to_row;
 use super::{Counts, HistorySettings, maintain};
 use crate::directory::DataDirectory;
 use crate::error::{StorageError, While};
@@ -252,18 +253,10 @@ fn insert_call(connection: &Connection, class: i64, event: &InvocationEvent) -> 
 
 fn add_sums(connection: &Connection, start_unix_s: i64, class: i64, sums: &Sums) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
-            "INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-             ON CONFLICT (start_unix_s, class) DO UPDATE SET
-                calls = calls + excluded.calls,
-                failures = failures + excluded.failures,
-                total_us_sum = total_us_sum + excluded.total_us_sum,
-                total_us_max = max(total_us_max, excluded.total_us_max),
-                busy_us_sum = busy_us_sum + excluded.busy_us_sum,
-                memory_bytes_peak_max = max(memory_bytes_peak_max, excluded.memory_bytes_peak_max),
-                bytes_in_sum = bytes_in_sum + excluded.bytes_in_sum,
-                bytes_out_sum = bytes_out_sum + excluded.bytes_out_sum",
-        )?
+        .prepare_cached(concat!(
+            "INSERT INTO minutes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ",
+            add_sums_to_row!()
+        ))?
         .execute(params![
             start_unix_s,
             class,

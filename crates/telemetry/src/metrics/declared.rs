@@ -115,6 +115,42 @@ pub(super) const VM_DISCARDS: Declaration = Declaration::new(
     &["function", "reason"],
     "VMs of functions with rollback that were thrown away, by why they were not put back or not kept",
 );
+pub(super) const REFUSALS: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_requests_refused_total",
+    &["reason"],
+    "Requests that the node answered itself, by why no function did: no route, no place, no time, a guest that failed",
+);
+pub(super) const NOT_ROLLED_BACK: Declaration = Declaration::new(
+    Kind::Gauge,
+    "forerun_functions_not_rolled_back",
+    &["reason"],
+    "Functions whose VMs are not put back though their policy asks for it, by why",
+);
+pub(super) const PASS_REFUSALS: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_pass_refusals_total",
+    &["pass", "reason"],
+    "Components that a pass of the specializer left as they were, by the pass and why; at most 64 pairs, then `other`",
+);
+pub(super) const UNGUARDED: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_worker_guards_missing_total",
+    &["guard"],
+    "Workers that did without a part of their sandbox, by that part",
+);
+pub(super) const GIVEN_UP: Declaration = Declaration::new(
+    Kind::Gauge,
+    "forerun_functions_given_up",
+    &["prepared"],
+    "Functions whose prepared VMs served worse than new ones and are left alone, by how they are prepared",
+);
+pub(super) const SPLIT_STATES: Declaration = Declaration::new(
+    Kind::Gauge,
+    "forerun_functions_split",
+    &["state"],
+    "Functions by what has become of an image of just the code that their requests run",
+);
 pub(super) const EVENTS_DROPPED: Declaration = Declaration::new(
     Kind::Counter,
     "forerun_events_dropped_total",
@@ -165,6 +201,12 @@ pub const DECLARATIONS: &[Declaration] = &[
     VM_ROLLBACKS,
     VM_RESTORED_BYTES,
     VM_DISCARDS,
+    REFUSALS,
+    NOT_ROLLED_BACK,
+    PASS_REFUSALS,
+    UNGUARDED,
+    GIVEN_UP,
+    SPLIT_STATES,
     EVENTS_DROPPED,
     LOG_BYTES_DROPPED,
     EXPORT_FAILURES,

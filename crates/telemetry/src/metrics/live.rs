@@ -12,8 +12,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::declared::{
-    CONNECTIONS, Declaration, EVENTS_DROPPED, EXPORT_FAILURES, FUNCTIONS, HISTORY_BYTES, IN_FLIGHT, Kind,
-    LOG_BYTES_DROPPED, QUEUED, VM_DISCARDS, VM_RESTORED_BYTES, VM_ROLLBACKS,
+    CONNECTIONS, Declaration, EVENTS_DROPPED, EXPORT_FAILURES, FUNCTIONS, GIVEN_UP, HISTORY_BYTES, IN_FLIGHT, Kind,
+    LOG_BYTES_DROPPED, NOT_ROLLED_BACK, PASS_REFUSALS, QUEUED, REFUSALS, SPLIT_STATES, UNGUARDED, VM_DISCARDS,
+    VM_RESTORED_BYTES, VM_ROLLBACKS,
 };
 
 /// A metric whose values somebody provides.
@@ -33,6 +34,18 @@ pub enum Live {
     VmRestoredBytes,
     /// `forerun_vm_discards_total{function,reason}`
     VmDiscards,
+    /// `forerun_requests_refused_total{reason}`
+    Refusals,
+    /// `forerun_functions_not_rolled_back{reason}`
+    NotRolledBack,
+    /// `forerun_pass_refusals_total{pass,reason}`
+    PassRefusals,
+    /// `forerun_worker_guards_missing_total{guard}`
+    Unguarded,
+    /// `forerun_functions_given_up{prepared}`
+    GivenUp,
+    /// `forerun_functions_split{state}`
+    SplitStates,
     /// `forerun_events_dropped_total{at}`
     EventsDropped,
     /// `forerun_log_dropped_bytes_total`
@@ -45,7 +58,7 @@ pub enum Live {
 
 impl Live {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::InFlight,
         Self::Queued,
         Self::Connections,
@@ -53,6 +66,12 @@ impl Live {
         Self::VmRollbacks,
         Self::VmRestoredBytes,
         Self::VmDiscards,
+        Self::Refusals,
+        Self::NotRolledBack,
+        Self::PassRefusals,
+        Self::Unguarded,
+        Self::GivenUp,
+        Self::SplitStates,
         Self::EventsDropped,
         Self::LogBytesDropped,
         Self::ExportFailures,
@@ -73,6 +92,12 @@ impl Live {
             Self::VmRollbacks => &VM_ROLLBACKS,
             Self::VmRestoredBytes => &VM_RESTORED_BYTES,
             Self::VmDiscards => &VM_DISCARDS,
+            Self::Refusals => &REFUSALS,
+            Self::NotRolledBack => &NOT_ROLLED_BACK,
+            Self::PassRefusals => &PASS_REFUSALS,
+            Self::Unguarded => &UNGUARDED,
+            Self::GivenUp => &GIVEN_UP,
+            Self::SplitStates => &SPLIT_STATES,
             Self::EventsDropped => &EVENTS_DROPPED,
             Self::LogBytesDropped => &LOG_BYTES_DROPPED,
             Self::ExportFailures => &EXPORT_FAILURES,

@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, EndHook, Host, Invocation, LoadRequest, Program};
+use forerun_driver::{Body, EndHook, Invocation, LoadRequest, Program};
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber, TraceContext};
 use http::Request;
@@ -16,7 +16,7 @@ use super::super::program::WasmProgram;
 use super::super::ready::Taken;
 use super::super::settings::WasmSettings;
 use super::super::vm::Vm;
-use super::tests::Nobody;
+use super::nobody::host;
 use crate::sys::{swap_out, with_bytes};
 
 static DRIVER: LazyLock<WasmDriver> =
@@ -29,11 +29,11 @@ fn program(reuse: ReusePolicy) -> Arc<WasmProgram> {
 fn program_of(driver: &WasmDriver, reuse: ReusePolicy) -> Arc<WasmProgram> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/components/steady.wasm");
     let source = add_state_calls(&std::fs::read(path).unwrap()).unwrap().component;
-    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
     let mut spec = FunctionSpec::named("leaky".parse().unwrap());
     spec.reuse = reuse;
     let digest = ComponentDigest::of(&source);
-    let request = LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source: &source, host, image: None };
+    let request =
+        LoadRequest { spec: &spec, revision: RevisionNumber(1), digest, source: &source, host: host(), image: None };
     driver.load_program(request).unwrap()
 }
 

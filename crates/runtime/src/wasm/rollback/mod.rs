@@ -30,6 +30,9 @@ mod counters;
 mod habit;
 #[cfg(test)]
 mod leak_tests;
+#[cfg(test)]
+#[path = "../../../examples/support/nobody.rs"]
+mod nobody;
 mod point;
 mod room;
 #[cfg(test)]

@@ -4,13 +4,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arbitrary::Unstructured;
-use forerun_driver::{
-    Body, BoxFuture, Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError,
-    OutboundTimeouts,
-};
 use forerun_specialize::passes::state::add_state_calls;
-use forerun_types::{FunctionName, FunctionSpec, InvocationId, NoRoom, VmDiscard};
-use http::{Request, Response};
+use forerun_types::{FunctionSpec, NoRoom, VmDiscard};
 use wasmtime::component::{Component, Instance, Linker, Val};
 use wasmtime::{ExternType, FuncType, Module, Store, ValType};
 
@@ -20,49 +15,10 @@ use super::super::settings::WasmSettings;
 use super::super::vm::{Template, VmState};
 use super::baseline::Baseline;
 use super::calls::{RoomFailed, StateExports};
+use super::nobody::host;
 use super::point::Point;
 use super::room::Growth;
 use crate::sys::Tracker;
-
-/// A host that has nothing to give.
-pub(super) struct Nobody;
-
-impl GuestLog for Nobody {
-    fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
-}
-
-impl Outbound for Nobody {
-    fn send(
-        &self,
-        _: Caller,
-        _: Request<Body>,
-        _: OutboundTimeouts,
-    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
-        Box::pin(async { Err(OutboundError::ConnectTimeout) })
-    }
-}
-
-impl KeyValues for Nobody {
-    fn get(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        Ok(None)
-    }
-
-    fn set_many(&self, _: &str, _: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn delete_many(&self, _: &str, _: &[String]) -> Result<(), KeyValueError> {
-        Ok(())
-    }
-
-    fn list_keys(&self, _: &str, _: Option<&str>) -> Result<Vec<String>, KeyValueError> {
-        Ok(Vec::new())
-    }
-
-    fn increment(&self, _: &str, _: &str, _: u64) -> Result<u64, KeyValueError> {
-        Err(KeyValueError::NotANumber)
-    }
-}
 
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
     let settings = WasmSettings { vms_max: 64, ..WasmSettings::default() };
@@ -71,8 +27,7 @@ static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
 static TRACKER: LazyLock<Arc<Tracker>> = LazyLock::new(|| Tracker::new().unwrap());
 
 fn template() -> Template {
-    let host = Host { outbound: Arc::new(Nobody), log: Arc::new(Nobody), key_values: Arc::new(Nobody) };
-    Template::new(SANDBOX.engine.clone(), &FunctionSpec::named("core".parse().unwrap()), host, None)
+    Template::new(SANDBOX.engine.clone(), &FunctionSpec::named("core".parse().unwrap()), host(), None)
 }
 
 /// A component around a core module, which exports the module's functions, and went through the specializer.
