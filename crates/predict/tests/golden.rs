@@ -11,8 +11,8 @@ use forerun_predict::plan::{Course, PlanTerms};
 use forerun_predict::settings::EngineSettings;
 use forerun_predict::timing::bins::Resolution;
 
-const STATEMENTS: &str = "ff0f90e2b7636df5ee158ffc056395f3";
-const STATE: &str = "9159c7de95d63c10cfa6d528e224880e";
+const STATEMENTS: &str = "179ccd62f67a11cc6cb3246f6d21a294";
+const STATE: &str = "372edc605bb9e9d3f22ff341bacdc33a";
 
 const SECOND_US: u64 = 1_000_000;
 const EVENTS: u64 = 3_000;
