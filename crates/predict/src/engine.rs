@@ -110,15 +110,6 @@ impl Outlook {
         self.candidates.clear();
         self.rhythm.clear();
     }
-
-    /// The largest worth of holding anything for the next event: what one second of holding gains at best, as a share of
-    /// the value of an avoided cold start. A candidate whose probability times value times this is below the price of a
-    /// second needs no plan.
-    pub fn best_gain_per_s(&self, bins: &TimeBins) -> f32 {
-        let gain =
-            |(bin, hazard): (usize, &f32)| hazard / (bins.width_s(bin) * (1.0 - 0.5 * hazard)).max(f32::MIN_POSITIVE);
-        self.event.hazards.iter().enumerate().map(gain).fold(0.0, f32::max)
-    }
 }
 
 impl Engine {

@@ -11,8 +11,8 @@ use forerun_predict::plan::{Course, PlanTerms};
 use forerun_predict::settings::EngineSettings;
 use forerun_predict::timing::bins::Resolution;
 
-const STATEMENTS: &str = "179ccd62f67a11cc6cb3246f6d21a294";
-const STATE: &str = "372edc605bb9e9d3f22ff341bacdc33a";
+const STATEMENTS: &str = "f680bab50bd7082a3f905b29abdd4f10";
+const STATE: &str = "4c8aee9c9ecd716068a0e43835b11fb5";
 
 const SECOND_US: u64 = 1_000_000;
 const EVENTS: u64 = 3_000;

@@ -19,12 +19,13 @@ pub mod sketch;
 use crate::numeric;
 use crate::settings::ExpertFamilies;
 use bins::{LANES, Resolution, TimeBins};
-use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS};
+use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS, View};
 use forecast::{ExpertShare, Forecast};
 use history::History;
 use mixer::{Block, HazardMixer, Mixed};
 use queue::CheckQueue;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Survival below which a forecast stops: a call is then so certain to have happened that no plan depends on the rest.
 const SURVIVAL_MIN: f32 = 1e-4;
@@ -135,15 +136,13 @@ impl TimingModel {
         forecast.clear();
         let Some(history) = self.histories.get(index as usize) else { return };
         let view = self.tables.view(history, &self.bins);
-        let mut logits = [[0.0; LANES]; EXPERTS];
-        let mut mixed = Mixed::default();
+        let mut looked = Looked::default();
         let mut survival = 1.0f32;
         for segment in 0..self.bins.segments() {
-            let start = self.bins.segment_start(segment);
-            let width = self.bins.segment_start(segment + 1) - start;
-            self.tables.evaluate(&view, start, self.families, &mut logits);
-            self.mixer.mix(view.mix_context(segment), &logits, &mut mixed);
-            let hazards = &mixed.hazards[..width];
+            let bins = self.bins.segment_start(segment)..self.bins.segment_start(segment + 1);
+            let lanes = self.look(&view, bins, &mut looked);
+            self.mixer.mix(view.mix_context(segment), &looked.logits, &mut looked.mixed);
+            let hazards = &looked.mixed.hazards[lanes];
             survival = hazards.iter().fold(survival, |survival, hazard| survival * (1.0 - hazard));
             forecast.hazards.extend_from_slice(hazards);
             if survival < SURVIVAL_MIN {
@@ -203,38 +202,64 @@ impl TimingModel {
         let history = &self.histories[index as usize];
         let crossed = usize::from(history.crossed).min(end);
         let view = self.tables.view(history, &self.bins);
-        let mut logits = [[0.0; LANES]; EXPERTS];
-        let mut mixed = Mixed::default();
+        let mut looked = Looked::default();
         let mut start = crossed;
         while start < end {
             let segment = self.bins.segment_of(start);
-            let width = self.bins.segment_start(segment + 1).min(end) - start;
-            self.tables.evaluate(&view, start, self.families, &mut logits);
+            let next = self.bins.segment_start(segment + 1).min(end);
+            let lanes = self.look(&view, start..next, &mut looked);
             let context = view.mix_context(segment);
-            self.mixer.mix(context, &logits, &mut mixed);
-            let hit = (ended && start + width == end).then_some(width - 1);
-            let errors = errors(&mixed.hazards, width, hit);
-            self.cost.add(&errors, width);
-            self.mixer.learn(context, &logits, &mixed.mean, &errors[..width]);
-            start += width;
+            self.mixer.mix(context, &looked.logits, &mut looked.mixed);
+            let hit = (ended && next == end).then(|| lanes.end - 1);
+            let errors = errors(&looked.mixed.hazards, lanes.clone(), hit);
+            self.cost.add(&errors[lanes]);
+            self.mixer.learn(context, &looked.logits, &looked.mixed.mean, &errors, next - start);
+            start = next;
         }
         self.cost.idle_times = self.cost.idle_times.saturating_add(u64::from(ended));
         self.tables.record(&view, crossed..end, ended);
     }
 }
 
+/// What the experts say of one block of bins. The narrow segments at the short end share the first block.
+struct Looked {
+    first: usize,
+    logits: [Block; EXPERTS],
+    mixed: Mixed,
+}
+
+impl Default for Looked {
+    fn default() -> Self {
+        Self { first: usize::MAX, logits: [[0.0; LANES]; EXPERTS], mixed: Mixed::default() }
+    }
+}
+
+impl TimingModel {
+    /// Sees to it that `looked` is at the block that has `bins`, which are of one segment; returns their lanes in it.
+    #[inline]
+    fn look(&self, view: &View, bins: Range<usize>, looked: &mut Looked) -> Range<usize> {
+        let first = bins.start / LANES * LANES;
+        if looked.first != first {
+            looked.first = first;
+            self.tables.evaluate(view, first, self.families, &mut looked.logits);
+            looked.mixed.mean = self.mixer.mean(&looked.logits);
+        }
+        bins.start - first..bins.end - first
+    }
+}
+
 impl CodingCost {
-    fn add(&mut self, errors: &Block, width: usize) {
-        for error in &errors[..width] {
+    fn add(&mut self, errors: &[f32]) {
+        for error in errors {
             self.bits -= f64::from(numeric::ln(1.0 - error.abs())) * std::f64::consts::LOG2_E;
         }
     }
 }
 
 /// Outcome minus hazard for the lanes observed; zero for the rest.
-fn errors(hazards: &Block, width: usize, hit: Option<usize>) -> Block {
+fn errors(hazards: &Block, lanes: Range<usize>, hit: Option<usize>) -> Block {
     let mut errors = [0.0; LANES];
-    for lane in 0..width {
+    for lane in lanes {
         errors[lane] = -hazards[lane];
     }
     if let Some(lane) = hit {
