@@ -86,7 +86,14 @@ pub(super) async fn profile(State(state): State<Shared>, Path(text): Path<String
         "revision": view.revision,
         "sampling_enabled": state.splitting.is_some(),
         "specialization": specialization,
+        "next_request": expected_paths(&state, &function),
     })))
+}
+
+/// Which inner functions the next request of a function is expected to run.
+fn expected_paths(state: &Shared, function: &FunctionName) -> Option<Value> {
+    let expected = state.learning.expected_paths(function)?;
+    state.functions.paths()?.expected_view(function, &expected)
 }
 
 pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -98,7 +105,10 @@ pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String
     let prediction = answer.map(|(answer, names)| {
         let next = answer.next.iter().map(|next| {
             let mut shown = json!(next);
-            shown["function"] = json!(names.get(&next.kind));
+            let name = names.get(&next.kind);
+            shown["function"] = json!(name);
+            let name = name.and_then(|name| name.parse().ok());
+            shown["code_paths"] = json!(name.and_then(|name| expected_paths(&state, &name)));
             shown
         });
         json!({
@@ -114,6 +124,7 @@ pub(super) async fn predict(State(state): State<Shared>, Path(text): Path<String
         "revision": view.revision,
         "held_ready": { "vms": held.vms, "memory_bytes": held.memory_bytes, "make_us": held.make_us },
         "prediction": prediction,
+        "code_paths": expected_paths(&state, &function),
         "costs": state.learning.cost(&function),
         "learning_enabled": state.learning.is_on(),
     })))
