@@ -167,6 +167,7 @@ fn ground(by: &str) -> &str {
         "sequence" => "the sequence of calls",
         "rhythm" => "its own rhythm",
         "call" => "a function that calls it",
+        "told" => "someone told the node",
         other => other,
     }
 }

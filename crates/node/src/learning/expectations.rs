@@ -279,8 +279,54 @@ impl Expectations {
         seen.map(|history| history.idle_count).max().unwrap_or(0)
     }
 
-    /// Plans from the functions' own timing alone, for a node that starts with what was learnt before.
+    /// Someone knows that a call of `function` comes between `from_us` and `until_us`: it is as good as certain, so no
+    /// threshold is asked. Says whether there was room to remember it.
+    pub(super) fn tell(
+        &mut self,
+        function: &str,
+        (from_us, until_us): (u64, u64),
+        now_us: u64,
+        cost_of: CostOf<'_>,
+    ) -> bool {
+        let Ok(kind) = self.names.catalog.number(function) else { return false };
+        let known = self.engine.known.add(Target { scope: None, kind }, from_us, until_us);
+        if known {
+            self.plan_told(kind, (from_us, until_us), now_us, cost_of);
+        }
+        known
+    }
+
+    fn plan_told(&mut self, kind: u32, window_us: (u64, u64), now_us: u64, cost_of: CostOf<'_>) {
+        let function = self.names.catalog.name(kind).unwrap_or_default().to_owned();
+        // A function that has never run has no measured cost: its VM is taken to be small, and the budget is kept by
+        // whoever holds it.
+        let cost = cost_of(&function, 1.0);
+        let cause = Cause {
+            by: Ground::Told,
+            after_function: function,
+            after_request: None,
+            after_unix_us: now_us,
+            through: None,
+            probability: 1.0,
+            error: 0.0,
+            terms: None,
+        };
+        let plan = Plan {
+            source: Source::Told(kind, window_us.0),
+            windows: vec![window_us],
+            memory_bytes: cost.map_or(0, |cost| cost.memory_bytes),
+            gain_ms: cost.map_or(1.0, |cost| cost.saved_ms.max(1.0)),
+            cause,
+        };
+        self.plans.add(kind, plan);
+    }
+
+    /// Plans from what was told and from the functions' own timing, for a node that starts with what was learnt before.
     pub(super) fn plan_from_memory(&mut self, cost_of: CostOf<'_>, prices: &Prices) {
+        let told: Vec<(Target, u64, u64)> = self.engine.known.before(u64::MAX).collect();
+        for (target, from_us, until_us) in told {
+            self.plan_told(target.kind, (from_us, until_us), self.engine.now_us(), cost_of);
+        }
         let known: Vec<(u32, Option<u32>)> = (0..u32::try_from(self.names.catalog.len()).unwrap_or(u32::MAX))
             .filter(|kind| self.names.catalog.name(*kind).is_some_and(|name| cost_of(name, 1.0).is_some()))
             .map(|kind| (kind, self.names.scopes.get(&kind).copied()))
@@ -486,6 +532,22 @@ mod tests {
         assert_eq!((expected.forecast.samples, expected.forecast.map[0].id), (60, 1));
         assert!(expected.set.mass > 0.8 && expected.set.functions.contains(&2), "{:?}", expected.set);
         assert!(expectations.expected_paths("look").is_none());
+    }
+
+    #[test]
+    fn what_was_told_is_due_in_its_window_and_after_a_restart() {
+        let mut expectations = nothing_learnt();
+        let window_us = (START_US + 60 * SECOND_US, START_US + 90 * SECOND_US);
+        assert!(expectations.tell("report", window_us, START_US, &cost));
+        assert!(expectations.due(START_US + 50 * SECOND_US, u64::MAX).is_empty());
+        assert_eq!(expectations.due(START_US + 61 * SECOND_US, u64::MAX).get("report"), Some(&1));
+        let cause = expectations.standing("report", START_US + 61 * SECOND_US).unwrap();
+        assert_eq!((cause.by, cause.probability), (Ground::Told, 1.0));
+        let Expectations { engine, names, calls, gaps, .. } = expectations;
+        let mut again = Expectations::new(engine, names, calls, gaps);
+        again.plan_from_memory(&cost, &Prices::default());
+        assert!(again.due(START_US + 89 * SECOND_US, u64::MAX).contains_key("report"));
+        assert!(again.due(START_US + 91 * SECOND_US, u64::MAX).is_empty());
     }
 
     #[test]

@@ -190,6 +190,14 @@ impl Learning {
         Some((answer, names))
     }
 
+    /// Takes word that a call of a function comes between two times, in microseconds since the Unix epoch. Says whether
+    /// there was room for it.
+    pub(crate) fn tell(&self, function: &FunctionName, window_us: (u64, u64)) -> bool {
+        let costs = self.shared.costs.lock();
+        let cost_of = |name: &str, probability: f32| costs.get(name)?.ready_rung(probability);
+        self.shared.learnt.lock().tell(function.as_str(), window_us, now_us(), &cost_of)
+    }
+
     /// What the next request of a function is expected to run; `None` if none was ever sampled.
     pub(crate) fn expected_paths(&self, function: &FunctionName) -> Option<ExpectedPaths> {
         self.shared.learnt.lock().expected_paths(function.as_str())
