@@ -12,7 +12,7 @@ use forerun_predict::settings::EngineSettings;
 use forerun_predict::timing::bins::Resolution;
 
 const STATEMENTS: &str = "f680bab50bd7082a3f905b29abdd4f10";
-const STATE: &str = "6d8d2d5cac8c0a4512e67a4458f8a5b2";
+const STATE: &str = "ee2a3677e8897509c15c607abdda4aab";
 
 const SECOND_US: u64 = 1_000_000;
 const EVENTS: u64 = 3_000;

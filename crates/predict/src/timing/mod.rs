@@ -41,16 +41,6 @@ pub struct TimingModel {
     mixer: HazardMixer,
     histories: Vec<History>,
     queue: CheckQueue,
-    cost: CodingCost,
-}
-
-/// What the mixture's statements have cost so far, in bits: the quality of the forecasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct CodingCost {
-    /// Idle times that ended.
-    pub idle_times: u64,
-    /// Sum of `-log2` of the probability given to what happened in each bin observed.
-    pub bits: f64,
 }
 
 fn unset_bins() -> TimeBins {
@@ -68,7 +58,6 @@ impl TimingModel {
             mixer,
             histories: Vec::new(),
             queue: CheckQueue::default(),
-            cost: CodingCost::default(),
             bins,
             resolution,
             families,
@@ -93,11 +82,6 @@ impl TimingModel {
     /// History of a function, if it is known.
     pub fn history(&self, index: u32) -> Option<&History> {
         self.histories.get(index as usize)
-    }
-
-    /// Coding cost so far.
-    pub fn cost(&self) -> CodingCost {
-        self.cost
     }
 
     /// Adds a function whose first call is at `at_us`, and returns its index.
@@ -211,12 +195,10 @@ impl TimingModel {
             let context = view.mix_context(segment);
             self.mixer.mix(context, &looked.logits, &mut looked.mixed);
             let hit = (ended && next == end).then(|| lanes.end - 1);
-            let errors = errors(&looked.mixed.hazards, lanes.clone(), hit);
-            self.cost.add(&errors[lanes]);
+            let errors = errors(&looked.mixed.hazards, lanes, hit);
             self.mixer.learn(context, &looked.logits, &looked.mixed.mean, &errors, next - start);
             start = next;
         }
-        self.cost.idle_times = self.cost.idle_times.saturating_add(u64::from(ended));
         self.tables.record(&view, crossed..end, ended);
     }
 }
@@ -245,14 +227,6 @@ impl TimingModel {
             looked.mixed.mean = self.mixer.mean(&looked.logits);
         }
         bins.start - first..bins.end - first
-    }
-}
-
-impl CodingCost {
-    fn add(&mut self, errors: &[f32]) {
-        for error in errors {
-            self.bits -= f64::from(numeric::ln(1.0 - error.abs())) * std::f64::consts::LOG2_E;
-        }
     }
 }
 
@@ -285,6 +259,5 @@ impl TimingModel {
                 .queue
                 .is_sound(|index| self.histories.get(index).map(|history| history.queued), self.histories.len())
             && self.histories.iter().all(|history| history.is_sound(bins))
-            && self.cost.bits.is_finite()
     }
 }
