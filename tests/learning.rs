@@ -64,6 +64,26 @@ fn command(node: &Node, arguments: &[&str]) -> Ended {
 }
 
 #[test]
+fn a_call_that_is_known_to_come_finds_a_vm() {
+    let (_folder, data) = data_folder();
+    let node = eager(Command::serve(&data));
+    deploy_steps(&node);
+    let told = command(&node, &["expect", "pay", "--for", "60"]);
+    assert!(told.stdout.contains("a VM will be held for it"), "{told:?}");
+    let held = || node.admin_json("/v1/functions/pay/prediction")["held_ready"]["vms"].as_u64().filter(|vms| *vms > 0);
+    eventually("a VM held", held);
+    let response = node.get("/pay");
+    assert!(response.header("server-timing").contains("\"ready\""), "{response:?}");
+    let explained = command(&node, &["explain", response.header("x-request-id")]);
+    assert!(explained.stdout.contains("someone told the node"), "{explained:?}");
+    let refused = Command::new(&["expect", "pay", "--for", "0"])
+        .argument("--node")
+        .argument(format!("http://{}", node.admin))
+        .run();
+    assert!(refused.code != Some(0) && refused.stderr.contains("later"), "{refused:?}");
+}
+
+#[test]
 fn what_comes_in_one_order_is_ready_before_it_comes() {
     let (_folder, data) = data_folder();
     let node = eager(Command::serve(&data));

@@ -65,6 +65,16 @@ fn which_code_runs_is_learnt_shown_and_kept() {
     assert!(never > 0.0 && never < 1.0, "{never}");
     assert!(learnt["sampling"]["samples"].as_u64().unwrap() >= 6);
 
+    // The slow loop has the same samples, and says what the next request will run.
+    let expected = eventually("what the next request runs", || {
+        let expected = node.admin_json("/v1/functions/hello/prediction")["code_paths"].clone();
+        expected["samples"].as_u64().filter(|samples| *samples >= 6).map(|_| expected["stays_within"].clone())
+    });
+    let (within, of) = (expected["functions"].as_u64().unwrap(), expected["of_functions"].as_u64().unwrap());
+    assert!(within >= 3 && within < of && expected["probability"].as_f64().unwrap() > 0.3, "{expected}");
+    let profile = command(&node, &["profile", "hello"]);
+    assert!(profile.stdout.contains("next request") && profile.stdout.contains("stays within"), "{profile:?}");
+
     let shown = command(&node, &["paths", "hello"]);
     assert!(shown.stdout.contains("GET /other/..."), "{shown:?}");
     let folded = command(&node, &["paths", "hello", "--folded"]);

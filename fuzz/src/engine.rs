@@ -2,7 +2,7 @@
 
 use forerun_predict::engine::{Engine, Outlook};
 use forerun_predict::event::{Call, Target};
-use forerun_predict::paths::{PathSample, RequestContext};
+use forerun_predict::paths::RequestContext;
 use forerun_predict::plan::{Course, PlanTerms, PlanWindow};
 use forerun_predict::snapshot::SNAPSHOT_VERSION;
 
@@ -38,15 +38,12 @@ pub fn feed(engine: &mut Engine, data: &[u8], events_max: usize) {
 
 fn observe_paths(engine: &mut Engine, kind: u32, bytes: &[u8]) {
     let functions: Vec<u32> = bytes.iter().map(|byte| u32::from(byte & 15)).collect();
-    let sample =
-        PathSample { functions: &functions, libraries: &functions[..2], memory_bytes: u64::MAX, cpu_time_us: 1 };
     let request = RequestContext { class: u32::from(bytes[0] & 3), caller: 0, payload: u32::from(bytes[1] & 1) };
-    engine.paths.observe(kind, &request, &sample);
-    let profile = engine.paths.profile(kind, &request, 0.1);
-    if let Some(profile) = profile {
-        assert!((0.0..=1.0).contains(&profile.confidence) && profile.path_mass <= 1.001);
-        assert!(profile.paths.iter().all(|share| (0.0..=1.0).contains(&share.probability)));
-    }
+    engine.paths.observe(kind, &request, &functions);
+    let forecast = engine.paths.forecast(kind, &request);
+    let set = engine.paths.smallest_set(kind, &forecast, 0.1);
+    assert!(set.mass <= 1.001 && (0.0..=1.0).contains(&forecast.error));
+    assert!(forecast.map.iter().all(|share| (0.0..=1.0).contains(&share.probability)));
 }
 
 fn check(engine: &Engine, outlook: &Outlook, windows: &mut Vec<PlanWindow>) {

@@ -94,6 +94,8 @@ pub(crate) enum CommandArgs {
     Explain(ExplainArgs),
     /// Say which call is expected next in a function's application
     Predict(PredictArgs),
+    /// Say that a call of a function is known to come, so that a VM is held for it
+    Expect(ExpectArgs),
     /// Show what the node learns, what that costs and saves, or say how far it may go
     Learning(LearningArgs),
     /// List the calls that functions make of each other, with probability and time between
@@ -294,6 +296,21 @@ pub(crate) struct ExplainArgs {
 pub(crate) struct PredictArgs {
     /// Name of the function
     pub(crate) function: String,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  $ forerun expect report --after 300 --for 60\n  \
+    $ forerun expect report --for 3600 --json\n\n\
+    Held only where learning is full, and within the memory budget. At most eight days ahead and a day long.")]
+pub(crate) struct ExpectArgs {
+    /// Name of the function
+    pub(crate) function: String,
+    /// Seconds from now until the call may come
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Seconds in which it may come from then on
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) r#for: u64,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Explain(Connection, InvocationId),
     /// Say what is expected next in the application of a function.
     Predict(Connection, FunctionName),
+    /// Say that a call is known to come: so many seconds from now, within so many seconds.
+    Expect(Connection, FunctionName, (u64, u64)),
     /// Show what is learnt, or say how far it goes, for the node or for one function.
     Learning(Connection, Option<(LearningMode, Option<FunctionName>)>),
     /// List the calls that functions make of each other.
@@ -359,6 +361,7 @@ pub(crate) fn of(args: Args, environment: &Environment) -> Result<Invocation, Us
         CommandArgs::Invoke(args) => Command::Invoke(connection()?, invoke(&args)?),
         CommandArgs::Explain(args) => Command::Explain(connection()?, request_id(&args.request_id)?),
         CommandArgs::Predict(args) => Command::Predict(connection()?, name(&args.function)?),
+        CommandArgs::Expect(args) => Command::Expect(connection()?, name(&args.function)?, (args.after, args.r#for)),
         CommandArgs::Learning(args) => {
             let mode = args.mode.as_deref().map(learning_mode).transpose();
             let mode = mode.map_err(|error| UsageError::new(error.to_string(), "see `forerun learning --help`"))?;

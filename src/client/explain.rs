@@ -54,6 +54,11 @@ pub(super) fn predict(output: &Output, api: &Api, function: &FunctionName) -> Re
         table.row([name, &probability, &minute, &hour, expert]);
     }
     output.table(&table, &answer, "nothing is known of it yet: it has not been called").map_err(ClientError::Stdout)?;
+    let next = answer["prediction"]["next"].as_array().into_iter().flatten();
+    let of_next = next.filter_map(|next| Some((next["function"].as_str()?, &next["code_paths"])));
+    for (name, paths) in of_next {
+        within(name, paths).iter().for_each(|line| output.note(line));
+    }
     output.note(&format!(
         "{function}: {} VMs held ready, {} bytes; standard path {} until a VM is there, a ready one {}",
         answer["held_ready"]["vms"],
@@ -62,6 +67,18 @@ pub(super) fn predict(output: &Output, api: &Api, function: &FunctionName) -> Re
         millis(&answer["costs"]["ready_deploy_us"]),
     ));
     Ok(())
+}
+
+/// Which of a function's code its next request is expected to run, if any of its requests was sampled.
+pub(super) fn within(function: &str, paths: &Value) -> Option<String> {
+    let set = &paths["stays_within"];
+    let (functions, all) = (set["functions"].as_u64()?, set["of_functions"].as_u64()?);
+    Some(format!(
+        "{function}, if it is called, stays within {functions} of its {all} inner functions ({}) with probability {} ± {}",
+        text::bytes(set["code_bytes"].as_u64().unwrap_or(0)),
+        percent(&set["probability"]),
+        percent(&set["error"]),
+    ))
 }
 
 fn explanation(answer: &Value) -> String {
@@ -128,7 +145,7 @@ fn expectation(answer: &Value) -> String {
     let through = cause["through"].as_str().map(|name| format!(" through {name}")).unwrap_or_default();
     format!(
         "expected  yes, {} before, after {}{through} ({}), with probability {} ± {}; threshold {}\n\
-         terms     {:.3} ms of value x confidence {:.2}, against {:.6} ms for each second held and {:.3} ms to make",
+         terms     {:.3} ms of value (rarity weighs {:.2}) x confidence {:.2}, against {:.6} ms for each second held and {:.3} ms to make",
         lead(before_us),
         cause["after_function"].as_str().unwrap_or("?"),
         ground(cause["by"].as_str().unwrap_or("?")),
@@ -136,6 +153,7 @@ fn expectation(answer: &Value) -> String {
         percent(&cause["error"]),
         percent(&terms["threshold"]),
         figure(&terms["value_ms"]),
+        figure(&terms["weight"]),
         figure(&terms["confidence_factor"]),
         figure(&terms["hold_ms_per_s"]),
         figure(&terms["load_ms"]),
@@ -149,6 +167,7 @@ fn ground(by: &str) -> &str {
         "sequence" => "the sequence of calls",
         "rhythm" => "its own rhythm",
         "call" => "a function that calls it",
+        "told" => "someone told the node",
         other => other,
     }
 }

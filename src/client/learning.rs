@@ -1,4 +1,6 @@
-//! `forerun learning` and `forerun calls`: what the node learns, what that costs and saves, and how far it may go.
+//! `forerun learning`, `forerun expect` and `forerun calls`: what the node learns, what that costs and saves, and how far it may go.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use forerun_types::{FunctionName, LearningMode};
 use serde_json::{Value, json};
@@ -49,6 +51,30 @@ pub(super) fn learning(
     }
     output.note(&summary(&answer));
     Ok(())
+}
+
+/// Says that a call is known to come, `after` seconds from now or up to `within` seconds later.
+pub(super) fn expect(
+    output: &Output,
+    api: &Api,
+    function: &FunctionName,
+    (after_s, within_s): (u64, u64),
+) -> Result<(), ClientError> {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let from_ms = u64::try_from(now_ms).unwrap_or(u64::MAX).saturating_add(after_s.saturating_mul(1_000));
+    let wanted =
+        json!({ "from_unix_ms": from_ms, "until_unix_ms": from_ms.saturating_add(within_s.saturating_mul(1_000)) });
+    let answer = api.post(&format!("/v1/functions/{function}/expected"), &wanted)?;
+    output.item(&told(function, &answer), &answer).map_err(ClientError::Stdout)
+}
+
+fn told(function: &FunctionName, answer: &Value) -> String {
+    let moment = |name: &str| text::moment(answer[name].as_u64().unwrap_or(0));
+    let held = match answer["learning"].as_str().unwrap_or("?") {
+        "full" => "a VM will be held for it".to_owned(),
+        mode => format!("no VM will be held for it: learning is {mode}"),
+    };
+    format!("{function} is expected from {} to {}; {held}", moment("from_unix_ms"), moment("until_unix_ms"))
 }
 
 /// A line for each way of preparing VMs that is given up for a while.

@@ -81,6 +81,9 @@ fn carry_out(output: &Output, command: Command) -> Result<Done, ClientError> {
         Command::Invoke(connection, request) => invoke::invoke(output, &connect(&connection)?, request),
         Command::Explain(connection, id) => explain::explain(output, &connect(&connection)?, id).map(well),
         Command::Predict(connection, name) => explain::predict(output, &connect(&connection)?, &name).map(well),
+        Command::Expect(connection, name, seconds) => {
+            learning::expect(output, &connect(&connection)?, &name, seconds).map(well)
+        }
         Command::Learning(connection, switch) => learning::learning(output, &connect(&connection)?, switch).map(well),
         Command::Export(connection, wanted) => export::export(output, &connect(&connection)?, &wanted).map(well),
         Command::Top(connection, frames) => top::top(output, &connect(&connection)?, frames).map(well),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::api::Api;
 use super::error::ClientError;
+use super::explain::within;
 use crate::cli::output::{Format, Output};
 use crate::cli::table::{Align, Table, printable};
 
@@ -51,6 +52,9 @@ fn people(output: &Output, answer: &Value) -> io::Result<()> {
         let vm = &profile["vm"];
         rows.push(("memory at most", format!("{} bytes", vm["memory_bytes_max"])));
         rows.push(("cold groups at most", vm["cold_groups_max"].to_string()));
+    }
+    if let Some(line) = within("it", &answer["next_request"]) {
+        rows.push(("next request", line));
     }
     let line = specialization["image_line"].as_str().map_or_else(|| "none yet".to_owned(), printable);
     rows.push(("image", line));

@@ -381,7 +381,7 @@ const verdict = ({ verdict: word, given_up: given }) => (given
   ? `given up until ${new Date(given.until_unix_ms).toLocaleTimeString()}: ${given.why}` : word.replace("_", " "));
 
 const GROUNDS = { session: "the calls of its session", sequence: "the sequence of calls", rhythm: "its own rhythm",
-  call: "a function that calls it" };
+  call: "a function that calls it", told: "someone told the node" };
 
 const learningPage = () => refreshed("Learning", (signal) => Promise.all([askJson("/v1/learning", signal), askJson("/v1/calls", signal)]), ([learning, { calls }]) => {
   const { ledger, held, budget, prices } = learning;

@@ -18,13 +18,16 @@ use tokio::net::TcpListener;
 use crate::figures::{self, as_figure};
 use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
-use crate::paths::{Paths, TwinParts};
+use crate::paths::{Paths, PathsRan, TwinParts};
 use crate::settings::NodeSettings;
 use crate::splitting::{Splitting, SplittingParts};
 use crate::workshop::Workshop;
 
 /// Folder of the guests' logs in the data directory.
 const LOGS_FOLDER: &str = "logs";
+/// Samples of code paths that may wait to be learnt from: a second of them at the pace they are taken in, at some
+/// kilobytes each.
+const PATHS_PIPE_CAPACITY: usize = 256;
 /// Events that may wait for the disk; as many as the pipe before it holds.
 const HISTORY_QUEUE_EVENTS: usize = EVENT_PIPE_CAPACITY;
 
@@ -124,7 +127,8 @@ impl Node {
         let driver = Arc::new(driver);
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
         let any_driver: Arc<dyn Driver> = Arc::clone(&driver) as _;
-        let paths = follow_paths(&settings, workshop.as_ref(), &any_driver, &store, &host)?;
+        let (tell, ran) = event_pipe(PATHS_PIPE_CAPACITY);
+        let paths = follow_paths(&settings, workshop.as_ref(), &any_driver, (&store, &host), tell)?;
         let functions = Arc::new(Functions::new(
             Arc::clone(&store),
             any_driver,
@@ -137,7 +141,7 @@ impl Node {
         let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
         figures::watch(&metrics, &functions, &gateway, &logs, workshop.as_ref());
         let (functions_too, gateway_too) = (Arc::clone(&functions), gateway.clone());
-        let parts = LearningParts { arrivals, costs, standings, functions: functions_too, gateway: gateway_too };
+        let parts = LearningParts { arrivals, ran, costs, standings, functions: functions_too, gateway: gateway_too };
         let learning = Learning::start(&settings.data, &settings.learning, parts);
         let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
         figures::watch_learning(&metrics, &learning);
@@ -213,8 +217,8 @@ fn follow_paths(
     settings: &NodeSettings,
     workshop: Option<&Arc<Workshop>>,
     driver: &Arc<dyn Driver>,
-    store: &Arc<Store>,
-    host: &Host,
+    (store, host): (&Arc<Store>, &Host),
+    ran: EventSender<PathsRan>,
 ) -> Result<Option<Arc<Paths>>, NodeError> {
     let Some(workshop) = workshop.filter(|_| settings.sample_share_max > 0.0) else {
         return Ok(None);
@@ -225,7 +229,7 @@ fn follow_paths(
         store: Arc::clone(store),
         host: host.clone(),
     };
-    Paths::start(parts, settings.sample_share_max, settings.split_code_bytes_min)
+    Paths::start(parts, ran, settings.sample_share_max, settings.split_code_bytes_min)
         .map(Some)
         .map_err(NodeError::Telemetry)
 }

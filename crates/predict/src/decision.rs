@@ -50,14 +50,17 @@ pub type Ladder = [Option<RungCost>; 3];
 pub struct Weight {
     /// Weight of the tenant or class; 1 for everyone alike.
     pub class: f32,
-    /// Fairness: how much more a rarely called function's wait counts. The weight is `1 + fairness / (n + 1)` for one
-    /// with `n` idle times: with it not only the share of cold calls counts, but also that of each function.
+    /// Fairness: how much more a rarely called function's wait counts; see [`Weight::of`].
     pub fairness: f32,
 }
 
+/// Fairness where nothing else is asked for. With it the first wait of a new function counts half as much again, the
+/// tenth a twentieth more: enough to decide between equals, too little to buy a holding that prices speak against.
+pub const FAIRNESS_DEFAULT: f32 = 0.5;
+
 impl Default for Weight {
     fn default() -> Self {
-        Self { class: 1.0, fairness: 0.0 }
+        Self { class: 1.0, fairness: FAIRNESS_DEFAULT }
     }
 }
 
@@ -89,6 +92,8 @@ pub struct RungTerms {
     pub confidence_factor: f32,
     /// `V`: weighted wait saved by being ready, in milliseconds.
     pub value_ms: f32,
+    /// The weight in it; see [`Weight`].
+    pub weight: f32,
     /// `rho_M m`: price of holding it for a second.
     pub hold_ms_per_s: f32,
     /// `rho_C c`: price of making it ready.
@@ -147,7 +152,10 @@ pub fn decide(
         };
         let share = candidate.probability * kappa;
         let gain_ms = course.plan(bins, share, priced, &mut windows);
-        let stated = RungTerms::new(rung, candidate.probability, kappa, &priced, gain_ms, windows.first());
+        let stated = RungTerms {
+            weight,
+            ..RungTerms::new(rung, candidate.probability, kappa, &priced, gain_ms, windows.first())
+        };
         let better = best.as_ref().is_none_or(|(known, _)| gain_ms > terms[*known].gain_ms);
         terms.push(stated);
         if !windows.is_empty() && better {
@@ -195,6 +203,7 @@ impl RungTerms {
             probability,
             confidence_factor: kappa,
             value_ms: 0.0,
+            weight: 1.0,
             hold_ms_per_s: 0.0,
             load_ms: 0.0,
             gain_ms: 0.0,
@@ -218,6 +227,7 @@ impl RungTerms {
             probability,
             confidence_factor: kappa,
             value_ms: priced.value,
+            weight: 1.0,
             hold_ms_per_s: priced.hold_per_s,
             load_ms: priced.load,
             gain_ms,
@@ -256,7 +266,14 @@ pub fn within_budget(claims: &mut Vec<Claim>, budget_bytes: u64) -> Vec<Claim> {
 }
 
 impl Weight {
-    /// The weight of a function with `idle_count` idle times seen.
+    /// The weight of a function with `n` idle times seen (`idle_count`): that of its class, and of its rarity.
+    ///
+    /// ```text
+    /// weight = class (1 + fairness / (n + 1))        V = weight * wait saved
+    /// ```
+    ///
+    /// Without it only the share of all calls that start cold counts, and the frequent functions take all the memory;
+    /// with it the share of each function's own calls does, too.
     pub fn of(self, idle_count: u32) -> f32 {
         self.class * (1.0 + self.fairness / (idle_count as f32 + 1.0))
     }
@@ -299,6 +316,18 @@ mod tests {
         let decision = decided(0.9, &halted);
         assert_eq!(decision.rung, None);
         assert!(decision.terms.iter().all(|term| term.verdict == Verdict::Halted(Halt::Cpu)));
+    }
+
+    #[test]
+    fn a_rare_function_weighs_a_little_more_and_says_so() {
+        let weights = [0, 1, 9, 1_000].map(|calls| Weight::default().of(calls));
+        assert!(weights.is_sorted_by(|a, b| a > b) && weights[0] == 1.0 + FAIRNESS_DEFAULT && weights[3] < 1.001);
+        let bins = TimeBins::new(Resolution::Second);
+        let candidate = Candidate { target: TARGET, probability: 0.5, error: 0.1 };
+        let decision = decide(&bins, &[0.05; 100], &candidate, &ladder(), weights[0], None, &Prices::default());
+        let (term, plain) = (&decision.terms[2], &decided(0.5, &Prices::default()).terms[2]);
+        assert_eq!((term.weight, plain.weight), (1.5, 1.0));
+        assert_eq!(term.value_ms, 1.5 * plain.value_ms);
     }
 
     #[test]

@@ -65,6 +65,10 @@ pub struct Engine {
     pub known: KnownCalls,
     #[serde(skip)]
     scratch: Evaluation,
+    /// Whose evaluation `scratch` is, as long as nothing has been learnt since that could change it: a call of the same
+    /// sequence that comes next need not be evaluated again.
+    #[serde(skip)]
+    evaluated: Option<(u64, Surroundings)>,
 }
 
 /// What the engine has met.
@@ -110,15 +114,6 @@ impl Outlook {
         self.candidates.clear();
         self.rhythm.clear();
     }
-
-    /// The largest worth of holding anything for the next event: what one second of holding gains at best, as a share of
-    /// the value of an avoided cold start. A candidate whose probability times value times this is below the price of a
-    /// second needs no plan.
-    pub fn best_gain_per_s(&self, bins: &TimeBins) -> f32 {
-        let gain =
-            |(bin, hazard): (usize, &f32)| hazard / (bins.width_s(bin) * (1.0 - 0.5 * hazard)).max(f32::MIN_POSITIVE);
-        self.event.hazards.iter().enumerate().map(gain).fold(0.0, f32::max)
-    }
 }
 
 impl Engine {
@@ -139,6 +134,7 @@ impl Engine {
             paths: PathModel::new(&settings),
             known: KnownCalls::default(),
             scratch: Evaluation::default(),
+            evaluated: None,
         }
     }
 
@@ -183,6 +179,7 @@ impl Engine {
     /// Tells the engine how loaded the node is; see [`LoadShed`].
     pub fn set_pressure(&mut self, backlog: f32) {
         self.shed.update(backlog);
+        self.evaluated = None;
         self.sequence.train_every = self.shed.train_every();
         self.sequence.infer = self.shed.infer();
         self.paths.shed(self.shed.train_every(), self.shed.infer());
@@ -223,8 +220,10 @@ impl Engine {
         // A sequence that is not known is one that began with this call.
         let mut fresh = Session::default();
         fresh.push(target.kind);
-        let state = key.and_then(|key| self.sessions.get(key)).unwrap_or(&fresh);
+        let known = key.and_then(|key| self.sessions.get(key));
         let around = surroundings(Some(scope), None, 0);
+        self.evaluated = key.filter(|_| known.is_some()).map(|key| (key, around));
+        let state = known.unwrap_or(&fresh);
         self.sequence.evaluate(state, &around, &mut self.scratch);
         let top = self.scratch.top();
         for (kind, probability) in self.scratch.candidates() {
@@ -244,6 +243,7 @@ impl Engine {
         if let Some(key) = sequence_key(scope, Some(session)) {
             self.sequence.end(key);
             self.sessions.remove(key);
+            self.evaluated = None;
         }
     }
 
@@ -286,7 +286,9 @@ impl Engine {
         let Some(key) = sequence_key(call.target.scope, call.session) else { return };
         let mut state = self.sessions.take(key);
         let around = surroundings(call.target.scope, call.caller, call.class);
-        self.sequence.evaluate(&state, &around, &mut self.scratch);
+        if self.evaluated.take() != Some((key, around)) {
+            self.sequence.evaluate(&state, &around, &mut self.scratch);
+        }
         self.sequence.observe(key, &mut state, &around, &self.scratch, call.target.kind);
         self.sessions.put(key, state);
     }
@@ -373,6 +375,29 @@ mod tests {
         let mut engine = Engine::new(EngineSettings::default());
         shop(&mut engine, 0..999);
         assert!(engine.snapshot().unwrap() != first);
+    }
+
+    #[test]
+    fn asking_changes_nothing_that_is_learnt() {
+        let (mut asked, mut silent) = (Engine::new(EngineSettings::default()), Engine::new(EngineSettings::default()));
+        let mut outlook = Outlook::default();
+        for step in 0..600u64 {
+            let one = Call {
+                session: (step % 3 == 0).then_some(step % 2),
+                ..call(step * SECOND_US, Some(1), (step % 5) as u32)
+            };
+            asked.observe(&one);
+            silent.observe(&one);
+            asked.outlook(one.target, one.session, &mut outlook);
+            if step % 7 == 0 {
+                asked.answer(Target { scope: Some(1), kind: 4 }, None, step * SECOND_US);
+            }
+            if step % 50 == 49 {
+                asked.end_session(Some(1), 0);
+                silent.end_session(Some(1), 0);
+            }
+        }
+        assert!(asked.snapshot().unwrap() == silent.snapshot().unwrap());
     }
 
     #[test]

@@ -6,8 +6,7 @@
 //! - [`engine`] takes calls and says what may come next ([`answer`] explains it); [`timing`] is *when*, [`sequence`] is
 //!   *which*, [`paths`] is layer 2.
 //! - [`call_graph`] is which functions call which, [`session_gaps`] when a session goes on.
-//! - [`plan`] and [`decision`] turn that into what to hold ready and when, at the prices of [`price`]; [`profile`] is
-//!   what the specializer is told.
+//! - [`plan`] and [`decision`] turn that into what to hold ready and when, at the prices of [`price`].
 //! - [`snapshot`] keeps the state; [`shed`] sheds the engine's own load.
 
 // Several arrays are walked in step, lane by lane; an index says so more plainly than four zipped iterators.
@@ -26,7 +25,6 @@ pub mod path_map;
 pub mod paths;
 pub mod plan;
 pub mod price;
-pub mod profile;
 pub mod sequence;
 pub mod session_gaps;
 pub mod sessions;

@@ -79,7 +79,9 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
             sums[lane] += x[lane] * y[lane];
         }
     }
-    sums.iter().sum::<f32>() + tail
+    // By halves: in order, the additions would wait for each other and take as long as the products.
+    let four = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
+    (four[0] + four[2]) + (four[1] + four[3]) + tail
 }
 
 /// `y += a * x`, element by element.

@@ -7,7 +7,6 @@
 //! inner functions that a request stays within with probability at least `1 - epsilon`.
 
 use crate::hash::{self, KeyMap};
-use crate::profile::{PROFILE_VERSION, Share, SpecializationProfile, VmParameters};
 use crate::sequence::model::{Evaluation, SequenceModel, Surroundings};
 use crate::sequence::session::Session;
 use crate::settings::EngineSettings;
@@ -26,11 +25,6 @@ const FUNCTIONS_MAX: usize = 65_536;
 const CONTEXTS_MAX: usize = 1 << 18;
 /// Counts are halved at this many calls.
 const CALLS_MAX: u32 = 60_000;
-/// Quantile sketch: memory and CPU are kept as the largest value seen, fading by this share with each call, so that one
-/// outlier is forgotten after a few thousand calls.
-const PEAK_FADING: f64 = 0.999;
-/// Slack over the CPU time seen before a call is called suspicious.
-const CPU_SLACK: u64 = 8;
 const SEED_CLASS: u64 = 0x70a1;
 const SEED_CALLER: u64 = 0x70a2;
 const SEED_PAYLOAD: u64 = 0x70a3;
@@ -46,17 +40,13 @@ pub struct RequestContext {
     pub payload: u32,
 }
 
-/// What a sampled call did.
-#[derive(Debug, Clone, Copy)]
-pub struct PathSample<'a> {
-    /// Inner functions that ran, in any order.
-    pub functions: &'a [u32],
-    /// Libraries that were used.
-    pub libraries: &'a [u32],
-    /// Peak memory.
-    pub memory_bytes: u64,
-    /// CPU time.
-    pub cpu_time_us: u64,
+/// An inner function, and the probability that the next request runs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Its number, as the samples name it.
+    pub id: u32,
+    /// The probability.
+    pub probability: f32,
 }
 
 /// The path models of all functions.
@@ -76,8 +66,6 @@ struct FunctionPaths {
     signatures: Vec<Signature>,
     session: Session,
     calls: u64,
-    memory_bytes: f64,
-    cpu_time_us: f64,
 }
 
 /// Calls that ran nearly the same inner functions.
@@ -85,7 +73,6 @@ struct FunctionPaths {
 struct Signature {
     calls: u32,
     members: BTreeMap<u32, u32>,
-    libraries: BTreeMap<u32, u32>,
 }
 
 /// What the next request of a function will run.
@@ -93,14 +80,14 @@ struct Signature {
 pub struct PathForecast {
     /// Probability of each inner function, most probable first: the Code Path Probability Map.
     pub map: Vec<Share>,
-    /// Probability of each library.
-    pub libraries: Vec<Share>,
     /// Probability of each signature, by its index.
     pub signatures: Vec<(usize, f32)>,
     /// Probability that the request runs a set that was never seen.
     pub unseen: f32,
     /// Half the width of the 95 % interval of the most probable signature.
     pub error: f32,
+    /// Samples it rests on.
+    pub samples: u64,
 }
 
 /// A set of inner functions and the probability that a request stays within it.
@@ -123,13 +110,16 @@ impl PathModel {
         (self.train_every, self.infer) = (train_every, infer);
     }
 
-    /// Learns from a sampled call of `kind`.
-    pub fn observe(&mut self, kind: u32, request: &RequestContext, sample: &PathSample<'_>) {
+    /// Learns from a sampled call of `kind`, which ran these inner functions, in any order.
+    pub fn observe(&mut self, kind: u32, request: &RequestContext, ran: &[u32]) {
         if self.functions.len() >= FUNCTIONS_MAX && !self.functions.contains_key(&kind) {
             return;
         }
         let paths = self.functions.entry(kind).or_default();
-        let signature = paths.assign(sample);
+        let mut ran: Vec<u32> = ran.iter().copied().take(SAMPLE_MAX).collect();
+        ran.sort_unstable();
+        ran.dedup();
+        let signature = paths.assign(&ran);
         let around = surroundings(kind, request);
         let mut evaluation = Evaluation::default();
         let new = || Box::new(SequenceModel::new(&self.settings, CONTEXTS_MAX));
@@ -138,7 +128,8 @@ impl PathModel {
         sequence.evaluate(&paths.session, &around, &mut evaluation);
         let symbol = symbol(kind, signature);
         sequence.observe(u64::from(kind), &mut paths.session, &around, &evaluation, symbol);
-        paths.record(signature, sample);
+        paths.calls = paths.calls.saturating_add(1);
+        paths.signatures[signature].record(&ran);
     }
 
     /// Says what the next request of `kind` will run.
@@ -157,13 +148,7 @@ impl PathModel {
         signatures.iter_mut().for_each(|(_, p)| *p *= scale);
         signatures.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let error = evaluation.top().map_or(0.5, |(_, calibrated)| calibrated.error);
-        PathForecast {
-            map: paths.shares(&signatures, |signature| &signature.members),
-            libraries: paths.shares(&signatures, |signature| &signature.libraries),
-            signatures,
-            unseen,
-            error,
-        }
+        PathForecast { map: paths.shares(&signatures), signatures, unseen, error, samples: paths.calls }
     }
 
     /// The smallest set of inner functions found in which a request stays with probability at least `1 - epsilon`, or
@@ -189,29 +174,6 @@ impl PathModel {
         set
     }
 
-    /// The profile of an image for the requests described, or [`None`] if no call of the function was ever sampled.
-    pub fn profile(&self, kind: u32, request: &RequestContext, epsilon: f32) -> Option<SpecializationProfile> {
-        let paths = self.functions.get(&kind)?;
-        let forecast = self.forecast(kind, request);
-        let set = self.smallest_set(kind, &forecast, epsilon);
-        let chosen = |share: &Share| set.functions.binary_search(&share.id).is_ok();
-        Some(SpecializationProfile {
-            version: PROFILE_VERSION,
-            kind,
-            class: request.class,
-            paths: forecast.map.iter().copied().filter(chosen).collect(),
-            libraries: forecast.libraries.iter().copied().filter(|share| share.probability >= epsilon).collect(),
-            path_mass: set.mass,
-            vm: VmParameters {
-                memory_bytes: paths.memory_bytes as u64,
-                cpu_time_us: (paths.cpu_time_us as u64).saturating_mul(CPU_SLACK),
-                cpu_affinity: Vec::new(),
-            },
-            confidence: (set.mass - forecast.error).clamp(0.0, 1.0),
-            calls: paths.calls,
-        })
-    }
-
     pub(crate) fn is_sound(&self, settings: &EngineSettings) -> bool {
         let sound = |sequence: &SequenceModel| sequence.is_sound(settings.families, CONTEXTS_MAX);
         self.functions.len() <= FUNCTIONS_MAX
@@ -222,12 +184,9 @@ impl PathModel {
 }
 
 impl FunctionPaths {
-    /// Index of the signature a sample belongs to; a new one if none agrees and there is room.
-    fn assign(&mut self, sample: &PathSample<'_>) -> usize {
-        let mut functions: Vec<u32> = sample.functions.iter().copied().take(SAMPLE_MAX).collect();
-        functions.sort_unstable();
-        functions.dedup();
-        let agreement = |signature: &Signature| signature.agreement(&functions);
+    /// Index of the signature that a sorted set belongs to; a new one if none agrees and there is room.
+    fn assign(&mut self, functions: &[u32]) -> usize {
+        let agreement = |signature: &Signature| signature.agreement(functions);
         let nearest = (0..self.signatures.len())
             .map(|index| (index, agreement(&self.signatures[index])))
             .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
@@ -240,24 +199,16 @@ impl FunctionPaths {
         }
     }
 
-    fn record(&mut self, index: usize, sample: &PathSample<'_>) {
-        self.calls = self.calls.saturating_add(1);
-        let peak = |known: f64, seen: u64| (known * PEAK_FADING).max(seen as f64);
-        self.memory_bytes = peak(self.memory_bytes, sample.memory_bytes);
-        self.cpu_time_us = peak(self.cpu_time_us, sample.cpu_time_us);
-        self.signatures[index].record(sample);
-    }
-
     /// Probability of a set never seen: of the calls so far, those that brought a new signature, after Laplace.
     fn unseen(&self) -> f32 {
         (self.signatures.len() as f32 / (self.calls as f32 + 1.0)).min(0.5)
     }
 
-    fn shares(&self, signatures: &[(usize, f32)], members: impl Fn(&Signature) -> &BTreeMap<u32, u32>) -> Vec<Share> {
+    fn shares(&self, signatures: &[(usize, f32)]) -> Vec<Share> {
         let mut sums: BTreeMap<u32, f32> = BTreeMap::new();
         for (index, probability) in signatures {
             let signature = &self.signatures[*index];
-            for (member, count) in members(signature) {
+            for (member, count) in &signature.members {
                 *sums.entry(*member).or_insert(0.0) += probability * *count as f32 / signature.calls.max(1) as f32;
             }
         }
@@ -270,13 +221,10 @@ impl FunctionPaths {
     fn is_sound(&self) -> bool {
         self.signatures.len() <= SIGNATURES_MAX
             && self.session.is_sound()
-            && self.memory_bytes.is_finite()
-            && self.cpu_time_us.is_finite()
             && self.signatures.iter().all(|signature| {
                 signature.calls < CALLS_MAX
                     && signature.members.len() <= SAMPLE_MAX
-                    && signature.libraries.len() <= SAMPLE_MAX
-                    && signature.members.values().chain(signature.libraries.values()).all(|c| *c <= signature.calls)
+                    && signature.members.values().all(|count| *count <= signature.calls)
             })
     }
 }
@@ -292,30 +240,21 @@ impl Signature {
         if all == 0 { 1.0 } else { common as f32 / all as f32 }
     }
 
-    fn record(&mut self, sample: &PathSample<'_>) {
+    /// Counts a sorted set.
+    fn record(&mut self, functions: &[u32]) {
         self.calls += 1;
-        count_in(&mut self.members, sample.functions, self.calls);
-        count_in(&mut self.libraries, sample.libraries, self.calls);
-        if self.calls >= CALLS_MAX {
-            self.calls /= 2;
-            for members in [&mut self.members, &mut self.libraries] {
-                members.retain(|_, count| {
-                    *count /= 2;
-                    *count > 0
-                });
+        for function in functions {
+            if self.members.len() < SAMPLE_MAX || self.members.contains_key(function) {
+                *self.members.entry(*function).or_insert(0) += 1;
             }
         }
-    }
-}
-
-/// Counts the members of one call; one that is named twice counts once, which the bound of `calls` ensures.
-fn count_in(members: &mut BTreeMap<u32, u32>, seen: &[u32], calls: u32) {
-    for member in seen.iter().take(SAMPLE_MAX) {
-        if members.len() >= SAMPLE_MAX && !members.contains_key(member) {
-            continue;
+        if self.calls >= CALLS_MAX {
+            self.calls /= 2;
+            self.members.retain(|_, count| {
+                *count /= 2;
+                *count > 0
+            });
         }
-        let count = members.entry(*member).or_insert(0);
-        *count = (*count + 1).min(calls);
     }
 }
 
@@ -337,10 +276,6 @@ fn surroundings(kind: u32, request: &RequestContext) -> Surroundings {
 mod tests {
     use super::*;
 
-    fn sample(functions: &[u32]) -> PathSample<'_> {
-        PathSample { functions, libraries: &[1], memory_bytes: 1 << 20, cpu_time_us: 300 }
-    }
-
     /// Requests of class 1 run one set, those of class 2 another, and now and then a rare branch.
     fn learnt() -> PathModel {
         let mut model = PathModel::new(&EngineSettings::default());
@@ -354,7 +289,7 @@ mod tests {
             if step % 40 == 7 {
                 ran.push(999);
             }
-            model.observe(7, &RequestContext { class, ..RequestContext::default() }, &sample(&ran));
+            model.observe(7, &RequestContext { class, ..RequestContext::default() }, &ran);
         }
         model
     }
@@ -373,15 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn the_profile_says_how_sure_it_is() {
-        let model = learnt();
-        let read = RequestContext { class: 1, ..RequestContext::default() };
-        let profile = model.profile(7, &read, 0.1).unwrap();
-        assert!(profile.confidence > 0.7 && profile.confidence < profile.path_mass);
-        assert_eq!(profile.libraries.len(), 1);
-        assert_eq!(profile.vm.memory_bytes, 1 << 20);
-        assert!(model.profile(8, &read, 0.1).is_none());
-        assert_eq!(model.forecast(8, &read).unseen, 1.0);
+    fn a_function_without_samples_is_no_mystery() {
+        let (model, read) = (learnt(), RequestContext { class: 1, ..RequestContext::default() });
+        assert_eq!(model.forecast(7, &read).samples, 600);
+        let unknown = model.forecast(8, &read);
+        assert_eq!((unknown.unseen, unknown.samples), (1.0, 0));
+        assert_eq!(model.smallest_set(8, &unknown, 0.1), PathSet::default());
+    }
+
+    #[test]
+    fn what_one_call_ran_twice_counts_once() {
+        let mut model = PathModel::new(&EngineSettings::default());
+        (0..10).for_each(|_| model.observe(1, &RequestContext::default(), &[5, 5, 6, 5]));
+        assert!(model.is_sound(&EngineSettings::default()));
+        assert!(model.forecast(1, &RequestContext::default()).map.iter().all(|share| share.probability <= 1.0));
     }
 
     #[test]
@@ -389,7 +329,7 @@ mod tests {
         let mut model = PathModel::new(&EngineSettings::default());
         for step in 0..500u64 {
             let ran: Vec<u32> = (0..20).map(|index| hash::mix(step * 100 + index) as u32).collect();
-            model.observe(1, &RequestContext::default(), &sample(&ran));
+            model.observe(1, &RequestContext::default(), &ran);
         }
         assert!(model.is_sound(&EngineSettings::default()));
         assert_eq!(model.forecast(1, &RequestContext::default()).signatures.len(), SIGNATURES_MAX);

@@ -50,13 +50,16 @@ pub struct Course {
     mass: [f32; BINS_MAX],
     /// Expected seconds of holding through the bin.
     held_s: [f32; BINS_MAX],
+    /// The most that a second of holding gains in the bin or in any later one, as a share of the value.
+    best_from: [f32; BINS_MAX],
 }
 
 impl Course {
     /// The course of an idle time with these hazards.
     pub fn new(bins: &TimeBins, hazards: &[f32]) -> Self {
         let count = hazards.len().min(bins.len());
-        let mut course = Self { count, survival: [0.0; BINS_MAX], mass: [0.0; BINS_MAX], held_s: [0.0; BINS_MAX] };
+        let zero = [0.0; BINS_MAX];
+        let mut course = Self { count, survival: zero, mass: zero, held_s: zero, best_from: zero };
         let mut survival = 1.0;
         for (bin, hazard) in hazards[..count].iter().enumerate() {
             let mass = survival * hazard;
@@ -65,66 +68,85 @@ impl Course {
             course.held_s[bin] = bins.width_s(bin) * (survival - 0.5 * mass);
             survival *= 1.0 - hazard;
         }
+        for ((best, hazard), width_s) in course.best_from[..count].iter_mut().zip(hazards).zip(bins.widths_s()) {
+            *best = hazard / (width_s * (1.0 - 0.5 * hazard));
+        }
+        let mut best = 0.0;
+        for bin in course.best_from[..count].iter_mut().rev() {
+            best = larger(*bin, best);
+            *bin = best;
+        }
         course
     }
 
     /// Computes the windows worth holding for a function that is called at the event with probability `share` only;
     /// `windows` is overwritten. Holding ends with the event either way, because everything is planned anew then.
     ///
-    /// Returns the expected net gain over holding nothing, at least 0.
+    /// Returns the expected net gain over holding nothing, at least 0. Where no bin pays, that is found at once.
     pub fn plan(&self, bins: &TimeBins, share: f32, terms: PlanTerms, windows: &mut Vec<PlanWindow>) -> f32 {
         windows.clear();
-        let mut gains = [0f32; BINS_MAX];
-        for ((gain, mass), held_s) in gains[..self.count].iter_mut().zip(&self.mass).zip(&self.held_s) {
-            *gain = mass * share * terms.value - terms.hold_per_s * held_s;
-        }
-        // Behind the last bin that pays for itself nothing is held: there the value-to-go is 0 and no state changes.
-        let count = gains[..self.count].iter().rposition(|gain| *gain >= 0.0).map_or(0, |last| last + 1);
+        let count = self.worth_until(share * terms.value, terms.hold_per_s);
         if count == 0 {
             return 0.0;
         }
-        let mut choice = [Choice::default(); BINS_MAX];
+        let mut gains = [0f32; BINS_MAX];
+        for ((gain, mass), held_s) in gains[..count].iter_mut().zip(&self.mass).zip(&self.held_s) {
+            *gain = mass * share * terms.value - terms.hold_per_s * held_s;
+        }
+        let (mut stay, mut start) = ([false; BINS_MAX], [false; BINS_MAX]);
         let (mut from_held, mut from_empty) = (0f32, 0f32);
         for bin in (0..count).rev() {
             let hold = gains[bin] + from_held;
             let hold_anew = hold - self.survival[bin] * terms.load;
-            choice[bin] = Choice { stay: hold >= from_empty, start: hold_anew > from_empty };
+            stay[bin] = hold >= from_empty;
+            start[bin] = hold_anew > from_empty;
             from_held = larger(hold, from_empty);
             from_empty = larger(hold_anew, from_empty);
         }
-        self.cut(bins, share, terms.held, &choice[..count], windows);
+        self.cut(bins, share, terms.held, (&stay[..count], &start[..count]), windows);
         if terms.held { from_held } else { from_empty }
     }
 
-    /// Cuts the choices into windows, the first [`WINDOWS_MAX`] of them.
-    fn cut(&self, bins: &TimeBins, share: f32, held: bool, choice: &[Choice], windows: &mut Vec<PlanWindow>) {
-        let mut held = held;
-        let mut open: Option<PlanWindow> = None;
-        for (bin, choice) in choice.iter().enumerate() {
-            held = if held { choice.stay } else { choice.start };
-            if held {
-                let window =
-                    open.get_or_insert(PlanWindow { start_s: bins.start_s(bin), end_s: 0.0, probability: 0.0 });
-                window.end_s = bins.end_s(bin);
-                window.probability += self.mass[bin] * share;
-            } else if let Some(window) = open.take() {
-                windows.push(window);
-                if windows.len() == WINDOWS_MAX {
-                    return;
-                }
-            }
-        }
-        windows.extend(open);
+    /// The number of bins up to the last that pays for itself, `mass value >= hold held_s`. Behind it nothing is held:
+    /// there the value-to-go is 0 and no state changes.
+    fn worth_until(&self, value: f32, hold_per_s: f32) -> usize {
+        let pays = |best: &f32| best * value >= hold_per_s;
+        self.best_from[..self.count].partition_point(pays)
     }
-}
 
-/// What is best in one bin, by state.
-#[derive(Debug, Clone, Copy, Default)]
-struct Choice {
-    /// Go on holding.
-    stay: bool,
-    /// Start to hold.
-    start: bool,
+    /// Cuts the choices (stay, start) into windows, the first [`WINDOWS_MAX`] of them.
+    fn cut(
+        &self,
+        bins: &TimeBins,
+        share: f32,
+        held: bool,
+        (stay, start): (&[bool], &[bool]),
+        windows: &mut Vec<PlanWindow>,
+    ) {
+        let mut bin = 0;
+        let mut held = held && stay[0];
+        while windows.len() < WINDOWS_MAX {
+            if !held {
+                let Some(waited) = start[bin..].iter().position(|start| *start) else { return };
+                bin += waited;
+            }
+            let first = bin;
+            // The bin in which holding starts is held whatever staying would be worth.
+            bin += 1;
+            bin += stay[bin..].iter().position(|stay| !*stay).unwrap_or(stay.len() - bin);
+            windows.push(PlanWindow {
+                start_s: bins.start_s(first),
+                end_s: bins.end_s(bin - 1),
+                probability: self.mass[first..bin].iter().map(|mass| mass * share).sum(),
+            });
+            held = false;
+            if bin == stay.len() {
+                return;
+            }
+            // The bin that ended it is not held.
+            bin += 1;
+        }
+    }
 }
 
 /// The larger of two numbers that are not NaN; `f32::max` spends most of the recursion's time on the case that they are.

@@ -6,13 +6,13 @@
 use forerun_predict::engine::{Engine, Outlook};
 use forerun_predict::event::{Call, Target};
 use forerun_predict::hash::mix;
-use forerun_predict::paths::{PathSample, RequestContext};
+use forerun_predict::paths::RequestContext;
 use forerun_predict::plan::{Course, PlanTerms};
 use forerun_predict::settings::EngineSettings;
 use forerun_predict::timing::bins::Resolution;
 
-const STATEMENTS: &str = "ff0f90e2b7636df5ee158ffc056395f3";
-const STATE: &str = "9159c7de95d63c10cfa6d528e224880e";
+const STATEMENTS: &str = "f680bab50bd7082a3f905b29abdd4f10";
+const STATE: &str = "ee2a3677e8897509c15c607abdda4aab";
 
 const SECOND_US: u64 = 1_000_000;
 const EVENTS: u64 = 3_000;
@@ -81,9 +81,8 @@ fn run(resolution: Resolution) -> (Digest, Vec<u8>) {
         digest.outlook(&engine, &outlook);
         if step % 5 == 0 {
             let functions: Vec<u32> = (0..20 + (step % 3) as u32 * 10).collect();
-            let sample = PathSample { functions: &functions, libraries: &[1], memory_bytes: step, cpu_time_us: step };
             let request = RequestContext { class: (step % 3) as u32, caller: 1, payload: (step % 2) as u32 };
-            engine.paths.observe(call.target.kind % 10, &request, &sample);
+            engine.paths.observe(call.target.kind % 10, &request, &functions);
             let forecast = engine.paths.forecast(call.target.kind % 10, &request);
             digest.floats(&forecast.signatures.iter().map(|(_, probability)| *probability).collect::<Vec<_>>());
         }

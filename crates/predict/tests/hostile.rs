@@ -5,7 +5,7 @@
 use forerun_predict::engine::{Engine, Outlook};
 use forerun_predict::event::{Call, Target};
 use forerun_predict::hash::mix;
-use forerun_predict::paths::{PathSample, RequestContext};
+use forerun_predict::paths::RequestContext;
 use forerun_predict::settings::EngineSettings;
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -24,8 +24,7 @@ fn feed(engine: &mut Engine, steps: std::ops::Range<u64>) {
         engine.observe(&Call { at_us, target, session, caller: None, class: step as u32 % 2, count: 1 });
         if step % 3 == 0 {
             let functions: Vec<u32> = (0..step as u32 % 9).collect();
-            let sample = PathSample { functions: &functions, libraries: &[1], memory_bytes: 1, cpu_time_us: 1 };
-            engine.paths.observe(target.kind, &RequestContext::default(), &sample);
+            engine.paths.observe(target.kind, &RequestContext::default(), &functions);
             let forecast = engine.paths.forecast(target.kind, &RequestContext::default());
             assert!(forecast.map.iter().all(|share| (0.0..=1.0).contains(&share.probability)));
         }

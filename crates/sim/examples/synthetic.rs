@@ -37,11 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         engine.outlook(target, None, &mut outlook);
         let terms = PlanTerms { value: 3_600.0, hold_per_s: 1.0, load: 30.0, held: true };
         let course = Course::new(engine.bins(), &outlook.event.hazards);
-        let best = outlook.best_gain_per_s(engine.bins());
-        for candidate in outlook.candidates.iter().filter(|candidate| candidate.probability * terms.value * best >= 1.0)
-        {
+        for candidate in &outlook.candidates {
             course.plan(engine.bins(), candidate.probability, terms, &mut windows);
-            plans += 1;
+            plans += u64::from(!windows.is_empty());
         }
         if (event + 1).is_multiple_of((events / 10).max(1)) {
             let us = (cpu_s() - last_cpu_s) * 1e6 / (events / 10).max(1) as f64;

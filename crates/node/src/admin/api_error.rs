@@ -47,6 +47,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_invocation", detail)
     }
 
+    pub(super) fn too_many_told() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_told", "as many calls are known ahead as can be remembered")
+    }
+
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
     }

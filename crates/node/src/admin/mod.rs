@@ -79,6 +79,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/invocations/{id}", &["get"]),
     ("/v1/invocations/{id}/explain", &["get"]),
     ("/v1/functions/{name}/prediction", &["get"]),
+    ("/v1/functions/{name}/expected", &["post"]),
     ("/v1/functions/{name}/paths", &["get"]),
     ("/v1/functions/{name}/profile", &["get"]),
     ("/v1/history", &["get"]),
@@ -119,6 +120,7 @@ fn router(state: Shared, feed: Arc<Feed>) -> Router {
         .route("/v1/invocations/{id}", get(invocations::one))
         .route("/v1/invocations/{id}/explain", get(learning::explain))
         .route("/v1/functions/{name}/prediction", get(learning::predict))
+        .route("/v1/functions/{name}/expected", post(learning::tell))
         .route("/v1/functions/{name}/paths", get(learning::paths))
         .route("/v1/functions/{name}/profile", get(learning::profile))
         .route("/v1/learning", get(learning::view).put(learning::switch))

@@ -13,6 +13,7 @@ use forerun_predict::catalog::Catalog;
 use forerun_predict::decision::{Claim, RungCost, Weight, decide, within_budget};
 use forerun_predict::engine::{Candidate, Engine, Outlook};
 use forerun_predict::event::{Call, Target};
+use forerun_predict::paths::{PathForecast, PathSet, RequestContext};
 use forerun_predict::price::Prices;
 use forerun_predict::session_gaps::SessionGaps;
 use forerun_predict::timing::forecast::Forecast;
@@ -20,6 +21,7 @@ use forerun_telemetry::Arrival;
 use serde::{Deserialize, Serialize};
 
 use super::plans::{Cause, Due, Ground, Plan, Plans, Source};
+use crate::paths::PathsRan;
 
 /// Names of applications have a space in front, which no function's name may hold.
 const APP_PREFIX: &str = " ";
@@ -27,6 +29,17 @@ const APP_PREFIX: &str = " ";
 const FOLLOWED_PROBABILITY_MIN: f32 = 0.05;
 /// Functions looked at when a node starts: as many as it could ever hold ready, and some to choose from.
 const STARTED_WITH_MAX: usize = 1_000;
+
+/// Share of requests that may leave the set that is named for the next one.
+const PATHS_LEFT_MAX: f32 = 0.05;
+
+/// What the next request of a function is expected to run.
+#[derive(Default)]
+pub(crate) struct ExpectedPaths {
+    pub(crate) forecast: PathForecast,
+    /// The smallest set found that it stays within, but for [`PATHS_LEFT_MAX`].
+    pub(crate) set: PathSet,
+}
 
 /// What is kept beside the engine's own state.
 #[derive(Default, Serialize, Deserialize)]
@@ -108,6 +121,22 @@ impl Expectations {
         Some(call.target)
     }
 
+    /// Takes in what a sampled request ran. Who called it is not told, and the size of its body is part of its class.
+    pub(super) fn observe_paths(&mut self, ran: &PathsRan) {
+        if let Ok(kind) = self.names.catalog.number(ran.function.as_str()) {
+            let request = RequestContext { class: ran.class, ..RequestContext::default() };
+            self.engine.paths.observe(kind, &request, &ran.keys);
+        }
+    }
+
+    /// What the next request of a function is expected to run, whatever its class; `None` if none was ever sampled.
+    pub(super) fn expected_paths(&self, function: &str) -> Option<ExpectedPaths> {
+        let kind = self.names.catalog.find(function)?;
+        let forecast = self.engine.paths.forecast(kind, &RequestContext::default());
+        let set = self.engine.paths.smallest_set(kind, &forecast, PATHS_LEFT_MAX);
+        (forecast.samples > 0).then_some(ExpectedPaths { forecast, set })
+    }
+
     /// Takes `count` further calls of a function in at one go: of a busy function only the pace is learnt.
     pub(super) fn observe_many(&mut self, function: &str, at_us: u64, count: usize) {
         let Some(kind) = self.names.catalog.find(function) else { return };
@@ -165,15 +194,16 @@ impl Expectations {
 
     /// What a function under way will call. Those that an earlier call of the chain has announced are known.
     fn plan_calls(&mut self, making: &Making<'_>, kind: u32, arrival: &Arrival) {
-        let from_us = arrival.at_unix_us;
+        if !self.follows_calls() {
+            return;
+        }
+        let (from_us, mut hazards) = (arrival.at_unix_us, Vec::new());
         for next in self.calls.descendants(kind, FOLLOWED_PROBABILITY_MIN) {
             let known = self.plans.cause(next.kind, from_us);
             if arrival.caller.is_some() && known.is_some_and(|known| known.by == Ground::Call) {
                 continue;
             }
-            // The first bin of the grid is a second long: the call comes within it, or its bin is that of the lag.
-            let mut hazards = vec![0.0; self.engine.bins().bin_of(next.lag_us as f32 * 1e-6) + 1];
-            *hazards.last_mut().expect("at least one bin") = 1.0;
+            next.hazards(self.engine.bins(), &mut hazards);
             let source = Source::Call(arrival.id.as_u128());
             let statement = Statement {
                 source,
@@ -190,12 +220,22 @@ impl Expectations {
     /// Plans for a call that may come, and for those that it will make.
     fn state(&mut self, making: &Making<'_>, statement: &Statement<'_>) {
         self.make(making, statement);
+        if !self.follows_calls() {
+            return;
+        }
         let Candidate { target, probability, error } = statement.candidate;
         let followed = FOLLOWED_PROBABILITY_MIN / probability.max(FOLLOWED_PROBABILITY_MIN);
         for next in self.calls.descendants(target.kind, followed) {
             let candidate = called(&next, probability, error);
-            self.make(making, &Statement { candidate, through: Some(next.through), ..*statement });
+            // The grid is that of its caller's call, which its own follows by the lag.
+            let from_us = statement.from_us.saturating_add(next.lag_us);
+            self.make(making, &Statement { candidate, through: Some(next.through), from_us, ..*statement });
         }
+    }
+
+    /// Whether calls that functions make of each other are foreseen: a Markov expert, with its family.
+    fn follows_calls(&self) -> bool {
+        self.engine.settings().families.markov
     }
 
     /// The plan for one function, if holding it ready pays at any time.
@@ -204,7 +244,7 @@ impl Expectations {
         let name = |kind: u32| self.names.catalog.name(kind);
         let Some(function) = name(candidate.target.kind) else { return };
         let Some(cost) = (making.cost_of)(function, candidate.probability) else { return };
-        let weight = Weight::default().of(0);
+        let weight = Weight::default().of(self.idle_times(candidate.target.kind));
         let ladder = [None, None, Some(cost)];
         let decision = decide(self.engine.bins(), hazards, candidate, &ladder, weight, None, making.prices);
         let Some(terms) = decision.terms.into_iter().last() else { return };
@@ -231,8 +271,62 @@ impl Expectations {
         self.plans.add(candidate.target.kind, plan);
     }
 
-    /// Plans from the functions' own timing alone, for a node that starts with what was learnt before.
+    /// How often a function has been called again, in whichever scope it was called last.
+    fn idle_times(&self, kind: u32) -> u32 {
+        let scope = self.names.scopes.get(&kind).copied();
+        let target = [Target { scope, kind }, Target { scope: None, kind }];
+        let seen = target.iter().filter_map(|target| self.engine.timing().history(self.engine.index_of(*target)?));
+        seen.map(|history| history.idle_count).max().unwrap_or(0)
+    }
+
+    /// Someone knows that a call of `function` comes between `from_us` and `until_us`: it is as good as certain, so no
+    /// threshold is asked. Says whether there was room to remember it.
+    pub(super) fn tell(
+        &mut self,
+        function: &str,
+        (from_us, until_us): (u64, u64),
+        now_us: u64,
+        cost_of: CostOf<'_>,
+    ) -> bool {
+        let Ok(kind) = self.names.catalog.number(function) else { return false };
+        let known = self.engine.known.add(Target { scope: None, kind }, from_us, until_us);
+        if known {
+            self.plan_told(kind, (from_us, until_us), now_us, cost_of);
+        }
+        known
+    }
+
+    fn plan_told(&mut self, kind: u32, window_us: (u64, u64), now_us: u64, cost_of: CostOf<'_>) {
+        let function = self.names.catalog.name(kind).unwrap_or_default().to_owned();
+        // A function that has never run has no measured cost: its VM is taken to be small, and the budget is kept by
+        // whoever holds it.
+        let cost = cost_of(&function, 1.0);
+        let cause = Cause {
+            by: Ground::Told,
+            after_function: function,
+            after_request: None,
+            after_unix_us: now_us,
+            through: None,
+            probability: 1.0,
+            error: 0.0,
+            terms: None,
+        };
+        let plan = Plan {
+            source: Source::Told(kind, window_us.0),
+            windows: vec![window_us],
+            memory_bytes: cost.map_or(0, |cost| cost.memory_bytes),
+            gain_ms: cost.map_or(1.0, |cost| cost.saved_ms.max(1.0)),
+            cause,
+        };
+        self.plans.add(kind, plan);
+    }
+
+    /// Plans from what was told and from the functions' own timing, for a node that starts with what was learnt before.
     pub(super) fn plan_from_memory(&mut self, cost_of: CostOf<'_>, prices: &Prices) {
+        let told: Vec<(Target, u64, u64)> = self.engine.known.before(u64::MAX).collect();
+        for (target, from_us, until_us) in told {
+            self.plan_told(target.kind, (from_us, until_us), self.engine.now_us(), cost_of);
+        }
         let known: Vec<(u32, Option<u32>)> = (0..u32::try_from(self.names.catalog.len()).unwrap_or(u32::MAX))
             .filter(|kind| self.names.catalog.name(*kind).is_some_and(|name| cost_of(name, 1.0).is_some()))
             .map(|kind| (kind, self.names.scopes.get(&kind).copied()))
@@ -422,6 +516,38 @@ mod tests {
         // The last call of `fill` was ten seconds before; it comes every fifteen.
         let due = again.due(last_us + 4_500_000, u64::MAX);
         assert!(due.contains_key("fill"), "{due:?}");
+    }
+
+    #[test]
+    fn what_sampled_requests_ran_is_expected_of_the_next() {
+        let mut expectations = nothing_learnt();
+        let (function, class) = ("cart".parse::<forerun_types::FunctionName>().unwrap(), 7);
+        assert!(expectations.expected_paths("cart").is_none());
+        for round in 0..60u32 {
+            // Every second request goes another way.
+            let keys = if round % 2 == 0 { vec![1, 2, 3] } else { vec![1, 8, 9] };
+            expectations.observe_paths(&PathsRan { function: function.clone(), class, keys });
+        }
+        let expected = expectations.expected_paths("cart").unwrap();
+        assert_eq!((expected.forecast.samples, expected.forecast.map[0].id), (60, 1));
+        assert!(expected.set.mass > 0.8 && expected.set.functions.contains(&2), "{:?}", expected.set);
+        assert!(expectations.expected_paths("look").is_none());
+    }
+
+    #[test]
+    fn what_was_told_is_due_in_its_window_and_after_a_restart() {
+        let mut expectations = nothing_learnt();
+        let window_us = (START_US + 60 * SECOND_US, START_US + 90 * SECOND_US);
+        assert!(expectations.tell("report", window_us, START_US, &cost));
+        assert!(expectations.due(START_US + 50 * SECOND_US, u64::MAX).is_empty());
+        assert_eq!(expectations.due(START_US + 61 * SECOND_US, u64::MAX).get("report"), Some(&1));
+        let cause = expectations.standing("report", START_US + 61 * SECOND_US).unwrap();
+        assert_eq!((cause.by, cause.probability), (Ground::Told, 1.0));
+        let Expectations { engine, names, calls, gaps, .. } = expectations;
+        let mut again = Expectations::new(engine, names, calls, gaps);
+        again.plan_from_memory(&cost, &Prices::default());
+        assert!(again.due(START_US + 89 * SECOND_US, u64::MAX).contains_key("report"));
+        assert!(again.due(START_US + 91 * SECOND_US, u64::MAX).is_empty());
     }
 
     #[test]

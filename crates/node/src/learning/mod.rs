@@ -1,6 +1,7 @@
 //! The slow loop: what the node learns from its requests, and what it makes ready because of it.
 //!
 //! ```text
+//! code paths ──────┐
 //! arrivals ─► expectations ─────────────────► plans ─► what is due now ─► holding ─► VMs held ready
 //!             (predict: next call of a      (threshold)      ▲                       (Program::hold_ready)
 //!             session, rhythm, calls of                      │
@@ -53,13 +54,15 @@ use self::costs::Arms;
 use self::expectations::Expectations;
 use self::holding::Held;
 use self::memory::Memory;
-use self::slow_loop::{SlowLoop, now_us};
+use self::slow_loop::{Pipes, SlowLoop, now_us};
 use self::switches::Switches;
 use crate::functions::Functions;
+use crate::paths::PathsRan;
 use crate::settings::LearningSettings;
 
 pub(crate) use answers::Answer;
 pub(crate) use costs::{CostSink, Costs};
+pub(crate) use expectations::ExpectedPaths;
 pub(crate) use standing::{Expectation, Standings};
 pub(crate) use switches::Setting;
 pub(crate) use verdict::{Comparison, Group, Verdict};
@@ -67,6 +70,8 @@ pub(crate) use verdict::{Comparison, Group, Verdict};
 /// What the loop works on.
 pub(crate) struct LearningParts {
     pub(crate) arrivals: EventReceiver<Arrival>,
+    /// What sampled requests ran.
+    pub(crate) ran: EventReceiver<PathsRan>,
     pub(crate) costs: Costs,
     pub(crate) standings: Arc<Mutex<Standings>>,
     pub(crate) functions: Arc<Functions>,
@@ -93,6 +98,8 @@ struct Shared {
     vms_asked: AtomicU64,
     vms_held: AtomicU64,
     memory_bytes_held: AtomicU64,
+    /// Samples of code paths that came faster than they were learnt from.
+    paths_dropped: AtomicU64,
 }
 
 impl Shared {
@@ -122,8 +129,10 @@ impl Learning {
             vms_asked: AtomicU64::new(0),
             vms_held: AtomicU64::new(0),
             memory_bytes_held: AtomicU64::new(0),
+            paths_dropped: AtomicU64::new(0),
         });
-        let slow = SlowLoop::new(Arc::clone(&shared), parts.arrivals, parts.functions, memory);
+        let pipes = Pipes { arrivals: parts.arrivals, ran: parts.ran };
+        let slow = SlowLoop::new(Arc::clone(&shared), pipes, parts.functions, memory);
         let thread = std::thread::Builder::new().name("forerun-learning".into()).spawn(move || slow.run())?;
         Ok(Self { shared, gateway: parts.gateway, thread: Mutex::new(Some(thread)) })
     }
@@ -188,6 +197,19 @@ impl Learning {
         let costs = self.shared.costs.lock();
         let count = |arm: fn(&Arms) -> &Arm| costs.values().filter(|cost| arm(&cost.arms).given_up().is_some()).count();
         [("ready", count(|arms| &arms.ready)), ("rolled-back", count(|arms| &arms.rolled_back))]
+    }
+
+    /// Takes word that a call of a function comes between two times, in microseconds since the Unix epoch. Says whether
+    /// there was room for it.
+    pub(crate) fn tell(&self, function: &FunctionName, window_us: (u64, u64)) -> bool {
+        let costs = self.shared.costs.lock();
+        let cost_of = |name: &str, probability: f32| costs.get(name)?.ready_rung(probability);
+        self.shared.learnt.lock().tell(function.as_str(), window_us, now_us(), &cost_of)
+    }
+
+    /// What the next request of a function is expected to run; `None` if none was ever sampled.
+    pub(crate) fn expected_paths(&self, function: &FunctionName) -> Option<ExpectedPaths> {
+        self.shared.learnt.lock().expected_paths(function.as_str())
     }
 
     /// The calls that functions make of each other: caller, callee, and what is known of it.

@@ -27,6 +27,8 @@ pub(super) enum Source {
     Rhythm(u32),
     /// An invocation under way, by its id.
     Call(u128),
+    /// Someone who knows a schedule: the function's number, and when the call may come first.
+    Told(u32, u64),
 }
 
 /// Why a function is expected.
@@ -62,6 +64,8 @@ pub(crate) enum Ground {
     Rhythm,
     /// A function that calls it is running.
     Call,
+    /// Someone who knows has said so.
+    Told,
 }
 
 pub(super) struct Plan {

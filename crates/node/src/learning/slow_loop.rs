@@ -21,9 +21,12 @@ use super::memory::Memory;
 use super::pressure::Machine;
 use super::standing::Expectation;
 use crate::functions::{Functions, unix_ms};
+use crate::paths::PathsRan;
 
 /// Arrivals taken between two looks at what is due.
 const BATCH_MAX: usize = 512;
+/// Samples of code paths taken between two looks: each is compared with up to 32 sets of some hundred inner functions.
+const PATHS_BATCH_MAX: usize = 16;
 /// Arrivals of one function in a batch that are looked at one by one; more of them are one event with a count.
 const TOLD_ONE_BY_ONE_MAX: usize = 8;
 /// Time between two looks at what is due while nothing comes.
@@ -37,9 +40,16 @@ const DEMAND_LEFT: f32 = 0.7;
 /// Weight of one arrival in that estimate: then a steady flow is estimated as what it is (`-ln DEMAND_LEFT`).
 const DEMAND_ADDED: f32 = 0.357;
 
+/// What it reads.
+pub(super) struct Pipes {
+    pub(super) arrivals: EventReceiver<Arrival>,
+    pub(super) ran: EventReceiver<PathsRan>,
+}
+
 pub(super) struct SlowLoop {
     shared: Arc<Shared>,
     arrivals: EventReceiver<Arrival>,
+    ran: EventReceiver<PathsRan>,
     functions: Arc<Functions>,
     memory: Memory,
     holding: Holding,
@@ -53,19 +63,15 @@ pub(super) struct SlowLoop {
 
 impl SlowLoop {
     /// Must be called within a runtime.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        arrivals: EventReceiver<Arrival>,
-        functions: Arc<Functions>,
-        memory: Memory,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, pipes: Pipes, functions: Arc<Functions>, memory: Memory) -> Self {
         let now = Instant::now();
         Self {
             judging: Judging::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             holding: Holding::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             credit: Credit::new(shared.budget.processor_share, now),
             shared,
-            arrivals,
+            arrivals: pipes.arrivals,
+            ran: pipes.ran,
             functions,
             memory,
             machine: Machine::default(),
@@ -83,6 +89,7 @@ impl SlowLoop {
             batch.clear();
             self.arrivals.drain(&mut batch, BATCH_MAX);
             self.observe(&batch);
+            self.observe_paths();
             self.judging.judge(&self.shared.switches, unix_ms());
             self.hold_what_is_due();
             if priced.elapsed() >= PRICE_EVERY {
@@ -151,6 +158,18 @@ impl SlowLoop {
             let demand = self.demand.entry(function.clone()).or_default();
             *demand += DEMAND_ADDED * count as f32;
         }
+    }
+
+    /// What sampled requests ran, a few at a time: the rest waits, and is dropped and counted if it waits too long.
+    fn observe_paths(&mut self) {
+        let mut ran = Vec::new();
+        self.ran.drain(&mut ran, PATHS_BATCH_MAX);
+        self.shared.paths_dropped.store(self.ran.dropped_total(), Ordering::Relaxed);
+        if ran.is_empty() || self.shared.switches.mode() == LearningMode::Off {
+            return;
+        }
+        let mut learnt = self.shared.learnt.lock();
+        ran.iter().for_each(|ran| learnt.observe_paths(ran));
     }
 
     fn price(&mut self, elapsed: Duration) {

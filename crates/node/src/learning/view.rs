@@ -42,6 +42,7 @@ impl Learning {
             },
             "vms_made_total": shared.vms_asked.load(Ordering::Relaxed),
             "learning_ms_total": shared.worked_us.load(Ordering::Relaxed) / 1_000,
+            "path_samples_dropped_total": shared.paths_dropped.load(Ordering::Relaxed),
             "plans_refused_total": shared.learnt.lock().plans_refused_total(),
         })
     }

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! request ─► SampledProgram ──┬─ mostly ─► program
-//!                             └─ a few ──► instrumented twin ─► marks, after the answer ─► book (map by class)
+//!                             └─ a few ──► instrumented twin ─► marks, after the answer ─┬► book (map by class)
+//!                                                                                        └► pipe ─► the slow loop
 //! first request of a revision ─► twin builder: worker processes, image cache ─► twin
 //! ```
 //! Small components are left alone: nothing would be won by knowing. Which requests are sampled is up to the sampler, which keeps their cost below a share of the function's processor
 //! time. The request path never waits for anything here: without a twin, or while a book is being written, a request goes
 //! its ordinary way. Books are kept on disk and believed after a check.
+//!
+//! A book counts: which share of the requests of a class runs what, which is what an image is made for. What the *next*
+//! request runs is foretold by the engine (`forerun_predict::paths`), from the same marks and in the order they came.
 
 mod book;
 mod class;
@@ -28,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use forerun_driver::{Body, Driver, Host, LoadRequest, Program};
 use forerun_store::Store;
+use forerun_telemetry::EventSender;
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, SpecializationProfile};
 use http::Request;
 use parking_lot::Mutex;
@@ -37,6 +42,7 @@ use self::book::Book;
 use self::class::{Class, Routes};
 use self::sampler::Sampler;
 use self::shapes::Shapes;
+use crate::learning::ExpectedPaths;
 use crate::workshop::Workshop;
 
 pub(crate) use self::profile::NoProfile;
@@ -60,6 +66,15 @@ pub(crate) struct TwinParts {
     pub(crate) host: Host,
 }
 
+/// What one sampled request ran.
+pub(crate) struct PathsRan {
+    pub(crate) function: FunctionName,
+    /// Class of the request.
+    pub(crate) class: u32,
+    /// Keys of the inner functions; the same in another revision if the code is.
+    pub(crate) keys: Vec<u32>,
+}
+
 /// The books of a node, and who makes twins for them.
 pub(crate) struct Paths {
     share_max: f64,
@@ -67,6 +82,8 @@ pub(crate) struct Paths {
     code_bytes_min: u64,
     followed: Mutex<BTreeMap<FunctionName, Entry>>,
     wishes: SyncSender<Arc<Followed>>,
+    /// For whoever foretells; what finds no room is dropped and counted there.
+    ran: EventSender<PathsRan>,
     file: PathBuf,
 }
 
@@ -79,13 +96,18 @@ struct Entry {
 
 impl Paths {
     /// Reads what was learnt before and starts the thread that makes twins; it ends with the last of these.
-    pub(crate) fn start(parts: TwinParts, share_max: f64, code_bytes_min: u64) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(
+        parts: TwinParts,
+        ran: EventSender<PathsRan>,
+        share_max: f64,
+        code_bytes_min: u64,
+    ) -> io::Result<Arc<Self>> {
         let (wishes, asked) = sync_channel(WISHES_MAX);
         let file = parts.store.directory().join("paths.json");
         let books = read_books(&file);
         let entries = books.into_iter().map(|(name, book)| (name, Entry { book, ..Entry::default() }));
         let followed = Mutex::new(entries.collect());
-        let paths = Arc::new(Self { share_max, code_bytes_min, followed, wishes, file });
+        let paths = Arc::new(Self { share_max, code_bytes_min, followed, wishes, ran, file });
         let own = Arc::downgrade(&paths);
         std::thread::Builder::new().name("forerun-twins".into()).spawn(move || make_twins(&own, &asked, &parts))?;
         Ok(paths)
@@ -133,6 +155,11 @@ impl Paths {
     /// Everything known of a function; `None` if none of its requests was ever sampled.
     pub(crate) fn view(&self, name: &FunctionName) -> Option<Value> {
         self.followed.lock().get(name).map(|entry| entry.book.view(&entry.sampler.cost()))
+    }
+
+    /// What the next request of a function is expected to run, with names; `None` if none was ever sampled.
+    pub(crate) fn expected_view(&self, name: &FunctionName, expected: &ExpectedPaths) -> Option<Value> {
+        self.followed.lock().get(name).map(|entry| entry.book.expected_view(expected))
     }
 
     /// Forgets a function that was removed.
@@ -184,8 +211,9 @@ impl Paths {
     }
 
     fn observe(&self, name: &FunctionName, class: u32, class_name: &str, marks: &[u8]) {
-        if let Some(entry) = self.followed.lock().get_mut(name) {
-            entry.book.observe(class, class_name, marks);
+        let ran = self.followed.lock().get_mut(name).and_then(|entry| entry.book.observe(class, class_name, marks));
+        if let Some(keys) = ran {
+            self.ran.record(PathsRan { function: name.clone(), class, keys });
         }
     }
 

@@ -78,7 +78,7 @@ const FIRST_SETS: usize = (ORDER_MAX + 1) * 3 * 2;
 const SECOND_SETS: usize = 16;
 
 /// What is known about the next call besides the sequence itself.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The application or tenant.
     pub scope: Option<u64>,

@@ -14,6 +14,9 @@ const PLACES: usize = 256;
 const CLOCK_MAX: u64 = 1 << 62;
 /// Steps of one chunk of truncated back-propagation.
 const CHUNK: usize = 16;
+/// Steps that one update of the network learns from at least. An update costs the same however few they are; where
+/// sequences are many and leave after a call or two, updates for each were most of the time an event took.
+const BATCH: usize = CHUNK;
 
 /// The sequences in training.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -22,6 +25,8 @@ pub struct Trainer {
     by_use: BTreeMap<u64, u64>,
     clock: u64,
     chunks: u64,
+    /// Chunks that have ended and wait until there are [`BATCH`] steps to learn from at once.
+    waiting: Vec<Vec<Step>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +45,7 @@ impl Trainer {
         }
         if place.steps.len() >= CHUNK {
             let steps = std::mem::take(&mut place.steps);
-            self.train(&steps, lstm, train_every);
+            self.train(steps, lstm, train_every);
         }
     }
 
@@ -65,7 +70,7 @@ impl Trainer {
     pub fn end(&mut self, key: u64, lstm: &mut Lstm, train_every: u64) {
         if let Some(place) = self.places.remove(&key) {
             self.by_use.remove(&place.used);
-            self.train(&place.steps, lstm, train_every);
+            self.train(place.steps, lstm, train_every);
         }
     }
 
@@ -73,14 +78,19 @@ impl Trainer {
         if let Some((_, key)) = self.by_use.pop_first()
             && let Some(place) = self.places.remove(&key)
         {
-            self.train(&place.steps, lstm, train_every);
+            self.train(place.steps, lstm, train_every);
         }
     }
 
-    fn train(&mut self, steps: &[Step], lstm: &mut Lstm, train_every: u64) {
+    fn train(&mut self, steps: Vec<Step>, lstm: &mut Lstm, train_every: u64) {
         self.chunks += 1;
-        if train_every > 0 && self.chunks.is_multiple_of(train_every) {
-            lstm.train(steps);
+        if train_every == 0 || !self.chunks.is_multiple_of(train_every) {
+            return;
+        }
+        self.waiting.push(steps);
+        if waiting_steps(&self.waiting) >= BATCH {
+            lstm.train(&self.waiting);
+            self.waiting.clear();
         }
     }
 
@@ -90,8 +100,18 @@ impl Trainer {
             && self.by_use.last_key_value().is_none_or(|(used, _)| *used <= self.clock)
             && self.by_use.len() == self.places.len()
             && self.by_use.iter().all(|(used, key)| self.places.get(key).is_some_and(|place| place.used == *used))
-            && self.places.values().all(|place| place.steps.len() <= CHUNK && place.steps.iter().all(Step::is_sound))
+            && self.places.values().all(|place| is_chunk(&place.steps))
+            && waiting_steps(&self.waiting) < BATCH
+            && self.waiting.iter().all(|chunk| !chunk.is_empty() && is_chunk(chunk))
     }
+}
+
+fn waiting_steps(chunks: &[Vec<Step>]) -> usize {
+    chunks.iter().map(Vec::len).sum()
+}
+
+fn is_chunk(steps: &[Step]) -> bool {
+    steps.len() <= CHUNK && steps.iter().all(Step::is_sound)
 }
 
 #[cfg(test)]

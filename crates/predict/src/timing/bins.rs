@@ -90,6 +90,11 @@ impl TimeBins {
         self.widths_s[bin]
     }
 
+    /// Widths of all bins, in seconds.
+    pub fn widths_s(&self) -> &[f32] {
+        &self.widths_s
+    }
+
     /// Number of segments. Segments group bins that share mixing weights and are learnt together; they are narrow at
     /// the short end, where the shape of the hazard changes fastest.
     pub fn segments(&self) -> usize {

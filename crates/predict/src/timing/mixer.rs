@@ -73,12 +73,12 @@ impl HazardMixer {
         }
     }
 
-    /// Mixes a block.
+    /// Mixes a block, of which `mixed` has the mean.
     #[inline]
     pub fn mix(&self, context: MixContext, logits: &[Block], mixed: &mut Mixed) {
         let experts = self.active.len();
         let (first, second) = (self.first.set(context.first), self.second.set(context.second));
-        let mean = self.mean(logits);
+        let mean = mixed.mean;
         let mean_weight = first[experts] + second[experts];
         let bias = first[experts + 1] + second[experts + 1];
         let mut sum = mean.map(|mean| bias + mean_weight * mean);
@@ -90,25 +90,33 @@ impl HazardMixer {
                 }
             }
         }
-        mixed.mean = mean;
         for lane in 0..LANES {
             let logit = sum[lane].clamp(-LOGIT_MAX, LOGIT_MAX);
             mixed.hazards[lane] = numeric::sigmoid(logit).min(numeric::HAZARD_MAX);
         }
     }
 
-    /// Learns from a block of which the first bins were observed: `errors` are outcome minus mixed hazard of those, and
-    /// `mean` is that of [`Mixed`].
-    pub fn learn(&mut self, context: MixContext, logits: &[Block], mean: &Block, errors: &[f32]) {
+    /// Learns from a block of which `observed` bins were: `errors` are outcome minus mixed hazard of those and zero for
+    /// the rest, and `mean` is that of [`Mixed`].
+    #[inline]
+    pub fn learn(&mut self, context: MixContext, logits: &[Block], mean: &Block, errors: &Block, observed: usize) {
         let experts = self.active.len();
-        let observed = errors.len();
         let mut gradients = [0f32; EXPERTS_MAX + 2];
-        for (expert, block) in self.taking_part(logits) {
-            let lanes = errors.iter().zip(block).zip(mean);
-            gradients[expert] = lanes.map(|((error, logit), mean)| error * (logit - mean)).sum();
+        for (expert, (active, block)) in self.active.iter().zip(logits).enumerate() {
+            if *active {
+                let mut products = [0f32; LANES];
+                for lane in 0..LANES {
+                    products[lane] = errors[lane] * (block[lane] - mean[lane]);
+                }
+                gradients[expert] = total(&products);
+            }
         }
-        gradients[experts] = MEAN_SCALE * errors.iter().zip(mean).map(|(error, logit)| error * logit).sum::<f32>();
-        gradients[experts + 1] = errors.iter().sum();
+        let mut products = [0f32; LANES];
+        for lane in 0..LANES {
+            products[lane] = errors[lane] * mean[lane];
+        }
+        gradients[experts] = MEAN_SCALE * total(&products);
+        gradients[experts + 1] = total(errors);
         self.first.step(context.first, &gradients, observed);
         self.second.step(context.second, &gradients, observed);
     }
@@ -133,12 +141,9 @@ impl HazardMixer {
             && self.second.is_sound(active.len() + 2, second_sets)
     }
 
-    fn taking_part<'a>(&'a self, logits: &'a [Block]) -> impl Iterator<Item = (usize, &'a Block)> {
-        let active = self.active.iter().zip(logits).enumerate();
-        active.filter(|(_, (active, _))| **active).map(|(expert, (_, block))| (expert, block))
-    }
-
-    fn mean(&self, logits: &[Block]) -> Block {
+    /// Mean of what the experts that take part state.
+    #[inline]
+    pub fn mean(&self, logits: &[Block]) -> Block {
         let mut mean = [0.0; LANES];
         let mut count = 0.0;
         for (active, block) in self.active.iter().zip(logits) {
@@ -152,6 +157,20 @@ impl HazardMixer {
         let scale = 1.0 / f32::max(count, 1.0);
         mean.map(|sum| sum * scale)
     }
+}
+
+/// Sum of a block, by halves: a fixed order of additions that the compiler can do several at a time.
+#[inline]
+fn total(block: &Block) -> f32 {
+    let mut eight = [0f32; LANES / 2];
+    for lane in 0..LANES / 2 {
+        eight[lane] = block[lane] + block[lane + LANES / 2];
+    }
+    let mut four = [0f32; LANES / 4];
+    for lane in 0..LANES / 4 {
+        four[lane] = eight[lane] + eight[lane + LANES / 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// Most experts a mixer may have; room for gradients on the stack.
@@ -200,15 +219,20 @@ mod tests {
         let mut mixer = HazardMixer::new(&[true, true], 1, 1);
         let logits = |truth: bool| [[if truth { 3.0 } else { -3.0 }; LANES], [0.5; LANES]];
         let mut mixed = Mixed::default();
+        let mix = |mixer: &HazardMixer, truth: bool, mixed: &mut Mixed| {
+            mixed.mean = mixer.mean(&logits(truth));
+            mixer.mix(CONTEXT, &logits(truth), mixed);
+        };
         for step in 0..4_000 {
             let truth = step % 3 == 0;
-            mixer.mix(CONTEXT, &logits(truth), &mut mixed);
-            let error = f32::from(u8::from(truth)) - mixed.hazards[0];
-            mixer.learn(CONTEXT, &logits(truth), &mixed.mean, &[error]);
+            mix(&mixer, truth, &mut mixed);
+            let mut errors = [0.0; LANES];
+            errors[0] = f32::from(u8::from(truth)) - mixed.hazards[0];
+            mixer.learn(CONTEXT, &logits(truth), &mixed.mean, &errors, 1);
         }
-        mixer.mix(CONTEXT, &logits(true), &mut mixed);
+        mix(&mixer, true, &mut mixed);
         assert!(mixed.hazards[0] > 0.95, "{}", mixed.hazards[0]);
-        mixer.mix(CONTEXT, &logits(false), &mut mixed);
+        mix(&mixer, false, &mut mixed);
         assert!(mixed.hazards[0] < 0.05, "{}", mixed.hazards[0]);
     }
 
@@ -217,7 +241,7 @@ mod tests {
         let mut mixer = HazardMixer::new(&[true], 1, 1);
         for step in 0..50_000 {
             let errors = [if step % 2 == 0 { 1.0 } else { -1.0 }; LANES];
-            mixer.learn(CONTEXT, &[[13.0; LANES]], &[13.0; LANES], &errors);
+            mixer.learn(CONTEXT, &[[13.0; LANES]], &[13.0; LANES], &errors, LANES);
         }
         assert!(mixer.is_sound(&[true], 1, 1));
     }

@@ -19,12 +19,13 @@ pub mod sketch;
 use crate::numeric;
 use crate::settings::ExpertFamilies;
 use bins::{LANES, Resolution, TimeBins};
-use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS};
+use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS, View};
 use forecast::{ExpertShare, Forecast};
 use history::History;
 use mixer::{Block, HazardMixer, Mixed};
 use queue::CheckQueue;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Survival below which a forecast stops: a call is then so certain to have happened that no plan depends on the rest.
 const SURVIVAL_MIN: f32 = 1e-4;
@@ -40,16 +41,6 @@ pub struct TimingModel {
     mixer: HazardMixer,
     histories: Vec<History>,
     queue: CheckQueue,
-    cost: CodingCost,
-}
-
-/// What the mixture's statements have cost so far, in bits: the quality of the forecasts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct CodingCost {
-    /// Idle times that ended.
-    pub idle_times: u64,
-    /// Sum of `-log2` of the probability given to what happened in each bin observed.
-    pub bits: f64,
 }
 
 fn unset_bins() -> TimeBins {
@@ -67,7 +58,6 @@ impl TimingModel {
             mixer,
             histories: Vec::new(),
             queue: CheckQueue::default(),
-            cost: CodingCost::default(),
             bins,
             resolution,
             families,
@@ -92,11 +82,6 @@ impl TimingModel {
     /// History of a function, if it is known.
     pub fn history(&self, index: u32) -> Option<&History> {
         self.histories.get(index as usize)
-    }
-
-    /// Coding cost so far.
-    pub fn cost(&self) -> CodingCost {
-        self.cost
     }
 
     /// Adds a function whose first call is at `at_us`, and returns its index.
@@ -135,15 +120,13 @@ impl TimingModel {
         forecast.clear();
         let Some(history) = self.histories.get(index as usize) else { return };
         let view = self.tables.view(history, &self.bins);
-        let mut logits = [[0.0; LANES]; EXPERTS];
-        let mut mixed = Mixed::default();
+        let mut looked = Looked::default();
         let mut survival = 1.0f32;
         for segment in 0..self.bins.segments() {
-            let start = self.bins.segment_start(segment);
-            let width = self.bins.segment_start(segment + 1) - start;
-            self.tables.evaluate(&view, start, self.families, &mut logits);
-            self.mixer.mix(view.mix_context(segment), &logits, &mut mixed);
-            let hazards = &mixed.hazards[..width];
+            let bins = self.bins.segment_start(segment)..self.bins.segment_start(segment + 1);
+            let lanes = self.look(&view, bins, &mut looked);
+            self.mixer.mix(view.mix_context(segment), &looked.logits, &mut looked.mixed);
+            let hazards = &looked.mixed.hazards[lanes];
             survival = hazards.iter().fold(survival, |survival, hazard| survival * (1.0 - hazard));
             forecast.hazards.extend_from_slice(hazards);
             if survival < SURVIVAL_MIN {
@@ -203,38 +186,54 @@ impl TimingModel {
         let history = &self.histories[index as usize];
         let crossed = usize::from(history.crossed).min(end);
         let view = self.tables.view(history, &self.bins);
-        let mut logits = [[0.0; LANES]; EXPERTS];
-        let mut mixed = Mixed::default();
+        let mut looked = Looked::default();
         let mut start = crossed;
         while start < end {
             let segment = self.bins.segment_of(start);
-            let width = self.bins.segment_start(segment + 1).min(end) - start;
-            self.tables.evaluate(&view, start, self.families, &mut logits);
+            let next = self.bins.segment_start(segment + 1).min(end);
+            let lanes = self.look(&view, start..next, &mut looked);
             let context = view.mix_context(segment);
-            self.mixer.mix(context, &logits, &mut mixed);
-            let hit = (ended && start + width == end).then_some(width - 1);
-            let errors = errors(&mixed.hazards, width, hit);
-            self.cost.add(&errors, width);
-            self.mixer.learn(context, &logits, &mixed.mean, &errors[..width]);
-            start += width;
+            self.mixer.mix(context, &looked.logits, &mut looked.mixed);
+            let hit = (ended && next == end).then(|| lanes.end - 1);
+            let errors = errors(&looked.mixed.hazards, lanes, hit);
+            self.mixer.learn(context, &looked.logits, &looked.mixed.mean, &errors, next - start);
+            start = next;
         }
-        self.cost.idle_times = self.cost.idle_times.saturating_add(u64::from(ended));
         self.tables.record(&view, crossed..end, ended);
     }
 }
 
-impl CodingCost {
-    fn add(&mut self, errors: &Block, width: usize) {
-        for error in &errors[..width] {
-            self.bits -= f64::from(numeric::ln(1.0 - error.abs())) * std::f64::consts::LOG2_E;
+/// What the experts say of one block of bins. The narrow segments at the short end share the first block.
+struct Looked {
+    first: usize,
+    logits: [Block; EXPERTS],
+    mixed: Mixed,
+}
+
+impl Default for Looked {
+    fn default() -> Self {
+        Self { first: usize::MAX, logits: [[0.0; LANES]; EXPERTS], mixed: Mixed::default() }
+    }
+}
+
+impl TimingModel {
+    /// Sees to it that `looked` is at the block that has `bins`, which are of one segment; returns their lanes in it.
+    #[inline]
+    fn look(&self, view: &View, bins: Range<usize>, looked: &mut Looked) -> Range<usize> {
+        let first = bins.start / LANES * LANES;
+        if looked.first != first {
+            looked.first = first;
+            self.tables.evaluate(view, first, self.families, &mut looked.logits);
+            looked.mixed.mean = self.mixer.mean(&looked.logits);
         }
+        bins.start - first..bins.end - first
     }
 }
 
 /// Outcome minus hazard for the lanes observed; zero for the rest.
-fn errors(hazards: &Block, width: usize, hit: Option<usize>) -> Block {
+fn errors(hazards: &Block, lanes: Range<usize>, hit: Option<usize>) -> Block {
     let mut errors = [0.0; LANES];
-    for lane in 0..width {
+    for lane in lanes {
         errors[lane] = -hazards[lane];
     }
     if let Some(lane) = hit {
@@ -260,6 +259,5 @@ impl TimingModel {
                 .queue
                 .is_sound(|index| self.histories.get(index).map(|history| history.queued), self.histories.len())
             && self.histories.iter().all(|history| history.is_sound(bins))
-            && self.cost.bits.is_finite()
     }
 }

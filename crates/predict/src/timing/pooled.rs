@@ -37,7 +37,8 @@ impl PooledHazards {
         let mut most = 0f32;
         for count in &mut self.at_risk[row + bins.start..row + bins.end] {
             *count += 1.0;
-            most = most.max(*count);
+            // `f32::max` would spend most of this loop on the case that one of them is not a number.
+            most = if *count > most { *count } else { most };
         }
         if ended {
             self.deaths[row + bins.end - 1] += 1.0;

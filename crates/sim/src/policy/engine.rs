@@ -72,7 +72,6 @@ impl Contestant for EngineContestant {
             outlook: &self.outlook,
             event: Course::new(self.engine.bins(), &self.outlook.event.hazards),
             rhythm: Course::new(self.engine.bins(), &self.outlook.rhythm.hazards),
-            best_gain_per_s: self.outlook.best_gain_per_s(self.engine.bins()),
             directory: &self.directory,
         };
         for run in &mut self.runs {
@@ -94,13 +93,10 @@ impl Contestant for EngineContestant {
 
 impl Run {
     fn plan(&mut self, call: &Invocation, seen: &Seen<'_>, windows: &mut Vec<PlanWindow>) {
-        let Seen { engine, outlook, event, rhythm, best_gain_per_s, directory } = seen;
+        let Seen { engine, outlook, event, rhythm, directory } = seen;
         let mut now = Vec::new();
         for candidate in &outlook.candidates {
             let terms = self.terms(engine, candidate.target, candidate.target.kind == call.kind);
-            if candidate.probability * terms.value * best_gain_per_s < terms.hold_per_s {
-                continue;
-            }
             event.plan(engine.bins(), candidate.probability, terms, windows);
             if windows.is_empty() {
                 continue;
@@ -142,7 +138,6 @@ struct Seen<'a> {
     outlook: &'a Outlook,
     event: Course,
     rhythm: Course,
-    best_gain_per_s: f32,
     directory: &'a RefCell<Directory>,
 }
 
