@@ -3,6 +3,7 @@
 pub(crate) mod chain;
 pub(crate) mod idle;
 pub(crate) mod isolation;
+pub(crate) mod overhead;
 pub(crate) mod peers;
 pub(crate) mod serve;
 
