@@ -62,7 +62,8 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Idle => cases::idle::run(arguments).await,
         Case::Peers => cases::peers::run(arguments).await,
         Case::Overhead => cases::overhead::run(arguments).await,
-        Case::Restart | Case::Overload | Case::Soak | Case::Sessions => anyhow::bail!("this case is not there yet"),
+        Case::Restart => cases::restart::run(arguments).await,
+        Case::Overload | Case::Soak | Case::Sessions => anyhow::bail!("this case is not there yet"),
     }
 }
 

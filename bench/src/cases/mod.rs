@@ -5,6 +5,7 @@ pub(crate) mod idle;
 pub(crate) mod isolation;
 pub(crate) mod overhead;
 pub(crate) mod peers;
+pub(crate) mod restart;
 pub(crate) mod serve;
 
 use anyhow::{Result, ensure};
