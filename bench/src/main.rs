@@ -12,6 +12,7 @@ mod installed;
 mod load;
 mod machine;
 mod metrics;
+mod open_loop;
 mod ours;
 mod probe;
 mod report;
@@ -63,7 +64,8 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Peers => cases::peers::run(arguments).await,
         Case::Overhead => cases::overhead::run(arguments).await,
         Case::Restart => cases::restart::run(arguments).await,
-        Case::Overload | Case::Soak | Case::Sessions => anyhow::bail!("this case is not there yet"),
+        Case::Overload => cases::overload::run(arguments).await,
+        Case::Soak | Case::Sessions => anyhow::bail!("this case is not there yet"),
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod chain;
 pub(crate) mod idle;
 pub(crate) mod isolation;
 pub(crate) mod overhead;
+pub(crate) mod overload;
 pub(crate) mod peers;
 pub(crate) mod restart;
 pub(crate) mod serve;
