@@ -65,7 +65,8 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Overhead => cases::overhead::run(arguments).await,
         Case::Restart => cases::restart::run(arguments).await,
         Case::Overload => cases::overload::run(arguments).await,
-        Case::Soak | Case::Sessions => anyhow::bail!("this case is not there yet"),
+        Case::Soak => cases::soak::run(arguments).await,
+        Case::Sessions => anyhow::bail!("this case is not there yet"),
     }
 }
 
