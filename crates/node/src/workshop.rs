@@ -99,6 +99,9 @@ pub(crate) enum MakeFailure {
     /// The worker could not do its work.
     #[error("{0}")]
     Worker(WorkerFailure),
+    /// It is being made, for another function of the same component, or as many as may be are.
+    #[error("not built now: others are being made")]
+    UnderWay,
     /// The cache does not want it built now.
     #[error("not built now: {0}")]
     NotNow(String),
@@ -238,11 +241,10 @@ fn granted(claim: Claim) -> Result<Option<BuildTicket>, MakeFailure> {
     match claim {
         Claim::Yours(ticket) => Ok(Some(ticket)),
         Claim::Present => Ok(None),
-        claim @ (Claim::UnderWay
-        | Claim::TooManyUnderWay
-        | Claim::BackingOff { .. }
-        | Claim::Quarantined { .. }
-        | Claim::ForeignEngine) => Err(MakeFailure::NotNow(format!("{claim:?}"))),
+        Claim::UnderWay | Claim::TooManyUnderWay => Err(MakeFailure::UnderWay),
+        claim @ (Claim::BackingOff { .. } | Claim::Quarantined { .. } | Claim::ForeignEngine) => {
+            Err(MakeFailure::NotNow(format!("{claim:?}")))
+        }
     }
 }
 
