@@ -16,6 +16,7 @@ mod open_loop;
 mod ours;
 mod probe;
 mod report;
+mod schedule;
 mod server;
 mod spread;
 mod subjects;
@@ -66,7 +67,7 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Restart => cases::restart::run(arguments).await,
         Case::Overload => cases::overload::run(arguments).await,
         Case::Soak => cases::soak::run(arguments).await,
-        Case::Sessions => anyhow::bail!("this case is not there yet"),
+        Case::Sessions => cases::sessions::run(arguments).await,
     }
 }
 

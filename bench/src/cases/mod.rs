@@ -8,6 +8,7 @@ pub(crate) mod overload;
 pub(crate) mod peers;
 pub(crate) mod restart;
 pub(crate) mod serve;
+pub(crate) mod sessions;
 pub(crate) mod soak;
 
 use anyhow::{Result, ensure};
