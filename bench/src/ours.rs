@@ -1,9 +1,11 @@
 //! Our node as the cases want it: with an application, options and a data folder of their own.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -16,6 +18,9 @@ use crate::load::measure;
 use crate::probe::Connection;
 use crate::server::Server;
 use crate::subjects::Handler;
+
+/// A language runtime is optimised in half a minute, or in some on a busy machine.
+const CODE_MAX: Duration = Duration::from_secs(600);
 
 /// How our node is started.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +51,19 @@ impl Node<'_> {
         Server::start_as(label, Contender::Forerun, |place| Ok(self.launch(place)), arguments).await
     }
 
+    /// Waits until all functions have fully optimised code, and nothing is at work beside the node. What was made in a
+    /// hurry takes several times as long; a comparison with it would be one of compilers.
+    pub(crate) async fn settled(&self, server: &Server) -> Result<()> {
+        let data = self.data.unwrap_or(&server.state);
+        let began = Instant::now();
+        loop {
+            server.settle().await?;
+            let images = admin(server.admin, data, "/v1/images").await?;
+            let Some(component) = without_code(&images) else { return Ok(()) };
+            ensure!(began.elapsed() < CODE_MAX, "{} has no optimised code of {component}", server.label);
+        }
+    }
+
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(&self, label: &'static str, arguments: &Arguments) -> Result<Server> {
         Server::spawn(label, Contender::Forerun, |place| Ok(self.launch(place)), arguments)
@@ -55,11 +73,20 @@ impl Node<'_> {
     pub(crate) async fn fill(&self, binaries: &Binaries, arguments: &Arguments) -> Result<()> {
         let server = self.start("forerun", arguments).await?;
         crate::say(&format!("{}: first answer ever after {:.0?}", self.path, server.first_answer));
-        server.settle().await?;
+        self.settled(&server).await?;
         measure(&server, 1, binaries, arguments).await?;
         server.settle().await?;
         server.stop_gently().await
     }
+}
+
+/// A component of which there is code and none that is fully optimised.
+fn without_code(images: &Value) -> Option<String> {
+    let images = images["images"].as_array()?;
+    let component = |image: &Value| image["component"].as_str().map(str::to_owned);
+    let is_whole = |image: &&Value| image["kind"] == "t2-full";
+    let whole: BTreeSet<Option<String>> = images.iter().filter(is_whole).map(component).collect();
+    images.iter().map(component).find(|component| !whole.contains(component)).flatten()
 }
 
 /// What a node says of its learning, as the admin API shows it.
@@ -149,6 +176,15 @@ mod tests {
         let text = text.unwrap();
         assert!(text.contains("[function.one]\nsource = \"/a b/c.wasm\"\nroutes = [\"/one\"]\n[function.one.limits]"));
         assert!(text.contains("[function.two]\nsource = \"/a b/c.wasm\"\nreuse = \"fresh\"\n"));
+    }
+
+    #[test]
+    fn a_component_that_was_compiled_in_a_hurry_only_is_found() {
+        let image = |component: &str, kind: &str| serde_json::json!({ "component": component, "kind": kind });
+        let images = |list: &[Value]| serde_json::json!({ "images": list });
+        let [quick, whole, other] = [image("a", "t0-quick"), image("a", "t2-full"), image("b", "t2-full")];
+        assert_eq!(without_code(&images(&[other.clone(), quick.clone()])), Some("a".to_owned()));
+        assert_eq!(without_code(&images(&[quick, whole, other])), None);
     }
 
     #[test]

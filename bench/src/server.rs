@@ -46,6 +46,8 @@ pub(crate) struct Server {
     pub(crate) status: u16,
     /// Path that is answered with 200 once it is ready.
     ready: &'static str,
+    /// Its data, unless it was told to keep them elsewhere.
+    pub(crate) state: PathBuf,
     /// Name for messages.
     pub(crate) label: &'static str,
     /// What it was started with, for the report.
@@ -118,6 +120,7 @@ impl Server {
             path,
             status,
             ready,
+            state,
             label,
             command_line,
             first_answer: Duration::ZERO,

@@ -226,7 +226,7 @@ impl Node {
         };
         crate::say(&format!("{}: makes its code", way.label()));
         let first = node.start(way.label(), arguments).await?;
-        first.settle().await?;
+        node.settled(&first).await?;
         first.stop_gently().await?;
         let server = node.start(way.label(), arguments).await?;
         let (connection, cookie) = first_connection(server.address, chain).await?;

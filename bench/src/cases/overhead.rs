@@ -105,6 +105,7 @@ async fn measure_language(
             Node { program, application: Some(&application), data: None, path: handler.path(), options: way.options() };
         let server = node.start(way.label(), arguments).await?;
         check_answer(&server, &mut expected).await?;
+        node.settled(&server).await?;
         nodes.push((way, server));
     }
     for _ in 0..LOADS_BEFORE {

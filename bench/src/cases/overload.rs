@@ -56,7 +56,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let application = handler.application();
     let node = Node { program, application: Some(&application), data: Some(&data), path: handler.path(), options: &[] };
     let server = node.start("forerun", arguments).await?;
-    server.settle().await?;
+    node.settled(&server).await?;
     let expected = server.ask().await?.body;
     let short = Arguments { measure: CAPACITY_TIME, ..arguments.clone() };
     let capacity = measure(&server, CAPACITY_CONNECTIONS, &binaries, &short).await?;

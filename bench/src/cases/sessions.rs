@@ -249,7 +249,7 @@ impl Stage<'_> {
                 options: &["--learning", "off", "--sample-share", "0"],
             };
             let server = node.start("forerun", self.arguments).await?;
-            server.settle().await?;
+            node.settled(&server).await?;
             for number in 0..TRIES {
                 ask(server.address, number, 0, self.path()).await?;
             }

@@ -113,7 +113,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     };
     let server = first.start("forerun", arguments).await?;
     deployer.deploy(1, server.admin).await.context("the first deployment")?;
-    server.settle().await?;
+    first.settled(&server).await?;
     server.stop_gently().await?;
     let node = Node { application: None, ..first };
     let server = node.start("forerun", arguments).await?;
