@@ -163,6 +163,17 @@ impl Workshop {
         &self,
         component: ComponentDigest,
         source: Bytes,
+        variant: Variant,
+        urgent: bool,
+    ) -> Result<Found, MakeFailure> {
+        self.make_of(component, || Ok(source), variant, urgent)
+    }
+
+    /// The same, with a source that is read only if the image is to be made now: reading it may be most of the work.
+    pub(crate) fn make_of(
+        &self,
+        component: ComponentDigest,
+        source: impl FnOnce() -> Result<Bytes, String>,
         mut variant: Variant,
         urgent: bool,
     ) -> Result<Found, MakeFailure> {
@@ -173,6 +184,13 @@ impl Workshop {
         }
         let Some(ticket) = granted(claim)? else {
             return Ok(self.image(component, variant, 0)?);
+        };
+        let source = match source() {
+            Ok(source) => source,
+            Err(reason) => {
+                self.cache.fail(ticket, &reason);
+                return Err(MakeFailure::NotNow(reason));
+            }
         };
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };

@@ -56,8 +56,8 @@ impl Functions {
     ) -> Result<Option<Found>, String> {
         let (store, workshop) = (Arc::clone(&self.store), Arc::clone(workshop));
         blocking(move || {
-            let source = store.component(digest).map_err(|error| error.to_string())?;
-            match workshop.make(digest, source.into(), variant, false) {
+            let source = || store.component(digest).map(Into::into).map_err(|error| error.to_string());
+            match workshop.make_of(digest, source, variant, false) {
                 Ok(found) => Ok(Some(found)),
                 Err(MakeFailure::UnderWay) => Ok(None),
                 Err(failure) => Err(failure.to_string()),
