@@ -1,5 +1,6 @@
 """Calls of other functions of the application: what a chain of functions is made of."""
 
+import gc
 import json
 import re
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from wit_world.imports.types import Fields, IncomingBody, IncomingResponse, Outg
 # A name that can stand in a host name; whatever else is asked for is no function.
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ANSWER_BYTES_MAX = 1 << 16
+
+
+# What is there before the first request is not looked through again.
+gc.freeze()
 
 
 @dataclass
@@ -29,6 +34,9 @@ def pass_on(path: str) -> dict:
     if not NAME.fullmatch(name):
         raise NotRelayed("no such function")
     answer = json.loads(fetch(f"{name}.forerun.internal", f"/relay/{rest}"))
+    # An exception, such as that at the end of a stream, and the frame it was caught in may hold each other, and with
+    # them what the host gave. It wants that back before the VM can serve another request.
+    gc.collect()
     return {"functions": answer["functions"] + 1}
 
 
@@ -46,10 +54,10 @@ def fetch(host: str, path: str) -> bytes:
         outcome = future.get()
     if not isinstance(outcome, Ok) or not isinstance(outcome.value, Ok):
         raise NotRelayed(f"{host} does not answer")
-    response = outcome.value.value
-    if response.status() != 200:
-        raise NotRelayed(f"{host} answers {response.status()}")
-    return read(response)
+    with outcome.value.value as response:
+        if response.status() != 200:
+            raise NotRelayed(f"{host} answers {response.status()}")
+        return read(response)
 
 
 def read(response: IncomingResponse) -> bytes:
@@ -63,5 +71,6 @@ def read(response: IncomingResponse) -> bytes:
                 if isinstance(error.value, StreamError_Closed):
                     break
                 raise NotRelayed("the answer broke off") from error
-    IncomingBody.finish(incoming)
-    return bytes(body)
+    with IncomingBody.finish(incoming):
+        # The trailers are not looked at, and given back.
+        return bytes(body)
