@@ -81,3 +81,30 @@ fn a_cache_that_disappears_costs_no_answer() {
     assert_eq!(other.status, 200, "{other:?}");
     assert_eq!(node.text("/other"), "hello\n");
 }
+
+/// Of several functions of one component, only the first to ask used to get its optimised code; the others kept what was
+/// made in a hurry until the node was started again.
+#[test]
+fn functions_of_one_component_all_get_its_optimised_code() {
+    let (_folder, data) = data_folder();
+    let node = Command::serve(&data).start();
+    let mut component = fs::read(hello()).unwrap();
+    // A custom section that nobody reads makes it large enough to be compiled in a hurry first: 3 MiB and the length of
+    // its name, which is 0.
+    let size = (3 << 20) + 1_u32;
+    component.push(0);
+    component.extend([size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8 | 0x80, (size >> 21) as u8]);
+    component.resize(component.len() + size as usize, 0);
+    let digest = node.upload(&component);
+    let names = ["one", "two", "three"];
+    let functions =
+        names.map(|name| json!({ "spec": { "name": name, "routes": [format!("/{name}")] }, "component": digest }));
+    let response = node.admin("POST", "/v1/deployments", json!({ "functions": functions }).to_string().as_bytes());
+    assert_eq!(response.status, 200, "{response:?}");
+    assert!(images(&node).iter().any(|image| image["kind"] == "t0-quick"), "{:?}", images(&node));
+    eventually("all of them to run optimised code", || {
+        let whole = images(&node).into_iter().find(|image| image["kind"] == "t2-full")?;
+        (whole["in_use"] == names.len()).then_some(())
+    });
+    assert_eq!(node.text("/three"), "hello\n");
+}

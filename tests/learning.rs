@@ -127,6 +127,19 @@ fn without_learning_nothing_is_made_ready() {
     assert_eq!(learning["functions"]["fill"]["served_ready_total"], 0, "{learning:#}");
 }
 
+/// The baseline: what was called is held for the time, whether it is expected or not, and nothing else is.
+#[test]
+fn a_fixed_keep_alive_holds_what_was_called_and_nothing_else() {
+    let (_folder, data) = data_folder();
+    let node = eager(Command::serve(&data).argument("--keep-alive").argument("3"));
+    deploy_steps(&node);
+    assert_eq!(node.get("/fill").status, 200);
+    let held = |name: &str| node.admin_json(&format!("/v1/functions/{name}/prediction"))["held_ready"]["vms"].clone();
+    eventually("a VM of the function that was called to be held", || (held("fill") == json!(1)).then_some(()));
+    assert_eq!((held("look"), held("pay")), (json!(0), json!(0)), "nobody called them");
+    eventually("it to go when its time is over", || (held("fill") == json!(0)).then_some(()));
+}
+
 #[test]
 fn the_switch_takes_effect_at_once_and_what_was_learnt_stays() {
     let (_folder, data) = data_folder();

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use lexopt::prelude::*;
 
 use crate::contenders::Contender;
+use crate::subjects::Handler;
 
 /// Help text.
 pub(crate) const USAGE: &str = "\
@@ -16,21 +17,33 @@ Usage: cargo run --release -p forerun-bench -- <CASE> [OPTIONS]
 
 Cases:
   serve    Throughput and latency of one small component, a fresh VM for each request
-  chain    A request that goes through six idle functions, with prediction off, on, and all of them warm
+  chain    A request that goes through six idle functions (the shop, in Rust) or five (--language python, javascript:
+           components as below), with prediction off, on, and all of them warm
   isolation
            What isolation costs: fresh, rolled-back and reused VMs, beside the peer's ways, for a component in
            Python (build it first: examples/python/build.sh), one in JavaScript (examples/js/build.sh) and one in Rust
   idle     Memory and latency while many keep-alive connections are open and silent
   peers    Start, speed and memory beside workerd and functions-framework with the same handlers (components as above;
            the peers are installed with npm and pip into ~/.cache/forerun/bench)
+  overhead What learning costs warm requests: the same node with learning on and off
+  restart  From a start to the first answer of the Python component, code on disk, beside `wasmtime serve` with a
+           .cwasm (build the component first: examples/python/build.sh)
+  overload More requests than can be answered, sent whether answered or not: what is refused, and what is not
+  soak     Mixed load with every answer checked, while workers and the node are killed and the disk is full; exit
+           code 1 if an answer was wrong or an acknowledged deployment lost. The disk is a tmpfs if this is root
+  sessions Sessions over fifty functions on memory for ten VMs: prediction, a fixed keep-alive and neither; and what
+           `forerun replay` says of the same calls
 
 Options:
-  --seconds N          Length of one measurement [default: 10]
+  --seconds N          Length of one measurement [default: 10; overload, sessions: 600; soak: 3600]
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
-  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1]
-  --connections LIST   serve, isolation, peers: busy connections, as in 1,16 [default: 1,16; isolation: 1]
+  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead: 9]
+  --connections LIST   serve, isolation, peers, overhead: busy connections, as in 1,16 [default: 1,16; isolation: 1]
   --orders N           chain: requests that count [default: 200]
-  --starts N           peers: starts of each server in each round [default: 3]
+  --pause-ms N         chain: longest pause between two requests; the shortest is a quarter of it [default: 650]
+  --starts N           peers: starts of each server in each round [default: 3]; restart: of each server [default: 20]
+  --language LIST      chain, overload: rust, python or javascript [default: rust; overload: python]; overhead: some
+                       of them [default: all]
   --idle N             idle: silent connections [default: 10000]
   --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
   --pin                Server on core 0, load on core 1. By default the system places both,
@@ -43,6 +56,8 @@ Options:
 
 /// Longest measurement; a typing error should not cost a night.
 const SECONDS_MAX: u64 = 3_600;
+/// Of the cases that are one measurement: a week.
+const SECONDS_MAX_OF_ONE: u64 = 7 * 24 * 3_600;
 const ROUNDS_MAX: u32 = 1_000;
 /// One client address has fewer ports than this to connect from.
 const CONNECTIONS_MAX: usize = 60_000;
@@ -55,6 +70,11 @@ pub(crate) enum Case {
     Isolation,
     Idle,
     Peers,
+    Overhead,
+    Restart,
+    Overload,
+    Soak,
+    Sessions,
 }
 
 impl Case {
@@ -63,9 +83,57 @@ impl Case {
         match (self, contender) {
             (_, Contender::Forerun) | (Self::Serve | Self::Idle, _) => true,
             (Self::Isolation, Contender::Peer | Contender::PeerTuned) => true,
-            (Self::Peers, Contender::Peer) => true,
+            (Self::Peers | Self::Restart, Contender::Peer) => true,
             (Self::Isolation, Contender::Limit) | (Self::Peers, Contender::PeerTuned | Contender::Limit) => false,
-            (Self::Chain, Contender::Peer | Contender::PeerTuned | Contender::Limit) => false,
+            (Self::Restart, Contender::PeerTuned | Contender::Limit) => false,
+            (
+                Self::Chain | Self::Overhead | Self::Overload | Self::Soak | Self::Sessions,
+                Contender::Peer | Contender::PeerTuned | Contender::Limit,
+            ) => false,
+        }
+    }
+
+    fn seconds(self) -> u64 {
+        match self {
+            Self::Overload | Self::Sessions => 600,
+            Self::Soak => 3_600,
+            Self::Serve | Self::Chain | Self::Isolation | Self::Idle | Self::Peers | Self::Overhead | Self::Restart => {
+                10
+            }
+        }
+    }
+
+    fn seconds_max(self) -> u64 {
+        match self {
+            Self::Overload | Self::Sessions | Self::Soak => SECONDS_MAX_OF_ONE,
+            Self::Serve | Self::Chain | Self::Isolation | Self::Idle | Self::Peers | Self::Overhead | Self::Restart => {
+                SECONDS_MAX
+            }
+        }
+    }
+
+    fn rounds(self) -> u32 {
+        match self {
+            Self::Overhead => 9,
+            Self::Serve => 5,
+            Self::Isolation | Self::Peers => 3,
+            Self::Chain | Self::Idle | Self::Restart | Self::Overload | Self::Soak | Self::Sessions => 1,
+        }
+    }
+
+    fn connections(self) -> Vec<usize> {
+        match self {
+            // Isolation is paid for by each request; more at once say more of the machine.
+            Self::Isolation => vec![1],
+            Self::Serve
+            | Self::Chain
+            | Self::Idle
+            | Self::Peers
+            | Self::Overhead
+            | Self::Restart
+            | Self::Overload
+            | Self::Soak
+            | Self::Sessions => vec![1, 16],
         }
     }
 }
@@ -80,7 +148,10 @@ pub(crate) struct Arguments {
     /// Busy connections of each measurement, in the order in which they are measured.
     pub(crate) connections: Vec<usize>,
     pub(crate) orders: u32,
+    pub(crate) pause_ms: u64,
     pub(crate) starts: u32,
+    /// Languages asked for; `None` if none were.
+    pub(crate) languages: Option<Vec<Handler>>,
     pub(crate) idle_connections: usize,
     /// Those to be measured, if they are there.
     pub(crate) contenders: Vec<Contender>,
@@ -98,20 +169,24 @@ impl Arguments {
 
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>> {
         let mut case = None;
-        let (mut rounds, mut busy) = (None, None);
+        let (mut rounds, mut busy, mut seconds_given, mut starts) = (None, None, None, None);
         let mut arguments = Self::with_defaults();
         while let Some(argument) = parser.next()? {
             match argument {
                 Short('h') | Long("help") => return Ok(None),
-                Long("seconds") => arguments.measure = seconds(&mut parser, 1)?,
-                Long("warm-up") => arguments.warm_up = seconds(&mut parser, 0)?,
+                Long("seconds") => seconds_given = Some(number(&mut parser, "--seconds", 1, SECONDS_MAX_OF_ONE)?),
+                Long("warm-up") => {
+                    arguments.warm_up = Duration::from_secs(number(&mut parser, "--warm-up", 0, SECONDS_MAX)?);
+                }
                 Long("rounds") => rounds = Some(number(&mut parser, "--rounds", 1, u64::from(ROUNDS_MAX))? as u32),
                 Long("connections") => busy = Some(connections(&parser.value()?.string()?)?),
                 Long("idle") => {
                     arguments.idle_connections = number(&mut parser, "--idle", 1, CONNECTIONS_MAX as u64)? as usize;
                 }
                 Long("orders") => arguments.orders = number(&mut parser, "--orders", 10, 100_000)? as u32,
-                Long("starts") => arguments.starts = number(&mut parser, "--starts", 1, 1_000)? as u32,
+                Long("pause-ms") => arguments.pause_ms = number(&mut parser, "--pause-ms", 8, 600_000)?,
+                Long("starts") => starts = Some(number(&mut parser, "--starts", 1, 1_000)? as u32),
+                Long("language") => arguments.languages = Some(languages(&parser.value()?.string()?)?),
                 Long("only") => arguments.contenders = contenders(&parser.value()?.string()?)?,
                 Long("pin") => arguments.pin = true,
                 Long("peer") => arguments.peer = Some(parser.value()?.into()),
@@ -121,25 +196,24 @@ impl Arguments {
                 Short(_) | Long(_) | Value(_) => return Err(argument.unexpected().into()),
             }
         }
-        arguments.case = case.context("no case given: serve, chain, isolation, idle or peers")?;
-        arguments.rounds = rounds.unwrap_or(match arguments.case {
-            Case::Serve => 5,
-            Case::Isolation | Case::Peers => 3,
-            Case::Chain | Case::Idle => 1,
-        });
-        arguments.connections = busy.unwrap_or_else(|| match arguments.case {
-            // Isolation is paid for by each request; more at once say more of the machine.
-            Case::Isolation => vec![1],
-            Case::Serve | Case::Chain | Case::Idle | Case::Peers => vec![1, 16],
-        });
+        let case = case.with_context(|| format!("no case given: {}", CASES.map(|(name, _)| name).join(", ")))?;
+        let seconds = seconds_given.unwrap_or(case.seconds());
+        ensure!(seconds <= case.seconds_max(), "--seconds: {seconds} is more than {}", case.seconds_max());
+        arguments.case = case;
+        arguments.measure = Duration::from_secs(seconds);
+        arguments.rounds = rounds.unwrap_or(case.rounds());
+        arguments.connections = busy.unwrap_or_else(|| case.connections());
+        arguments.starts = starts.unwrap_or(if case == Case::Restart { 20 } else { 3 });
         Ok(Some(arguments))
     }
 
     /// Connections that a server has to hold at once.
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
-            Case::Chain => 1,
-            Case::Serve | Case::Isolation | Case::Peers => self.connections.iter().copied().max().unwrap_or(1),
+            Case::Chain | Case::Restart | Case::Soak | Case::Sessions | Case::Overload => 1,
+            Case::Serve | Case::Isolation | Case::Peers | Case::Overhead => {
+                self.connections.iter().copied().max().unwrap_or(1)
+            }
             // Some more for the load meanwhile and for looking.
             Case::Idle => self.idle_connections + 100,
         }
@@ -159,7 +233,9 @@ impl Arguments {
             rounds: 5,
             connections: vec![1, 16],
             orders: 200,
+            pause_ms: 650,
             starts: 3,
+            languages: None,
             idle_connections: 10_000,
             contenders: Contender::ALL.to_vec(),
             pin: false,
@@ -170,19 +246,32 @@ impl Arguments {
     }
 }
 
+/// The cases by their names.
+const CASES: [(&str, Case); 10] = [
+    ("serve", Case::Serve),
+    ("chain", Case::Chain),
+    ("isolation", Case::Isolation),
+    ("idle", Case::Idle),
+    ("peers", Case::Peers),
+    ("overhead", Case::Overhead),
+    ("restart", Case::Restart),
+    ("overload", Case::Overload),
+    ("soak", Case::Soak),
+    ("sessions", Case::Sessions),
+];
+
 fn case_of(name: &str) -> Result<Case> {
-    match name {
-        "serve" => Ok(Case::Serve),
-        "chain" => Ok(Case::Chain),
-        "isolation" => Ok(Case::Isolation),
-        "idle" => Ok(Case::Idle),
-        "peers" => Ok(Case::Peers),
-        other => bail!("no case {other:?}: serve, chain, isolation, idle or peers"),
-    }
+    let found = CASES.into_iter().find(|(known, _)| *known == name);
+    let (_, case) = found.with_context(|| format!("no case {name:?}: {}", CASES.map(|(name, _)| name).join(", ")))?;
+    Ok(case)
 }
 
-fn seconds(parser: &mut lexopt::Parser, min: u64) -> Result<Duration> {
-    number(parser, "seconds", min, SECONDS_MAX).map(Duration::from_secs)
+fn languages(list: &str) -> Result<Vec<Handler>> {
+    let find = |name: &str| {
+        let found = Handler::ALL.into_iter().find(|handler| handler.name() == name.trim());
+        found.with_context(|| format!("--language: {name:?} is none of rust, python, javascript"))
+    };
+    list.split(',').map(find).collect()
 }
 
 fn number(parser: &mut lexopt::Parser, what: &str, min: u64, max: u64) -> Result<u64> {
@@ -228,6 +317,12 @@ mod tests {
         assert_eq!((idle.rounds, idle.idle_connections), (1, 10_000));
         let peers = parse("peers --starts 5").unwrap().unwrap();
         assert_eq!((peers.rounds, peers.starts, peers.connections_at_once()), (3, 5, 16));
+        let restart = parse("restart").unwrap().unwrap();
+        assert_eq!((restart.starts, restart.rounds, restart.languages), (20, 1, None));
+        let soak = parse("soak").unwrap().unwrap();
+        assert_eq!(soak.measure, Duration::from_secs(3_600));
+        let overhead = parse("overhead --language python,rust").unwrap().unwrap();
+        assert_eq!(overhead.languages, Some(vec![Handler::Python, Handler::Rust]));
         assert_eq!((serve.connections_at_once(), idle.connections_at_once()), (16, 10_100));
         assert!(parse("serve --help").unwrap().is_none());
     }
@@ -244,8 +339,18 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let wrong =
-            ["", "sing", "serve serve", "serve --seconds 0", "serve --only me", "serve --connections 0", "serve --x"];
+        assert!(parse("soak --seconds 86400").is_ok());
+        let wrong = [
+            "",
+            "sing",
+            "serve --seconds 86400",
+            "chain --language c",
+            "serve serve",
+            "serve --seconds 0",
+            "serve --only me",
+            "serve --connections 0",
+            "serve --x",
+        ];
         for line in wrong {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -11,8 +11,12 @@ mod contenders;
 mod installed;
 mod load;
 mod machine;
+mod metrics;
+mod open_loop;
+mod ours;
 mod probe;
 mod report;
+mod schedule;
 mod server;
 mod spread;
 mod subjects;
@@ -24,7 +28,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use arguments::{Arguments, Case, USAGE};
-use report::Report;
+use report::{Report, Verdict};
 
 /// What shells report for a process ended by ctrl-c.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -59,6 +63,11 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Isolation => cases::isolation::run(arguments).await,
         Case::Idle => cases::idle::run(arguments).await,
         Case::Peers => cases::peers::run(arguments).await,
+        Case::Overhead => cases::overhead::run(arguments).await,
+        Case::Restart => cases::restart::run(arguments).await,
+        Case::Overload => cases::overload::run(arguments).await,
+        Case::Soak => cases::soak::run(arguments).await,
+        Case::Sessions => cases::sessions::run(arguments).await,
     }
 }
 
@@ -68,7 +77,10 @@ fn finish(report: &Report) -> Result<ExitCode> {
     for path in paths {
         say(&format!("written: {}", path.display()));
     }
-    Ok(ExitCode::SUCCESS)
+    match report.verdict {
+        Verdict::None | Verdict::Passed => Ok(ExitCode::SUCCESS),
+        Verdict::Failed => Ok(ExitCode::FAILURE),
+    }
 }
 
 /// Results, on stdout.

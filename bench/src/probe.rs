@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Head and body together; the answers asked for have a hundred bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Head and body together; most answers asked for have a hundred bytes, the metrics of fifty functions half a million.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 const HEADERS_MAX: usize = 64;
 /// An answer on this machine takes less than a millisecond; whatever takes this long is not coming.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -22,16 +22,25 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The `Server-Timing` header, in small letters; empty if there is none.
     pub(crate) timing: String,
+    /// Whether a `Retry-After` header says when to come again.
+    pub(crate) retry_after: bool,
     /// The first `Set-Cookie` header up to its first semicolon; empty if there is none.
     pub(crate) cookie: String,
     pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// How our node served it, by the name it gives in `Server-Timing`; empty if it does not say.
+    pub(crate) fn serve_path(&self) -> &str {
+        self.timing.strip_prefix("path;desc=\"").and_then(|rest| rest.split('"').next()).unwrap_or_default()
+    }
 }
 
 /// A keep-alive connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    address: SocketAddr,
+    host: String,
 }
 
 /// Whether the other side still holds a connection.
@@ -45,7 +54,12 @@ impl Connection {
     /// Connects.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let stream = timeout(ANSWER_TIME_MAX, TcpStream::connect(address)).await.context("no connection in time")??;
-        Ok(Self { stream, address })
+        Ok(Self { stream, host: address.to_string() })
+    }
+
+    /// Asks for another host from now on.
+    pub(crate) fn for_host(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
     }
 
     /// Asks for `path` and reads the answer to its end; the connection can be used again.
@@ -55,7 +69,19 @@ impl Connection {
 
     /// Sends a request without a body, with cookies if there are any, and reads the answer to its end.
     pub(crate) async fn send(&mut self, method: &str, path: &str, cookie: &str) -> Result<Answer> {
-        timeout(ANSWER_TIME_MAX, self.exchange(method, path, cookie)).await.context("no answer in time")?
+        let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
+        timeout(ANSWER_TIME_MAX, self.exchange(method, path, &cookie)).await.context("no answer in time")?
+    }
+
+    /// The same with another patience, for servers that have more to do than they can.
+    pub(crate) async fn get_within(&mut self, path: &str, time: Duration) -> Result<Answer> {
+        timeout(time, self.exchange("GET", path, "")).await.context("no answer in time")?
+    }
+
+    /// Asks the admin port, which wants its token.
+    pub(crate) async fn get_as(&mut self, path: &str, token: &str) -> Result<Answer> {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        timeout(ANSWER_TIME_MAX, self.exchange("GET", path, &header)).await.context("no answer in time")?
     }
 
     /// Looks, without waiting, whether the other side has closed a connection on which nothing is under way.
@@ -66,11 +92,10 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, method: &str, path: &str, cookie: &str) -> Result<Answer> {
-        let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
+    async fn exchange(&mut self, method: &str, path: &str, headers: &str) -> Result<Answer> {
         // Some methods want a length even where there is nothing.
         let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{cookie}{length}\r\n", self.address);
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}{length}\r\n", self.host);
         self.stream.write_all(request.as_bytes()).await?;
         let mut received = Vec::new();
         loop {
@@ -105,10 +130,11 @@ fn parse(received: &[u8]) -> Result<Option<Answer>> {
         rest.get(..length).map(<[u8]>::to_vec)
     };
     let timing = header("server-timing").unwrap_or_default();
+    let retry_after = header("retry-after").is_some();
     let cookie = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("set-cookie"));
     let cookie = cookie.map_or_else(String::new, |header| String::from_utf8_lossy(header.value).into_owned());
     let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-    Ok(body.map(|body| Answer { status, timing, cookie, body }))
+    Ok(body.map(|body| Answer { status, timing, retry_after, cookie, body }))
 }
 
 /// The body in chunks, `None` while more is to come. Trailers are not expected.
@@ -134,14 +160,16 @@ mod tests {
     use super::*;
 
     fn hello() -> Answer {
-        Answer { status: 200, timing: String::new(), cookie: String::new(), body: b"hello\n".to_vec() }
+        let (timing, cookie) = (String::new(), String::new());
+        Answer { status: 200, timing, retry_after: false, cookie, body: b"hello\n".to_vec() }
     }
 
     #[test]
     fn cookies_and_timing_are_found() {
         let whole = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=B; path=/\r\nServer-Timing: path;desc=\"ready\"\r\ncontent-length: 0\r\n\r\n";
         let answer = parse(whole).unwrap().unwrap();
-        assert_eq!((answer.cookie.as_str(), answer.timing.as_str()), ("a=B", "path;desc=\"ready\""));
+        assert_eq!((answer.cookie.as_str(), answer.serve_path()), ("a=B", "ready"));
+        assert_eq!(hello().serve_path(), "");
     }
 
     #[test]

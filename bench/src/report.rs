@@ -21,8 +21,26 @@ pub(crate) struct Report {
     pub(crate) tables: Vec<Table>,
     /// Every measurement, settings and versions.
     pub(crate) raw: Value,
+    /// Whether what was wanted is so, in cases that judge.
+    pub(crate) verdict: Verdict,
     machine: Machine,
     when: Timestamp,
+}
+
+/// Whether what a case wants of the server is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It measures and does not judge.
+    None,
+    Passed,
+    Failed,
+}
+
+impl Verdict {
+    /// Passed if all was met.
+    pub(crate) fn of(met: bool) -> Self {
+        if met { Self::Passed } else { Self::Failed }
+    }
 }
 
 /// A table of text.
@@ -36,7 +54,13 @@ pub(crate) struct Table {
 impl Report {
     /// A report of now and here.
     pub(crate) fn new(case: &'static str, method: String, legend: Vec<String>, tables: Vec<Table>, raw: Value) -> Self {
-        Self { case, method, legend, tables, raw, machine: Machine::look(), when: Timestamp::now() }
+        let (verdict, machine, when) = (Verdict::None, Machine::look(), Timestamp::now());
+        Self { case, method, legend, tables, raw, verdict, machine, when }
+    }
+
+    /// The same, judged.
+    pub(crate) fn with_verdict(self, verdict: Verdict) -> Self {
+        Self { verdict, ..self }
     }
 
     /// The whole as markdown.
@@ -49,6 +73,11 @@ impl Report {
         for table in &self.tables {
             text += &table.markdown();
         }
+        text += match self.verdict {
+            Verdict::None => "",
+            Verdict::Passed => "\nVerdict: passed.\n",
+            Verdict::Failed => "\nVerdict: FAILED.\n",
+        };
         text
     }
 

@@ -39,11 +39,15 @@ pub(crate) struct Server {
     log: PathBuf,
     pub(crate) contender: Contender,
     pub(crate) address: SocketAddr,
+    /// The second address it was given; our node has its admin port there.
+    pub(crate) admin: SocketAddr,
     pub(crate) path: &'static str,
     /// What an answer must have.
     pub(crate) status: u16,
     /// Path that is answered with 200 once it is ready.
     ready: &'static str,
+    /// Its data, unless it was told to keep them elsewhere.
+    pub(crate) state: PathBuf,
     /// Name for messages.
     pub(crate) label: &'static str,
     /// What it was started with, for the report.
@@ -78,6 +82,20 @@ impl Server {
         launch: impl FnOnce(Place<'_>) -> Result<Launch>,
         arguments: &Arguments,
     ) -> Result<Self> {
+        let began = Instant::now();
+        let mut server = Self::spawn(label, contender, launch, arguments)?;
+        server.wait_until_ready().await?;
+        server.first_answer = began.elapsed();
+        Ok(server)
+    }
+
+    /// The same without waiting for anything.
+    pub(crate) fn spawn(
+        label: &'static str,
+        contender: Contender,
+        launch: impl FnOnce(Place<'_>) -> Result<Launch>,
+        arguments: &Arguments,
+    ) -> Result<Self> {
         let data = tempfile::tempdir().context("no temporary folder can be made")?;
         let [port, second_port] = free_ports()?;
         let connections = arguments.connections_at_once();
@@ -88,28 +106,26 @@ impl Server {
         command.args(&launch.arguments).kill_on_drop(true);
         let command_line = format!("{:?}", command.as_std());
         command.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-        let began = Instant::now();
         let child = command.spawn().with_context(|| format!("{command_line} cannot be started"))?;
         let process_id = child.id().context("the server is gone already")?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let Launch { path, status, ready, .. } = launch;
-        let mut server = Self {
+        Ok(Self {
             child,
             process_id,
             log,
             contender,
             address,
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, second_port)),
             path,
             status,
             ready,
+            state,
             label,
             command_line,
             first_answer: Duration::ZERO,
             _data: data,
-        };
-        server.wait_until_ready().await?;
-        server.first_answer = began.elapsed();
-        Ok(server)
+        })
     }
 
     /// Waits until no process of the server's is at work beside it: better code is made by one, and takes over then.
@@ -166,6 +182,29 @@ impl Server {
         }
     }
 
+    /// Ends the process, and no other, as the kernel does that has no memory left; the children that it had.
+    pub(crate) async fn kill(&mut self) -> Result<Vec<u32>> {
+        let children = descendants(self.process_id);
+        self.child.kill().await.with_context(|| format!("{} cannot be ended", self.label))?;
+        Ok(children)
+    }
+
+    /// Asks the process to end as an operator would; kills it if it has not in time.
+    pub(crate) async fn end(&mut self) -> Result<()> {
+        send(self.process_id, Signal::TERM);
+        if tokio::time::timeout(END_MAX, self.child.wait()).await.is_err() {
+            self.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the children of the process, and not itself; how many there were.
+    pub(crate) fn kill_children(&self) -> usize {
+        let children = descendants(self.process_id);
+        children.iter().for_each(|id| send(*id, Signal::KILL));
+        children.len()
+    }
+
     async fn wait_until_ready(&mut self) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -213,6 +252,13 @@ pub(crate) fn free_ports() -> Result<[u16; 2]> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok([first.local_addr()?.port(), second.local_addr()?.port()])
+}
+
+/// Whether a process is there and has not ended.
+pub(crate) fn is_running(process_id: u32) -> bool {
+    // Field 3 is the state; one that nobody has asked for yet is a zombie.
+    let stat = fs::read_to_string(format!("/proc/{process_id}/stat"));
+    stat.is_ok_and(|stat| stat.rfind(')').is_some_and(|end| !stat[end + 1..].trim_start().starts_with('Z')))
 }
 
 /// Whether a process has children. A kernel that does not say counts as no.
@@ -298,6 +344,7 @@ mod tests {
     #[test]
     fn a_child_is_seen() {
         assert!(!has_children(u32::MAX));
+        assert!(!is_running(u32::MAX) && is_running(std::process::id()));
         let mut child = std::process::Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         assert!(has_children(std::process::id()));
         child.kill().unwrap();

@@ -29,6 +29,12 @@ impl Spread {
     }
 }
 
+/// The value below which that share of them is; of sorted values, at least one.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    assert!(!sorted.is_empty(), "a quantile needs a value");
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
 /// A number with its thousands apart.
 fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
@@ -51,6 +57,12 @@ mod tests {
     fn the_median_is_in_the_middle() {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
         assert_eq!(Spread::of([4.0, 1.0]).median, 2.5);
+    }
+
+    #[test]
+    fn quantiles_are_values() {
+        let values: Vec<f64> = (0..=100).map(f64::from).collect();
+        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99), quantile(&[7.0], 0.99)), (50.0, 99.0, 7.0));
     }
 
     #[test]

@@ -22,6 +22,15 @@ pub(crate) enum Handler {
 impl Handler {
     pub(crate) const ALL: [Self; 3] = [Self::JavaScript, Self::Python, Self::Rust];
 
+    /// Name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::JavaScript => "javascript",
+            Self::Python => "python",
+            Self::Rust => "rust",
+        }
+    }
+
     /// Name in tables.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -41,7 +50,7 @@ impl Handler {
     }
 
     /// The component that our node runs.
-    fn component(self) -> PathBuf {
+    pub(crate) fn component(self) -> PathBuf {
         self.application().join(match self {
             Self::JavaScript | Self::Python => "dist/app.wasm",
             Self::Rust => "components/hello.wasm",

@@ -143,6 +143,10 @@ pub(crate) struct NodeArgs {
     /// Memory that VMs held ready may take, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub(crate) ready_memory_mib: u64,
+    /// Hold a VM of each function for so many seconds after its last call, instead of those that are expected: what
+    /// prediction can be compared with
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_alive: Option<u32>,
     /// Processor time for learning, in processors
     #[arg(long, value_name = "CORES", default_value_t = 0.05)]
     pub(crate) learning_cores: f32,

@@ -420,7 +420,9 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
     let otlp_endpoint = endpoint.map(|text| values::http_url("otlp-endpoint", text)).transpose()?;
     let session = args.session.parse();
     let session = session.map_err(|error| refused("session", &args.session, &error, "for example cookie:sid"))?;
+    let keep_alive = args.keep_alive.map(|seconds| Duration::from_secs(u64::from(seconds)));
     let learning = learning(&args.learning, args.ready_memory_mib, args.learning_cores)?;
+    let learning = LearningSettings { keep_alive, ..learning };
     let sample_share_max = share("sample-share", &args.sample_share)?;
     let split_code_bytes_min = args.split_min_kib.saturating_mul(1024);
     let images_bytes_max = args.images_mib.saturating_mul(1 << 20);
@@ -467,7 +469,7 @@ fn learning(mode: &str, ready_memory_mib: u64, cores: f32) -> Result<LearningSet
         return Err(UsageError::new(message, "learning has one thread; --learning off switches it off"));
     }
     let memory_bytes = ready_memory_mib.saturating_mul(1 << 20);
-    Ok(LearningSettings { mode, memory_bytes, processor_share: cores })
+    Ok(LearningSettings { mode, memory_bytes, processor_share: cores, keep_alive: None })
 }
 
 fn learning_mode(text: &str) -> Result<LearningMode, LearningModeError> {

@@ -1,46 +1,54 @@
 //! A chain of functions that call each other, none of which is warm: what prediction makes of it.
 //!
-//! The shop's checkout calls cart, stock, payment and receipt, and two of them the catalog: seven invocations of six
-//! functions for one request. Three nodes run at the same time and are asked in turn, each order after a pause of
-//! random length, so that no VM of the order before is left: one that predicts nothing, one that predicts, and one
-//! that keeps its VMs for ever, which is as warm as it gets.
+//! In Rust it is the shop's checkout, which calls cart, stock, payment and receipt, and two of them the catalog: seven
+//! invocations of six functions for one request. In Python and JavaScript it is five functions of the same component,
+//! each of which calls the next. Four nodes run at the same time and are asked in turn, each request after a pause of
+//! random length: one that predicts nothing and one that predicts, both of which throw every VM away when it has served, so
+//! that each function is idle and evicted before each request; one with default settings, whose VMs are put back and wait
+//! for a minute; and one that keeps its VMs for ever as they are, which is as warm as it gets.
+//!
+//! Each node is started, left alone until its code is made, and started again with what it has on disk.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 
 use crate::arguments::Arguments;
 use crate::binaries::{Binaries, repository};
+use crate::metrics::{Metrics, shares};
+use crate::ours::{self, Function};
 use crate::probe::{Answer, Connection};
 use crate::report::{Report, Table};
-use crate::server::free_ports;
+use crate::server::Server;
+use crate::spread::quantile;
+use crate::subjects::Handler;
 
-/// Orders before those that count: the nodes learn, and everyone's caches fill.
+/// Requests before those that count: the nodes learn, and everyone's caches fill.
 const ORDERS_BEFORE: u32 = 40;
-/// Shortest and longest pause before an order.
-const PAUSE_MS: [u64; 2] = [150, 650];
-/// A node in this repository's release build is up in a second.
-const START_MAX: Duration = Duration::from_secs(60);
-const START_POLL: Duration = Duration::from_millis(50);
 /// What is put into the cart.
 const PRODUCT: &str = "/cart/lamp";
+/// The functions of a chain that is not the shop.
+const LINKS: [&str; 5] = ["one", "two", "three", "four", "five"];
+const RELAY: &str = "/relay/two/three/four/five";
+/// Wanted of prediction, as a ratio to the node that is all warm.
+const TO_WARM_MAX: f64 = 1.3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Way {
     Off,
-    On,
+    Predicted,
+    Default,
     Warm,
 }
 
-const WAYS: [Way; 3] = [Way::Off, Way::On, Way::Warm];
+const WAYS: [Way; 4] = [Way::Off, Way::Predicted, Way::Default, Way::Warm];
 
 #[derive(Clone, Debug, Serialize)]
 struct Sample {
@@ -52,102 +60,225 @@ struct Sample {
 }
 
 struct Node {
-    _child: Child,
-    _folder: TempDir,
+    server: Server,
+    _application: TempDir,
+    _data: TempDir,
     way: Way,
+    chain: Chain,
     connection: Connection,
     cookie: String,
+    before: Metrics,
+}
+
+/// What is asked for, and what for.
+#[derive(Clone, Copy, Debug)]
+struct Chain {
+    handler: Handler,
+}
+
+impl Way {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Predicted => "predicted",
+            Self::Default => "default",
+            Self::Warm => "warm",
+        }
+    }
+
+    /// The policy of every function, as TOML.
+    fn reuse(self) -> Option<&'static str> {
+        match self {
+            Self::Off | Self::Predicted => Some("\"fresh\""),
+            Self::Default => None,
+            Self::Warm => Some("{ requests_max = 1000000, idle_ms = 600000 }"),
+        }
+    }
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Off | Self::Warm => &["--learning", "off", "--sample-share", "0"],
+            Self::Predicted | Self::Default => &[],
+        }
+    }
+}
+
+impl Chain {
+    fn application(self, way: Way) -> Result<TempDir> {
+        if self.handler == Handler::Rust {
+            return shop(way);
+        }
+        let functions = LINKS.map(|name| Function {
+            name: name.to_owned(),
+            component: self.handler.component(),
+            route: (name == LINKS[0]).then(|| "/relay/...".to_owned()),
+            reuse: way.reuse(),
+        });
+        ours::application("chain", &functions)
+    }
+
+    /// The engine of the JavaScript example serves one request and no second one, so that no VM of it can be kept as it is.
+    fn ways(self) -> impl Iterator<Item = Way> {
+        WAYS.into_iter().filter(move |way| *way != Way::Warm || self.handler != Handler::JavaScript)
+    }
+
+    fn ready(self) -> &'static str {
+        if self.handler == Handler::Rust { "/catalog" } else { RELAY }
+    }
+
+    fn method(self) -> String {
+        match self.handler {
+            Handler::Rust => "`POST /checkout` of `examples/shop`: seven invocations of six functions".to_owned(),
+            Handler::JavaScript | Handler::Python => {
+                format!("`GET {RELAY}`: five functions of the component {}", self.handler.name())
+            }
+        }
+    }
 }
 
 /// Runs the case.
 pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let binaries = Binaries::locate(arguments).await?;
     let program = binaries.forerun.context("forerun is absent")?;
+    let chain = Chain { handler: language(arguments)? };
     let mut nodes = Vec::new();
-    for way in WAYS {
-        nodes.push(Node::start(way, &program).await?);
+    for way in chain.ways() {
+        nodes.push(Node::start(way, chain, &program, arguments).await?);
     }
-    let mut pauses = Pauses(1);
+    // Connections that were silent while others started would have been closed.
+    for node in &mut nodes {
+        (node.connection, node.cookie) = first_connection(node.server.address, chain).await?;
+    }
+    let samples = ask(&mut nodes, arguments).await?;
+    let mut served = Vec::new();
+    for node in nodes {
+        let after = Metrics::read(node.server.admin).await?;
+        served.push((node.way, after.since(&node.before, "forerun_invocations_total", "serve_path")));
+        node.server.stop().await?;
+    }
+    let [shortest, longest] = pauses_ms(arguments);
+    let method = format!(
+        "{}, one request every {shortest} to {longest} ms, {} requests after {ORDERS_BEFORE} that do not count; nodes \
+         at the same time, asked in turn. Time from the request's first byte to the answer's last. Wanted: p50 of **predicted** \
+         at most {TO_WARM_MAX} of **warm**.",
+        chain.method(),
+        arguments.orders
+    );
+    let raw = json!({ "orders": arguments.orders, "language": chain.handler, "samples": samples });
+    Ok(Report::new("chain", method, legend(), vec![figures(&samples), paths(&served)], raw))
+}
+
+fn language(arguments: &Arguments) -> Result<Handler> {
+    let handler = match arguments.languages.as_deref() {
+        None => Handler::Rust,
+        Some([one]) => *one,
+        Some(_) => bail!("--language: one at a time"),
+    };
+    ensure!(
+        handler == Handler::Rust || handler.component().is_file(),
+        "build it first: {}/build.sh",
+        handler.application().display()
+    );
+    Ok(handler)
+}
+
+async fn ask(nodes: &mut [Node], arguments: &Arguments) -> Result<Vec<Sample>> {
+    let mut pauses = Pauses::new(pauses_ms(arguments));
     let mut samples = Vec::new();
     for round in 0..ORDERS_BEFORE + arguments.orders {
         if round.is_multiple_of(20) {
-            crate::say(&format!("order {round} of {}", ORDERS_BEFORE + arguments.orders));
+            crate::say(&format!("request {round} of {}", ORDERS_BEFORE + arguments.orders));
         }
         tokio::time::sleep(Duration::from_millis(pauses.next())).await;
-        let start = round as usize % WAYS.len();
-        for offset in 0..WAYS.len() {
-            let node = &mut nodes[(start + offset) % WAYS.len()];
-            let sample = node.order(round).await?;
+        let start = round as usize % nodes.len();
+        for offset in 0..nodes.len() {
+            let at = (start + offset) % nodes.len();
+            if round == ORDERS_BEFORE {
+                nodes[at].before = Metrics::read(nodes[at].server.admin).await?;
+            }
+            let sample = nodes[at].order(round).await?;
             if round >= ORDERS_BEFORE {
                 samples.push(sample);
             }
         }
     }
-    let method = format!(
-        "`POST /checkout` of `examples/shop`: seven invocations of six functions, one order every {} to {} ms, {} orders \
-         after {ORDERS_BEFORE} that do not count; three nodes at the same time, asked in turn. Time from the request's \
-         first byte to the answer's last.",
-        PAUSE_MS[0], PAUSE_MS[1], arguments.orders
-    );
-    let legend = vec![
-        "**off**: `forerun up --learning off`, every function with `reuse = \"fresh\"`: a new VM for each invocation"
+    Ok(samples)
+}
+
+fn legend() -> Vec<String> {
+    vec![
+        "**off**: `forerun up --learning off --sample-share 0`, every function with `reuse = \"fresh\"`: a new VM for each invocation"
             .to_owned(),
-        "**on**: `forerun up`: VMs are put back after use, and made ready where they are expected".to_owned(),
-        "**warm**: `forerun up --learning off`, every function with `reuse`: VMs are kept and not isolated".to_owned(),
-    ];
-    let raw = json!({ "orders": arguments.orders, "samples": samples });
-    Ok(Report::new("chain", method, legend, vec![figures(&samples)], raw))
+        "**predicted**: `forerun up`, every function with `reuse = \"fresh\"`: no VM serves twice, and those that were made \
+         ready ahead were expected"
+            .to_owned(),
+        "**default**: `forerun up`: VMs are put back after use and wait for a minute, and others are made ready".to_owned(),
+        "**warm**: `forerun up --learning off --sample-share 0`, every function with `reuse`: VMs are kept and not isolated".to_owned(),
+    ]
 }
 
 impl Node {
-    async fn start(way: Way, program: &Path) -> Result<Self> {
-        let folder = tempfile::tempdir().context("no temporary folder can be made")?;
-        let shop = repository().join("examples/shop");
-        let mut manifest = std::fs::read_to_string(shop.join("forerun.toml"))?;
-        manifest = manifest.replace("\"components/", &format!("\"{}/components/", shop.display()));
-        manifest = match way {
-            Way::Off => with_reuse(&manifest, "\"fresh\""),
-            Way::On => manifest,
-            Way::Warm => with_reuse(&manifest, "{ requests_max = 1000000, idle_ms = 600000 }"),
+    async fn start(way: Way, chain: Chain, program: &Path, arguments: &Arguments) -> Result<Self> {
+        let application = chain.application(way)?;
+        let data = tempfile::tempdir().context("no temporary folder can be made")?;
+        let state = data.path().join("state");
+        let node = ours::Node {
+            program,
+            application: Some(application.path()),
+            data: Some(&state),
+            path: chain.ready(),
+            options: way.options(),
         };
-        std::fs::write(folder.path().join("forerun.toml"), manifest)?;
-        let [port, admin] = free_ports()?;
-        let mut command = Command::new(program);
-        command.arg("up").arg(folder.path()).args(["--no-watch", "--ephemeral"]);
-        command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")]);
-        if way != Way::On {
-            command.args(["--learning", "off"]);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let child = command.spawn().context("forerun cannot be started")?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (connection, cookie) = wait_until_ready(address).await?;
-        Ok(Self { _child: child, _folder: folder, way, connection, cookie })
+        crate::say(&format!("{}: makes its code", way.label()));
+        let first = node.start(way.label(), arguments).await?;
+        node.settled(&first).await?;
+        first.stop_gently().await?;
+        let server = node.start(way.label(), arguments).await?;
+        let (connection, cookie) = first_connection(server.address, chain).await?;
+        let before = Metrics::default();
+        Ok(Self { server, _application: application, _data: data, way, chain, connection, cookie, before })
     }
 
     async fn order(&mut self, round: u32) -> Result<Sample> {
+        let (method, path, expected) = match self.chain.handler {
+            Handler::Rust => ("POST", "/checkout", 201),
+            Handler::JavaScript | Handler::Python => ("GET", RELAY, 200),
+        };
         let began = Instant::now();
-        let Answer { status, timing, body, .. } = self.connection.send("POST", "/checkout", &self.cookie).await?;
+        let answer = self.connection.send(method, path, &self.cookie).await?;
         let total_us = began.elapsed().as_secs_f64() * 1e6;
-        ensure!(status == 201, "an order is answered {status}: {}", String::from_utf8_lossy(&body));
-        let path = timing.split('"').nth(1).unwrap_or("unknown").to_owned();
+        let path = answer.serve_path().to_owned();
+        let Answer { status, body, .. } = answer;
+        let body = String::from_utf8_lossy(&body);
+        let label = self.way.label();
+        ensure!(status == expected, "{label}: a request is answered {status}: {body}");
+        ensure!(expected == 201 || body.contains("\"functions\": 5"), "not all took part: {body}");
         Ok(Sample { way: self.way, round, total_us, path })
     }
 }
 
-/// Waits until something is in the cart.
-async fn wait_until_ready(address: SocketAddr) -> Result<(Connection, String)> {
-    let began = Instant::now();
-    loop {
-        if let Ok(mut connection) = Connection::open(address).await
-            && let Ok(answer) = connection.send("POST", PRODUCT, "").await
-            && answer.status == 200
-        {
-            return Ok((connection, answer.cookie));
-        }
-        ensure!(began.elapsed() < START_MAX, "the shop is not open after {START_MAX:?}");
-        tokio::time::sleep(START_POLL).await;
+/// With something in the cart, if there is a cart.
+async fn first_connection(address: SocketAddr, chain: Chain) -> Result<(Connection, String)> {
+    let mut connection = Connection::open(address).await?;
+    if chain.handler != Handler::Rust {
+        return Ok((connection, String::new()));
     }
+    let answer = connection.send("POST", PRODUCT, "").await?;
+    ensure!(answer.status == 200, "the cart answers {}", answer.status);
+    Ok((connection, answer.cookie))
+}
+
+/// The shop, with a policy for every function.
+fn shop(way: Way) -> Result<TempDir> {
+    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let shop = repository().join("examples/shop");
+    let manifest = std::fs::read_to_string(shop.join("forerun.toml"))?;
+    let mut manifest = manifest.replace("\"components/", &format!("\"{}/components/", shop.display()));
+    if let Some(policy) = way.reuse() {
+        manifest = with_reuse(&manifest, policy);
+    }
+    std::fs::write(folder.path().join("forerun.toml"), manifest)?;
+    Ok(folder)
 }
 
 /// The manifest with a policy for every function: after the head of each one's table.
@@ -166,34 +297,70 @@ fn figures(samples: &[Sample]) -> Table {
         values.sort_by(f64::total_cmp);
         values
     };
-    let quantile = |values: &[f64], share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
     let warm = of(Way::Warm);
+    let to_warm = |value: f64, share: f64| (!warm.is_empty()).then(|| value / quantile(&warm, share));
+    let show = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
     let row = |way: Way| {
         let values = of(way);
+        if values.is_empty() {
+            return None;
+        }
         let (p50, p90, p99) = (quantile(&values, 0.5), quantile(&values, 0.9), quantile(&values, 0.99));
-        vec![
-            format!("{way:?}").to_lowercase(),
+        let verdict = match (way, to_warm(p50, 0.5)) {
+            (Way::Predicted, Some(ratio)) if ratio <= TO_WARM_MAX => "met",
+            (Way::Predicted, Some(_)) => "not met",
+            (Way::Predicted, None) => "no VM can be kept",
+            (Way::Off | Way::Default | Way::Warm, _) => "",
+        };
+        Some(vec![
+            way.label().to_owned(),
             format!("{p50:.3}"),
             format!("{p90:.3}"),
             format!("{p99:.3}"),
-            format!("{:.2}", p50 / quantile(&warm, 0.5)),
-            format!("{:.2}", p99 / quantile(&warm, 0.99)),
-        ]
+            show(to_warm(p50, 0.5)),
+            show(to_warm(p99, 0.99)),
+            verdict.to_owned(),
+        ])
     };
     Table {
-        title: "Time of an order".to_owned(),
-        header: vec!["node", "p50 ms", "p90 ms", "p99 ms", "p50 to warm", "p99 to warm"],
-        rows: WAYS.into_iter().map(row).collect(),
+        title: "Time of a request".to_owned(),
+        header: vec!["node", "p50 ms", "p90 ms", "p99 ms", "p50 to warm", "p99 to warm", "wanted"],
+        rows: WAYS.into_iter().filter_map(row).collect(),
     }
 }
 
+/// A node that is as fast as the warm one and predicted nothing was not measured for what it is called.
+fn paths(served: &[(Way, BTreeMap<String, f64>)]) -> Table {
+    let row = |(way, counts): &(Way, BTreeMap<String, f64>)| {
+        vec![way.label().to_owned(), format!("{:.0}", counts.values().sum::<f64>()), shares(counts)]
+    };
+    Table {
+        title: "How the invocations were served".to_owned(),
+        header: vec!["node", "invocations", "served"],
+        rows: served.iter().map(row).collect(),
+    }
+}
+
+/// The longest pause asked for, and a quarter of it.
+fn pauses_ms(arguments: &Arguments) -> [u64; 2] {
+    [(arguments.pause_ms / 4).max(1), arguments.pause_ms.max(2)]
+}
+
 /// Pauses of random length, the same in every run (a linear congruential generator, Knuth's MMIX constants).
-struct Pauses(u64);
+struct Pauses {
+    state: u64,
+    limits_ms: [u64; 2],
+}
 
 impl Pauses {
+    fn new(limits_ms: [u64; 2]) -> Self {
+        Self { state: 1, limits_ms }
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        PAUSE_MS[0] + (self.0 >> 33) % (PAUSE_MS[1] - PAUSE_MS[0])
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let [shortest, longest] = self.limits_ms;
+        shortest + (self.state >> 33) % (longest - shortest)
     }
 }
 
@@ -212,9 +379,28 @@ mod tests {
     }
 
     #[test]
+    fn pauses_stay_within_their_limits_and_are_the_same_in_every_run() {
+        let arguments = Arguments::for_tests("chain --pause-ms 8");
+        let take = || {
+            let mut pauses = Pauses::new(pauses_ms(&arguments));
+            (0..100).map(|_| pauses.next()).collect::<Vec<u64>>()
+        };
+        assert_eq!(take(), take());
+        assert!(take().iter().all(|pause| (2..8).contains(pause)));
+    }
+
+    #[test]
     fn ratios_are_to_the_warm_one() {
         let sample = |way, total_us| Sample { way, round: 0, total_us, path: String::new() };
-        let table = figures(&[sample(Way::Off, 4_000.0), sample(Way::On, 2_200.0), sample(Way::Warm, 2_000.0)]);
-        assert_eq!(table.rows[1], ["on", "2.200", "2.200", "2.200", "1.10", "1.10"]);
+        let table = figures(&[
+            sample(Way::Off, 4_000.0),
+            sample(Way::Predicted, 2_200.0),
+            sample(Way::Default, 2_800.0),
+            sample(Way::Warm, 2_000.0),
+        ]);
+        assert_eq!(table.rows[1], ["predicted", "2.200", "2.200", "2.200", "1.10", "1.10", "met"]);
+        assert_eq!(table.rows[2][4..], ["1.40", "1.40", ""]);
+        let table = figures(&[sample(Way::Predicted, 2_200.0)]);
+        assert_eq!(table.rows, [["predicted", "2.200", "2.200", "2.200", "–", "–", "no VM can be kept"]]);
     }
 }

@@ -3,8 +3,13 @@
 pub(crate) mod chain;
 pub(crate) mod idle;
 pub(crate) mod isolation;
+pub(crate) mod overhead;
+pub(crate) mod overload;
 pub(crate) mod peers;
+pub(crate) mod restart;
 pub(crate) mod serve;
+pub(crate) mod sessions;
+pub(crate) mod soak;
 
 use anyhow::{Result, ensure};
 

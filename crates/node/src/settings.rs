@@ -64,11 +64,14 @@ pub struct LearningSettings {
     pub memory_bytes: u64,
     /// Share of one processor for learning itself. Default 0.05, a fortieth of a machine with two.
     pub processor_share: f32,
+    /// Hold a VM of each function for so long after its last call, instead of those of functions that are expected: what
+    /// prediction is compared with. Default not.
+    pub keep_alive: Option<Duration>,
 }
 
 impl Default for LearningSettings {
     fn default() -> Self {
-        Self { mode: LearningMode::default(), memory_bytes: 1 << 30, processor_share: 0.05 }
+        Self { mode: LearningMode::default(), memory_bytes: 1 << 30, processor_share: 0.05, keep_alive: None }
     }
 }
 

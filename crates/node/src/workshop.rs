@@ -109,6 +109,9 @@ pub(crate) enum MakeFailure {
     /// The worker could not do its work.
     #[error("{0}")]
     Worker(WorkerFailure),
+    /// It is being made, for another function of the same component, or as many as may be are.
+    #[error("not built now: others are being made")]
+    UnderWay,
     /// The cache does not want it built now.
     #[error("not built now: {0}")]
     NotNow(String),
@@ -181,12 +184,25 @@ impl Workshop {
         &self,
         component: ComponentDigest,
         source: Bytes,
+        variant: Variant,
+        urgent: bool,
+        before: Option<Before>,
+    ) -> Result<Found, MakeFailure> {
+        let before = before.filter(|_| Self::keeps_bodies(&source, variant));
+        self.make_of(component, || Ok(source), variant, urgent, before)
+    }
+
+    /// The same, with a source that is read only if the image is to be made now: reading it may be most of the work.
+    /// Bodies of `before` are taken if there are any.
+    pub(crate) fn make_of(
+        &self,
+        component: ComponentDigest,
+        source: impl FnOnce() -> Result<Bytes, String>,
         mut variant: Variant,
         urgent: bool,
         before: Option<Before>,
     ) -> Result<Found, MakeFailure> {
-        let keeps_bodies = Self::keeps_bodies(&source, variant);
-        let before = before.filter(|before| keeps_bodies && self.has_bodies(*before, variant.form));
+        let before = before.filter(|before| self.has_bodies(*before, variant.form));
         variant.lineage = before.map(|before| before.lineage);
         let mut claim = self.cache.claim(&self.key(component, variant));
         if matches!(claim, Claim::Quarantined { .. }) {
@@ -196,6 +212,14 @@ impl Workshop {
         let Some(ticket) = granted(claim)? else {
             return Ok(self.image(component, variant, 0)?);
         };
+        let source = match source() {
+            Ok(source) => source,
+            Err(reason) => {
+                self.cache.fail(ticket, &reason);
+                return Err(MakeFailure::NotNow(reason));
+            }
+        };
+        let keeps_bodies = Self::keeps_bodies(&source, variant);
         let created_unix_ms = crate::functions::unix_ms();
         let supervisor = if urgent { &self.urgent } else { &self.idle };
         let again = before.and_then(|before| self.compiled_again(supervisor, before, variant, &source));
@@ -341,11 +365,10 @@ fn granted(claim: Claim) -> Result<Option<BuildTicket>, MakeFailure> {
     match claim {
         Claim::Yours(ticket) => Ok(Some(ticket)),
         Claim::Present => Ok(None),
-        claim @ (Claim::UnderWay
-        | Claim::TooManyUnderWay
-        | Claim::BackingOff { .. }
-        | Claim::Quarantined { .. }
-        | Claim::ForeignEngine) => Err(MakeFailure::NotNow(format!("{claim:?}"))),
+        Claim::UnderWay | Claim::TooManyUnderWay => Err(MakeFailure::UnderWay),
+        claim @ (Claim::BackingOff { .. } | Claim::Quarantined { .. } | Claim::ForeignEngine) => {
+            Err(MakeFailure::NotNow(format!("{claim:?}")))
+        }
     }
 }
 

@@ -5,8 +5,10 @@
 // | `GET /search?q=lmap&limit=3` | products whose name is nearest, as JSON |
 // | `POST /orders` with a JSON array | checked, grouped and summed, with a digest |
 // | `GET /events?count=5&pause_ms=200` | server-sent events, one by one |
+// | `GET /relay/two/three` | calls function `two` of the application, which calls `three` |
 
 import { BadOrder, summary } from "./orders.js";
+import { NotRelayed, passOn } from "./relay.js";
 import { search } from "./search.js";
 
 // An order list is parsed as a whole.
@@ -24,6 +26,8 @@ async function answer(request) {
   } catch (error) {
     if (error instanceof BadOrder) {
       response = json(400, { error: error.message });
+    } else if (error instanceof NotRelayed) {
+      response = json(502, { error: error.message });
     } else {
       console.error(error);
       response = json(500, { error: "internal error" });
@@ -34,6 +38,9 @@ async function answer(request) {
 }
 
 async function route(request, url) {
+  if (request.method === "GET" && /^\/relay(\/|$)/.test(url.pathname)) {
+    return json(200, await passOn(url.pathname));
+  }
   switch (`${request.method} ${url.pathname}`) {
     case "GET /search":
       return json(200, search(url.searchParams.get("q") ?? "", number(url, "limit", 3, 20)));
@@ -47,7 +54,7 @@ async function route(request, url) {
     case "GET /events":
       return events(number(url, "count", 5, EVENTS_MAX), number(url, "pause_ms", 0, PAUSE_MS_MAX));
     default:
-      return json(404, { error: "no such path", try: ["/search?q=", "/orders", "/events"] });
+      return json(404, { error: "no such path", try: ["/search?q=", "/orders", "/events", "/relay"] });
   }
 }
 

@@ -1,11 +1,12 @@
 """The function's entry point: turns `wasi:http` 0.2 requests into calls of the
-two workers and streams what they give. Knows nothing of reports or texts.
+workers and streams what they give. Knows nothing of reports or texts.
 
 | request | answer |
 |---|---|
 | `GET /report?currency=EUR&since=2026-01-01` | totals of the order book as JSON |
 | `GET /report/stream?pause_ms=50` | the same orders as CSV, row by row |
 | `POST /analyse` | words, addresses, dates and digests of the text sent |
+| `GET /relay/two/three` | calls function `two` of the application, which calls `three` |
 """
 
 import json
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 import analyse
+import relay
 import report
 from componentize_py_types import Err, Ok
 from wit_world import exports
@@ -60,6 +62,8 @@ class IncomingHandler(exports.IncomingHandler):
             reply = route(request, target)
         except (BadRequest, report.BadQuery) as error:
             reply = as_json(400, {"error": str(error)})
+        except relay.NotRelayed as error:
+            reply = as_json(502, {"error": error.reason})
         except Exception:
             traceback.print_exc()
             reply = as_json(500, {"error": "internal error"})
@@ -77,8 +81,10 @@ def route(request: IncomingRequest, target: str) -> Reply:
             return Reply(200, "text/csv; charset=utf-8", paced(report.rows(query), query))
         case Method_Post(), path if path.endswith("/analyse"):
             return as_json(200, analyse.text(read_text(request)))
+        case Method_Get(), path if path == "/relay" or path.startswith("/relay/"):
+            return as_json(200, relay.pass_on(path))
         case _:
-            return as_json(404, {"error": "no such path", "try": ["/report", "/report/stream", "/analyse"]})
+            return as_json(404, {"error": "no such path", "try": ["/report", "/report/stream", "/analyse", "/relay"]})
 
 
 def as_json(status: int, value: object) -> Reply:

@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forerun_driver::{AuthenticImage, Host, LoadRequest, Program};
 use forerun_gateway::FunctionEntry;
@@ -13,7 +14,11 @@ use forerun_runtime::Tier;
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber};
 
 use super::{FunctionState, Functions, Running, Source, blocking, followed_program};
-use crate::workshop::{Form, Found, Variant};
+use crate::workshop::{Form, Found, MakeFailure, Variant, Workshop};
+
+/// Functions that share a component wait for whoever makes its code. A language runtime takes a minute on a busy machine.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOKS_MAX: u32 = 600;
 
 impl Functions {
     /// Begins to make fully optimised code of the active revision; it takes over without a pause when it is made.
@@ -27,16 +32,42 @@ impl Functions {
         };
         let (own, name) = (Arc::clone(self), name.clone());
         tokio::spawn(async move {
-            let (store, digest) = (Arc::clone(&own.store), running.digest);
-            let made = blocking(move || -> Result<_, String> {
-                let source = store.component(digest).map_err(|error| error.to_string())?;
-                workshop.make(digest, source.into(), variant, false, None).map_err(|error| error.to_string())
-            });
-            match made.await {
-                Ok(found) => own.replace_code(&name, &running, found).await,
-                Err(reason) => tracing::warn!(function = %name, reason, "no optimised code: what serves goes on"),
+            for _ in 0..LOOKS_MAX {
+                match own.made(&workshop, running.digest, variant).await {
+                    Ok(Some(found)) => return own.replace_code(&name, &running, found).await,
+                    Ok(None) if own.serves(&name, &running) => tokio::time::sleep(LOOK_EVERY).await,
+                    Ok(None) => return,
+                    Err(reason) => {
+                        tracing::warn!(function = %name, reason, "no optimised code: what serves goes on");
+                        return;
+                    }
+                }
             }
+            tracing::warn!(function = %name, "no optimised code: others were made all the time");
         });
+    }
+
+    /// Code of a component; `None` while it, or as much as may be, is being made for others.
+    async fn made(
+        &self,
+        workshop: &Arc<Workshop>,
+        digest: ComponentDigest,
+        variant: Variant,
+    ) -> Result<Option<Found>, String> {
+        let (store, workshop) = (Arc::clone(&self.store), Arc::clone(workshop));
+        blocking(move || {
+            let source = || store.component(digest).map(Into::into).map_err(|error| error.to_string());
+            match workshop.make_of(digest, source, variant, false, None) {
+                Ok(found) => Ok(Some(found)),
+                Err(MakeFailure::UnderWay) => Ok(None),
+                Err(failure) => Err(failure.to_string()),
+            }
+        })
+        .await
+    }
+
+    fn serves(&self, name: &FunctionName, running: &Running) -> bool {
+        self.running.lock().get(name).is_some_and(|now| Arc::ptr_eq(&now.entry, &running.entry))
     }
 
     /// Lets `image` serve in the place of `before`, if that still serves.

@@ -125,6 +125,7 @@ fn code(
         Err(
             failure @ (MakeFailure::Worker(_)
             | MakeFailure::BadProfile(_)
+            | MakeFailure::UnderWay
             | MakeFailure::NotNow(_)
             | MakeFailure::Publish(_)
             | MakeFailure::Malformed(_)

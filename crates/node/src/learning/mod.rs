@@ -25,6 +25,7 @@ mod credit;
 mod expectations;
 mod holding;
 mod judging;
+mod keep_alive;
 mod memory;
 mod plans;
 mod pressure;

@@ -17,6 +17,7 @@ use super::credit::Credit;
 use super::expectations::Expectations;
 use super::holding::Holding;
 use super::judging::Judging;
+use super::keep_alive::KeepAlive;
 use super::memory::Memory;
 use super::pressure::Machine;
 use super::standing::Expectation;
@@ -55,6 +56,8 @@ pub(super) struct SlowLoop {
     holding: Holding,
     judging: Judging,
     machine: Machine,
+    /// In the place of what is expected, if the operator wants that.
+    kept: Option<KeepAlive>,
     /// Arrivals of each function between two looks, estimated.
     demand: HashMap<FunctionName, f32>,
     credit: Credit,
@@ -69,6 +72,7 @@ impl SlowLoop {
             judging: Judging::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             holding: Holding::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             credit: Credit::new(shared.budget.processor_share, now),
+            kept: shared.budget.keep_alive.map(KeepAlive::new),
             shared,
             arrivals: pipes.arrivals,
             ran: pipes.ran,
@@ -139,6 +143,9 @@ impl SlowLoop {
         learnt.engine.set_pressure(self.arrivals.fullness());
         let mut told: HashMap<&FunctionName, usize> = HashMap::new();
         for arrival in arrivals {
+            if let Some(kept) = &mut self.kept {
+                kept.called(&arrival.function, arrival.at_unix_us);
+            }
             let count = told.entry(&arrival.function).or_default();
             *count += 1;
             if *count > TOLD_ONE_BY_ONE_MAX {
@@ -192,8 +199,7 @@ impl SlowLoop {
         self.looked = Instant::now();
         let mut wanted: BTreeMap<FunctionName, u32> = BTreeMap::new();
         if self.may_hold() {
-            let due = self.shared.learnt.lock().due(now_us(), self.shared.budget.memory_bytes);
-            for (name, vms) in due {
+            for (name, vms) in self.due() {
                 let Ok(name) = name.parse::<FunctionName>() else { continue };
                 if self.shared.switches.of(&name) == LearningMode::Full && !self.is_given_up(&name) {
                     // Those that came since the last look will come until the next one, too.
@@ -209,6 +215,18 @@ impl SlowLoop {
             *demand *= left;
             *demand >= 0.1
         });
+    }
+
+    /// What should be held now, and how much of it.
+    fn due(&mut self) -> BTreeMap<String, u32> {
+        let budget_bytes = self.shared.budget.memory_bytes;
+        match &mut self.kept {
+            None => self.shared.learnt.lock().due(now_us(), budget_bytes),
+            Some(kept) => {
+                let costs = self.shared.costs.lock();
+                kept.due(now_us(), budget_bytes, |name| costs.get(name).map_or(0, |cost| cost.memory_bytes as u64))
+            }
+        }
     }
 
     fn may_hold(&self) -> bool {

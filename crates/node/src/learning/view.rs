@@ -32,6 +32,7 @@ impl Learning {
             "budget": {
                 "memory_bytes": shared.budget.memory_bytes,
                 "processor_share": shared.budget.processor_share,
+                "keep_alive_ms": shared.budget.keep_alive.map(|time| time.as_millis() as u64),
             },
             "ledger": ledger,
             "functions": functions,

@@ -1,0 +1,318 @@
+//! What learning costs warm requests: the same application in nodes with learning on and off.
+//!
+//! All nodes of a language are up at the same time, each silent while another is loaded, and are measured in turn, every
+//! other round backwards; ratios are made within a round. A second node without learning is measured like the others:
+//! how far it is from the first is what this machine's noise makes of no difference at all, and no ratio nearer to 1 than
+//! that says anything.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::json;
+
+use super::check_answer;
+use crate::arguments::Arguments;
+use crate::binaries::Binaries;
+use crate::load::{Measurement, measure};
+use crate::metrics::{Metrics, shares};
+use crate::ours::{Node, languages};
+use crate::report::{Report, Table};
+use crate::server::Server;
+use crate::spread::Spread;
+use crate::subjects::Handler;
+
+/// Loads before the first round: what is learnt about a function is settled by then, and so are the VMs on trial.
+const LOADS_BEFORE: u32 = 3;
+/// Allowed, of the node with learning to the one without.
+const P99_MAX: f64 = 1.03;
+const THROUGHPUT_MIN: f64 = 0.98;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Way {
+    Off,
+    On,
+    OffAgain,
+}
+
+const WAYS: [Way; 3] = [Way::Off, Way::On, Way::OffAgain];
+
+#[derive(Clone, Debug, Serialize)]
+struct Sample {
+    round: u32,
+    handler: Handler,
+    way: Way,
+    connections: usize,
+    #[serde(flatten)]
+    measurement: Measurement,
+    /// How requests were served, and how many.
+    served: std::collections::BTreeMap<String, f64>,
+    /// Events that learning did not get: it yields first.
+    dropped: f64,
+}
+
+impl Way {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::OffAgain => "off again",
+        }
+    }
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Off | Self::OffAgain => &["--learning", "off", "--sample-share", "0"],
+            Self::On => &[],
+        }
+    }
+}
+
+/// Runs the case.
+pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
+    let binaries = Binaries::locate(arguments).await?;
+    let mut samples = Vec::new();
+    let languages = languages(arguments)?;
+    for &handler in &languages {
+        measure_language(handler, &binaries, arguments, &mut samples).await?;
+    }
+    let raw = json!({
+        "seconds": arguments.measure.as_secs(),
+        "warm_up_seconds": arguments.warm_up.as_secs(),
+        "rounds": arguments.rounds,
+        "pinned": arguments.pin,
+        "samples": samples,
+    });
+    let tables = vec![
+        ratios(&samples, &languages, arguments),
+        figures(&samples, &languages, arguments),
+        paths(&samples, &languages),
+    ];
+    Ok(Report::new("overhead", method(arguments), legend(), tables, raw))
+}
+
+async fn measure_language(
+    handler: Handler,
+    binaries: &Binaries,
+    arguments: &Arguments,
+    samples: &mut Vec<Sample>,
+) -> Result<()> {
+    let program = binaries.forerun.as_deref().context("forerun is absent")?;
+    let application = handler.application();
+    let mut nodes = Vec::new();
+    let mut expected = None;
+    for way in WAYS {
+        let node =
+            Node { program, application: Some(&application), data: None, path: handler.path(), options: way.options() };
+        let server = node.start(way.label(), arguments).await?;
+        check_answer(&server, &mut expected).await?;
+        node.settled(&server).await?;
+        nodes.push((way, server));
+    }
+    for _ in 0..LOADS_BEFORE {
+        for (_, server) in &nodes {
+            server.settle().await?;
+            measure(server, arguments.connections_at_once(), binaries, arguments).await?;
+        }
+    }
+    for round in 0..arguments.rounds {
+        for (way, server) in in_turn(&nodes, round) {
+            server.settle().await?;
+            for &connections in &arguments.connections {
+                samples.push(sample(round, handler, *way, connections, server, binaries, arguments).await?);
+            }
+        }
+    }
+    for (_, server) in nodes {
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// Every other round goes backwards.
+fn in_turn<T>(nodes: &[T], round: u32) -> Vec<&T> {
+    let mut order: Vec<&T> = nodes.iter().collect();
+    if !round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
+}
+
+async fn sample(
+    round: u32,
+    handler: Handler,
+    way: Way,
+    connections: usize,
+    server: &Server,
+    binaries: &Binaries,
+    arguments: &Arguments,
+) -> Result<Sample> {
+    let before = Metrics::read(server.admin).await?;
+    let measurement = measure(server, connections, binaries, arguments).await?;
+    let after = Metrics::read(server.admin).await?;
+    let dropped = "forerun_events_dropped_total";
+    crate::say(&format!(
+        "round {}: {}, learning {:>9}, {connections:>2}: {:>7.0} req/s, p50 {:>7.0} us, p99 {:>7.0} us",
+        round + 1,
+        handler.label(),
+        way.label(),
+        measurement.throughput_per_s,
+        measurement.p50_us,
+        measurement.p99_us,
+    ));
+    Ok(Sample {
+        round,
+        handler,
+        way,
+        connections,
+        measurement,
+        served: after.since(&before, "forerun_invocations_total", "serve_path"),
+        dropped: after.sum(dropped) - before.sum(dropped),
+    })
+}
+
+fn method(arguments: &Arguments) -> String {
+    let place = if arguments.pin { "node on core 0, wrk on core 1" } else { "node and wrk share all cores" };
+    format!(
+        "The same warm function in nodes with learning on and off, all up at the same time and loaded in turn: {} rounds in \
+         alternating order, {} s each after {} s of warm-up, {place}; {LOADS_BEFORE} such loads before the first round. \
+         Figures are medians, with the smallest and the largest round in parentheses; ratios are made within a round. \
+         Wanted: p99 at most {P99_MAX}, req/s at least {THROUGHPUT_MIN} of those without learning.",
+        arguments.rounds,
+        arguments.measure.as_secs(),
+        arguments.warm_up.as_secs(),
+    )
+}
+
+fn legend() -> Vec<String> {
+    vec![
+        "**on**: `forerun up`, default settings".to_owned(),
+        "**off**: `forerun up --learning off --sample-share 0`".to_owned(),
+        "**off again**: another such node; its ratio to the first is the noise of this machine".to_owned(),
+    ]
+}
+
+fn find(samples: &[Sample], round: u32, handler: Handler, way: Way, connections: usize) -> Option<&Measurement> {
+    let fits = |s: &&Sample| s.round == round && s.handler == handler && s.way == way && s.connections == connections;
+    samples.iter().find(fits).map(|sample| &sample.measurement)
+}
+
+fn ratios(samples: &[Sample], languages: &[Handler], arguments: &Arguments) -> Table {
+    let mut rows = Vec::new();
+    for &handler in languages {
+        for &connections in &arguments.connections {
+            for way in [Way::On, Way::OffAgain] {
+                let ratio = |figure: fn(&Measurement) -> f64| {
+                    Spread::of((0..arguments.rounds).filter_map(|round| {
+                        let of = |way| find(samples, round, handler, way, connections);
+                        Some(figure(of(way)?) / figure(of(Way::Off)?))
+                    }))
+                };
+                let (p99, throughput) = (ratio(|m| m.p99_us), ratio(|m| m.throughput_per_s));
+                let met = if p99.median <= P99_MAX && throughput.median >= THROUGHPUT_MIN { "met" } else { "not met" };
+                rows.push(vec![
+                    handler.label().to_owned(),
+                    connections.to_string(),
+                    way.label().to_owned(),
+                    ratio(|m| m.p50_us).show(3),
+                    p99.show(3),
+                    throughput.show(3),
+                    ratio(|m| m.server_cpu_us_per_request).show(3),
+                    if way == Way::On { met.to_owned() } else { "(noise)".to_owned() },
+                ]);
+            }
+        }
+    }
+    Table {
+        title: "Ratio to the node without learning".to_owned(),
+        header: vec!["handler", "connections", "learning", "p50", "p99", "req/s", "CPU/request", "wanted"],
+        rows,
+    }
+}
+
+fn figures(samples: &[Sample], languages: &[Handler], arguments: &Arguments) -> Table {
+    let mut rows = Vec::new();
+    for &handler in languages {
+        for &connections in &arguments.connections {
+            for way in WAYS {
+                let spread = |figure: fn(&Measurement) -> f64| {
+                    let rounds =
+                        (0..arguments.rounds).filter_map(|round| find(samples, round, handler, way, connections));
+                    Spread::of(rounds.map(figure))
+                };
+                rows.push(vec![
+                    handler.label().to_owned(),
+                    connections.to_string(),
+                    way.label().to_owned(),
+                    spread(|m| m.throughput_per_s).show(0),
+                    spread(|m| m.p50_us / 1000.0).show(3),
+                    spread(|m| m.p99_us / 1000.0).show(3),
+                    spread(|m| m.server_cpu_us_per_request).show(1),
+                ]);
+            }
+        }
+    }
+    Table {
+        title: "Figures".to_owned(),
+        header: vec!["handler", "connections", "learning", "req/s", "p50 ms", "p99 ms", "CPU µs/request"],
+        rows,
+    }
+}
+
+/// A p99 says nothing of learning if every hundredth request was not served as the others were.
+fn paths(samples: &[Sample], languages: &[Handler]) -> Table {
+    let mut rows = Vec::new();
+    for &handler in languages {
+        for way in WAYS {
+            let mut all = std::collections::BTreeMap::new();
+            let mut dropped = 0.0;
+            for sample in samples.iter().filter(|sample| sample.handler == handler && sample.way == way) {
+                sample.served.iter().for_each(|(path, count)| *all.entry(path.clone()).or_insert(0.0) += count);
+                dropped += sample.dropped;
+            }
+            rows.push(vec![handler.label().to_owned(), way.label().to_owned(), shares(&all), format!("{dropped:.0}")]);
+        }
+    }
+    Table {
+        title: "How requests were served (by the node's metrics, warm-up included)".to_owned(),
+        header: vec!["handler", "learning", "served", "events not learnt from"],
+        rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_made_within_a_round_and_judged_by_their_median() {
+        let sample = |round, way, p99_us| Sample {
+            round,
+            handler: Handler::Rust,
+            way,
+            connections: 1,
+            measurement: Measurement {
+                throughput_per_s: 100.0,
+                p50_us: 1.0,
+                p90_us: 1.0,
+                p99_us,
+                max_us: 1.0,
+                server_cpu_us_per_request: 1.0,
+                server_resident_bytes: 1,
+            },
+            served: [("rolled-back".to_owned(), 3.0)].into(),
+            dropped: 1.0,
+        };
+        let samples = [
+            sample(0, Way::Off, 10.0),
+            sample(0, Way::On, 11.0),
+            sample(1, Way::Off, 100.0),
+            sample(1, Way::On, 104.0),
+            sample(0, Way::OffAgain, 10.0),
+        ];
+        let arguments = Arguments::for_tests("overhead --rounds 2 --connections 1");
+        let rows = ratios(&samples, &[Handler::Rust], &arguments).rows;
+        assert_eq!(rows[0][4..6], ["1.070 (1.040–1.100)", "1.000"]);
+        assert_eq!((rows[0][7].as_str(), rows[1][7].as_str()), ("not met", "(noise)"));
+        assert_eq!(paths(&samples, &[Handler::Rust]).rows[1][2..], ["rolled-back 100.00 %", "2"]);
+    }
+}
