@@ -211,3 +211,23 @@ async fn a_vm_held_ready_has_the_pages_that_requests_write_and_the_state_of_a_ne
     assert_eq!(call(&program, churn()).await, answer);
     assert_eq!(program.ready.held().vms, 0, "the one that was held has served");
 }
+
+#[tokio::test]
+async fn a_function_whose_vms_are_not_put_back_has_them_made_ready_with_their_pages_too() {
+    let program = program(ReusePolicy::Rollback);
+    let get = |path: &str| Request::get(path).header("host", "test").body(forerun_driver::empty_body()).unwrap();
+    for _ in 0..8 {
+        call(&program, get("/keep")).await;
+    }
+    assert!(program.isolation().refusal.is_some(), "{:?}", program.isolation());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut plain = program.template.vm(&program.linked, deadline).await.unwrap();
+    let plain_pages = own_pages(&program, &mut plain).await;
+    for _ in 0..2 {
+        call(&program, get("/churn?seed=299")).await;
+    }
+    Arc::clone(&program).hold_ready(1).await.unwrap();
+    let Taken::Vm(mut held) = program.ready.take(InvocationId::from_random(7)) else { panic!("one was made") };
+    let held_pages = own_pages(&program, &mut held).await;
+    assert!(held_pages > plain_pages + 50, "{held_pages}, {plain_pages}");
+}

@@ -52,9 +52,10 @@ use self::counters::Counters;
 use self::habit::Habit;
 use self::room::Growth;
 use super::vm::{Linked, Template, Vm};
-use crate::sys::{Tracker, with_bytes};
+use crate::sys::{Span, Tracker, with_bytes};
 
 pub(super) use self::calls::{RoomFailed, StateExports};
+use self::point::OWN_RUNS_MAX;
 pub(super) use self::point::Point;
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
@@ -84,6 +85,8 @@ pub(super) struct Rollback {
     alike: Mutex<Arc<Alike>>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
+    /// Requests served since VMs are not put back.
+    served_since_refused: AtomicU32,
     pub(super) counters: Counters,
 }
 
@@ -96,6 +99,7 @@ impl Rollback {
             alike: Mutex::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
+            served_since_refused: AtomicU32::new(0),
             counters: Counters::default(),
         }
     }
@@ -186,12 +190,29 @@ impl Rollback {
     pub(super) async fn populate(&self, vm: &mut Vm) {
         let alike = self.alike();
         let runs = alike.habit.runs();
-        if alike.room_bytes != vm.room_bytes || runs.is_empty() || self.is_refused() {
+        if alike.room_bytes != vm.room_bytes || runs.is_empty() {
             return;
         }
         let Ok(memories) = self.memories(vm).await else { return };
         for (memory, runs) in memories.iter().zip(&runs) {
             with_bytes(&mut vm.store, memory, |data| habit::touch(data, runs));
+        }
+    }
+
+    /// Takes note of the pages that a VM has for itself which is thrown away after a request, as all of a function's are
+    /// that are not put back: the next ones are made ready with those. Looks at a few only.
+    pub(super) async fn note_habit(&self, vm: &mut Vm) {
+        let served = self.served_since_refused.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if !Habit::wants(served) {
+            return;
+        }
+        let Ok(memories) = self.memories(vm).await else { return };
+        let own = memories.iter().map(|memory| {
+            let span = with_bytes(&mut vm.store, memory, |data| Span::of(data))?;
+            self.tracker.own_pages(span, OWN_RUNS_MAX).ok()
+        });
+        if let Some(own) = own.collect() {
+            self.alike().habit.note(own);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::sys::{PAGE_BYTES, ScanError, Span, Tracker, Watch, with_bytes};
 /// half a millisecond. Runs of pages are bounded by the same number.
 const WRITTEN_PAGES_MAX: usize = 2_048;
 /// Runs of own pages of a memory that has just served its first request, the image's relocated pages included.
-const OWN_RUNS_MAX: usize = 65_536;
+pub(super) const OWN_RUNS_MAX: usize = 65_536;
 
 /// A VM that has been put back once and can be put back again.
 pub(in super::super) struct Point {
