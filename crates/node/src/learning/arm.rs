@@ -42,6 +42,9 @@ const ERRORS_LOOKED_AT_AFTER: u64 = 500;
 /// Requests of control after which the groups that grow meanwhile begin anew: what is long past says little of today.
 const WATCHED_CONTROL_MAX: u64 = 500;
 
+/// Requests of either group after which their difference is taken for what preparing saves.
+const KNOWN_AFTER: u64 = 20;
+
 /// How one way of preparing VMs stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -208,6 +211,13 @@ impl Arm {
             Phase::Believed(Belief { faster: Faster::NotKnown, .. }) => "undecided",
             Phase::GivenUp(_) => "worse",
         }
+    }
+
+    /// Time by which prepared VMs answer sooner than new ones, in microseconds; `None` while too few requests tell.
+    pub(crate) fn saves_us(&self) -> Option<f64> {
+        let [prepared, control] = self.groups();
+        let known = prepared.samples() >= KNOWN_AFTER && control.samples() >= KNOWN_AFTER;
+        known.then(|| control.typical_us() - prepared.typical_us())
     }
 
     /// The groups of the judgement that is under way or was the last one: prepared, control.

@@ -134,6 +134,11 @@ impl Group {
         self.errors() as f64 / self.requests().max(1) as f64
     }
 
+    /// Requests whose time is known.
+    pub(super) fn samples(&self) -> u64 {
+        self.samples
+    }
+
     /// The geometric mean, in microseconds.
     pub(crate) fn typical_us(&self) -> f64 {
         if self.samples == 0 { 0.0 } else { self.mean_ln_us.exp() }
