@@ -13,6 +13,7 @@ use forerun_telemetry::{
     Detached, EVENT_PIPE_CAPACITY, EventReceiver, EventSender, EventSink, EventWriter, GuestLogs, Live, Metrics,
     RecentInvocations, event_pipe,
 };
+use forerun_types::{FunctionName, LearningMode};
 use tokio::net::TcpListener;
 
 use crate::figures::{self, as_figure};
@@ -145,6 +146,12 @@ impl Node {
         let learning = Learning::start(&settings.data, &settings.learning, parts);
         let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
         figures::watch_learning(&metrics, &learning);
+        if let Some(paths) = &paths {
+            // Learning knows the functions, which know the paths.
+            let learning = Arc::downgrade(&learning);
+            let mode_of = move |function: &FunctionName| Some(learning.upgrade()?.mode_of(function));
+            paths.permit(move |function| mode_of(function) >= Some(LearningMode::Observe));
+        }
         let splitting = match (workshop, paths) {
             (Some(workshop), Some(paths)) => {
                 let (functions, learning) = (Arc::clone(&functions), Arc::clone(&learning));

@@ -85,7 +85,12 @@ pub(crate) struct Paths {
     /// For whoever foretells; what finds no room is dropped and counted there.
     ran: EventSender<PathsRan>,
     file: PathBuf,
+    /// Whether anything may be learnt of a function; nothing is before whoever knows has said.
+    permission: OnceLock<Permission>,
 }
+
+/// Says whether anything may be learnt of a function.
+type Permission = Box<dyn Fn(&FunctionName) -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Entry {
@@ -107,10 +112,21 @@ impl Paths {
         let books = read_books(&file);
         let entries = books.into_iter().map(|(name, book)| (name, Entry { book, ..Entry::default() }));
         let followed = Mutex::new(entries.collect());
-        let paths = Arc::new(Self { share_max, code_bytes_min, followed, wishes, ran, file });
+        let paths =
+            Arc::new(Self { share_max, code_bytes_min, followed, wishes, ran, file, permission: OnceLock::new() });
         let own = Arc::downgrade(&paths);
         std::thread::Builder::new().name("forerun-twins".into()).spawn(move || make_twins(&own, &asked, &parts))?;
         Ok(paths)
+    }
+
+    /// From now on functions are followed of which `permission` says that anything may be learnt.
+    pub(crate) fn permit(&self, permission: impl Fn(&FunctionName) -> bool + Send + Sync + 'static) {
+        // A second one would be a mistake in the wiring, and the first holds.
+        let _ = self.permission.set(Box::new(permission));
+    }
+
+    fn may_follow(&self, name: &FunctionName) -> bool {
+        self.permission.get().is_some_and(|permission| permission(name))
     }
 
     /// Follows a revision, from the first of its requests on.

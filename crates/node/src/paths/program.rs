@@ -36,7 +36,10 @@ impl Program for SampledProgram {
         request: Request<Body>,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
         let paths = self.followed.paths.upgrade();
-        let Some(paths) = paths.filter(|paths| self.main.facts().code_bytes >= paths.code_bytes_min()) else {
+        let is_followed = |paths: &Arc<Paths>| {
+            self.main.facts().code_bytes >= paths.code_bytes_min() && paths.may_follow(&self.followed.spec.name)
+        };
+        let Some(paths) = paths.filter(is_followed) else {
             return Arc::clone(&self.main).invoke(invocation, request);
         };
         let class = self.followed.routes.class(&request);
