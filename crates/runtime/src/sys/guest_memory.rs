@@ -1,7 +1,11 @@
 //! A guest's memory as bytes that the host may write, while the guest stands still.
 
+use std::ops::Range;
+
 use wasmtime::Store;
 use wasmtime::component::WasmList;
+
+use super::pages::PAGE_BYTES;
 
 /// Runs `work` on the memory that `list` is, or is part of.
 pub(crate) fn with_bytes<T: 'static, R>(
@@ -20,6 +24,24 @@ pub(crate) fn with_bytes<T: 'static, R>(
     // bytes come from a mapping of the kernel's and from no allocation of Rust's, and an address of it was exposed.
     let bytes = unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(start), length) };
     work(bytes)
+}
+
+/// Has the process own the pages at `runs`, bytes from the start of `memory`, as writing to them would, and leaves every
+/// byte as it is. What lies beyond the memory is left out; a kernel that cannot do it does nothing.
+///
+/// Writing back what was read would do it, too, and the other processors would have to be told of each page: the mapping
+/// that reading has made is replaced by the write. Measured, that was a third of all time of a JavaScript function.
+pub(crate) fn make_own(memory: &mut [u8], runs: &[Range<usize>]) {
+    if !memory.as_ptr().addr().is_multiple_of(PAGE_BYTES) {
+        return;
+    }
+    for run in runs {
+        let end = run.end.min(memory.len() / PAGE_BYTES * PAGE_BYTES);
+        let Some(pages) = memory.get_mut(run.start / PAGE_BYTES * PAGE_BYTES..end) else { continue };
+        // SAFETY: the range is that of a slice that is exclusively borrowed; the advice makes the mapping present and
+        // writable, which it may be already, and changes no byte. It fails where it cannot, which costs time only.
+        unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len(), libc::MADV_POPULATE_WRITE) };
+    }
 }
 
 /// Asks the kernel to swap out all of `memory`; without swap space it does not, and that is no error.

@@ -438,6 +438,7 @@ impl Drop for Trial {
 
 #[cfg(test)]
 mod tests {
+    use super::super::make_own;
     use super::*;
 
     fn watched(trial: &Trial) -> Watch {
@@ -508,6 +509,23 @@ mod tests {
         trial.bytes()[page(5)][0] = 0;
         let own = tracker.own_pages(trial.span(), 16).unwrap();
         assert_eq!(own, vec![Range { start: page(4).start, end: page(5).end }]);
+    }
+
+    #[test]
+    fn pages_can_be_made_own_and_stay_as_they_are() {
+        let tracker = Tracker::new().unwrap();
+        for trial in [Trial::anonymous(16), Trial::of_file(16)] {
+            let mut trial = trial.unwrap();
+            trial.bytes()[page(3)].fill(9);
+            let before = trial.bytes().to_vec();
+            make_own(trial.bytes(), &[page(2).start..page(5).end, page(14).start..page(99).end]);
+            let own = tracker.own_pages(trial.span(), 16).unwrap();
+            let is_own = |number| own.iter().any(|run| run.contains(&page(number).start));
+            assert!([2, 3, 4, 5, 14, 15].into_iter().all(is_own), "{own:?}");
+            assert_eq!(trial.bytes(), before);
+            make_own(trial.bytes(), &[page(16), 0..0]);
+            make_own(&mut trial.bytes()[1..], &[page(1)]);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A page of a new VM is the image file's, or nobody's, until it is written; then the kernel copies or clears one, about
 //! half a microsecond each in the request's own time. What one VM has written in its first requests is what others will:
-//! those pages are touched while a VM is made ready, which is nobody's time.
+//! those pages are made the VM's own ([`make_own`](crate::sys::make_own)) while it is made ready, which is nobody's time.
 //!
 //! Only where the pages are is kept; what was in them is not looked at.
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::sys::PAGE_BYTES;
 
-/// Pages of one VM that are touched at most: 4 MiB. A function that writes more has a request in which faults are the least.
+/// Pages of one VM that are made its own at most: 4 MiB. A function that writes more has a request in which faults are the least.
 const PAGES_MAX: usize = 1_024;
 /// Requests of one VM that are looked at: what it wrote in all of them is nearly the same after a few.
 const REQUESTS_MAX: u32 = 16;
@@ -44,31 +44,18 @@ impl Habit {
     }
 }
 
-/// Makes the pages the VM's own and leaves every byte as it is.
-pub(super) fn touch(memory: &mut [u8], runs: &[Range<usize>]) {
-    for at in runs.iter().flat_map(|run| run.clone().step_by(PAGE_BYTES)) {
-        if let Some(byte) = memory.get_mut(at) {
-            // The compiler must not see that this changes nothing.
-            *byte = std::hint::black_box(*byte);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_not_noted_and_pages_beyond_the_memory_are_left_alone() {
+    fn a_flood_is_not_noted() {
         let habit = Habit::default();
         let pages = |first: usize, end: usize| first * PAGE_BYTES..end * PAGE_BYTES;
         let usual = vec![vec![pages(0, 2), pages(4, 5)], vec![]];
         habit.note(usual.clone());
         habit.note(vec![vec![pages(0, 1), pages(2, PAGES_MAX + 2)]]);
         assert_eq!(habit.runs(), usual);
-        let mut memory = vec![5; 3 * PAGE_BYTES];
-        touch(&mut memory, &[pages(0, 1), pages(2, 9)]);
-        assert_eq!(memory, vec![5; 3 * PAGE_BYTES]);
         assert_eq!([1, 2, 3, 4, 16, 17, 32].map(Habit::wants), [true, true, false, true, true, false, false]);
     }
 }

@@ -52,7 +52,7 @@ use self::counters::Counters;
 use self::habit::Habit;
 use self::room::Growth;
 use super::vm::{Linked, Template, Vm};
-use crate::sys::{Span, Tracker, with_bytes};
+use crate::sys::{Span, Tracker, make_own, with_bytes};
 
 pub(super) use self::calls::{RoomFailed, StateExports};
 use self::point::OWN_RUNS_MAX;
@@ -195,7 +195,7 @@ impl Rollback {
         }
         let Ok(memories) = self.memories(vm).await else { return };
         for (memory, runs) in memories.iter().zip(&runs) {
-            with_bytes(&mut vm.store, memory, |data| habit::touch(data, runs));
+            with_bytes(&mut vm.store, memory, |data| make_own(data, runs));
         }
     }
 
