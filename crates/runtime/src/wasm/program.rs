@@ -205,7 +205,9 @@ impl WasmProgram {
         {
             made = self.template.vm(&self.linked, deadline).await;
         }
-        made.map(Box::new).map_err(|error| Failure::of_instantiation(&error))
+        let mut vm = made.map(Box::new).map_err(|error| Failure::of_instantiation(&error))?;
+        self.isolation.populate(&mut vm).await;
+        Ok(vm)
     }
 
     /// Makes the best of a VM whose request has ended well.
