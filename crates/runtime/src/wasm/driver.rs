@@ -165,7 +165,7 @@ impl WasmDriver {
         try_to_start(&template, &linked)?;
         // What a component brings with it is not the specializer's.
         let forged = request.image.is_some() && inspect::exports(request.source, StateExports::INTERFACE);
-        let exports = linked.state_exports().filter(|_| !forged).cloned();
+        let exports = linked.state_exports().cloned().or_else(|| StateExports::of(component)).filter(|_| !forged);
         let isolation = Isolation::new(request.spec.reuse, sandbox.concurrency, &self.tracker, exports, request.source);
         let image = component.image_range();
         let code_bytes = (image.end as usize - image.start as usize) as u64;

@@ -6,14 +6,19 @@ use forerun_driver::IsolationReport;
 use forerun_types::{ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
 
 use super::engine::Concurrency;
-use super::rollback::{Rollback, StateExports, admission};
+use super::rollback::{FreshHabit, Rollback, StateExports, admission};
 use super::vm::Vm;
 use crate::sys::Tracker;
 
 /// One per revision.
 pub(super) enum Isolation {
-    /// Thrown away: by choice, or for the reason why they cannot be put back.
-    Fresh(Option<RollbackRefusal>),
+    /// Thrown away.
+    Fresh {
+        /// Why they cannot be put back; `None` if that is by choice.
+        why: Option<RollbackRefusal>,
+        /// What their requests write, where it can be seen.
+        habit: Option<FreshHabit>,
+    },
     /// Put back.
     Rollback(Arc<Rollback>),
     /// Kept as they are.
@@ -29,13 +34,18 @@ impl Isolation {
         exports: Option<StateExports>,
         source: &[u8],
     ) -> Self {
+        let refused = |why| Self::Fresh { why: Some(why), habit: None };
         match policy {
-            ReusePolicy::Fresh => Self::Fresh(None),
+            ReusePolicy::Fresh => {
+                let habit = tracker.as_ref().ok().zip(exports);
+                let habit = habit.map(|(tracker, exports)| FreshHabit::new(Arc::clone(tracker), exports));
+                Self::Fresh { why: None, habit }
+            }
             ReusePolicy::Reuse { .. } => Self::Reuse,
             ReusePolicy::Rollback => match (concurrency, tracker, exports) {
-                (Concurrency::Tasks, _, _) => Self::Fresh(Some(RollbackRefusal::Tasks)),
-                (_, Err(detail), _) => Self::Fresh(Some(RollbackRefusal::Kernel { detail: detail.clone() })),
-                (_, _, None) => Self::Fresh(Some(why_unprepared(source))),
+                (Concurrency::Tasks, _, _) => refused(RollbackRefusal::Tasks),
+                (_, Err(detail), _) => refused(RollbackRefusal::Kernel { detail: detail.clone() }),
+                (_, _, None) => refused(why_unprepared(source)),
                 (_, Ok(tracker), Some(exports)) => {
                     Self::Rollback(Arc::new(Rollback::new(Arc::clone(tracker), exports)))
                 }
@@ -47,7 +57,7 @@ impl Isolation {
     pub(super) fn kept_path(&self) -> ServePath {
         match self {
             Self::Rollback(_) => ServePath::RolledBack,
-            Self::Reuse | Self::Fresh(_) => ServePath::Reused,
+            Self::Reuse | Self::Fresh { .. } => ServePath::Reused,
         }
     }
 
@@ -55,8 +65,9 @@ impl Isolation {
     pub(super) async fn populate(&self, vm: &mut Vm) {
         match self {
             Self::Rollback(rollback) => rollback.populate(vm).await,
+            Self::Fresh { habit: Some(habit), .. } => habit.populate(vm).await,
             // What their requests write is not looked at.
-            Self::Fresh(_) | Self::Reuse => {}
+            Self::Fresh { habit: None, .. } | Self::Reuse => {}
         }
     }
 
@@ -64,14 +75,14 @@ impl Isolation {
     pub(super) fn discarded(&self, why: VmDiscard) {
         match self {
             Self::Rollback(rollback) => rollback.discarded(why),
-            Self::Fresh(_) | Self::Reuse => {}
+            Self::Fresh { .. } | Self::Reuse => {}
         }
     }
 
     /// For display, with the VMs that are idle and the bytes they hold.
     pub(super) fn report(&self, (idle_vms, idle_bytes): (u32, u64)) -> IsolationReport {
         let (policy, refusal) = match self {
-            Self::Fresh(refusal) => ("fresh", refusal.clone()),
+            Self::Fresh { why, .. } => ("fresh", why.clone()),
             Self::Reuse => ("reuse", None),
             Self::Rollback(rollback) => match rollback.refusal() {
                 None => ("rollback", None),
@@ -80,11 +91,11 @@ impl Isolation {
         };
         let counters = match self {
             Self::Rollback(rollback) => Some(&rollback.counters),
-            Self::Fresh(_) | Self::Reuse => None,
+            Self::Fresh { .. } | Self::Reuse => None,
         };
         let (room_bytes, no_room) = match self {
             Self::Rollback(rollback) => rollback.room(),
-            Self::Fresh(_) | Self::Reuse => (0, None),
+            Self::Fresh { .. } | Self::Reuse => (0, None),
         };
         IsolationReport {
             room_bytes,

@@ -70,7 +70,7 @@ impl Program for WasmProgram {
             // A VM that was put back is as good as one that was made.
             let idle = match self.isolation {
                 Isolation::Rollback(_) => self.idle.held().0,
-                Isolation::Fresh(_) | Isolation::Reuse => 0,
+                Isolation::Fresh { .. } | Isolation::Reuse => 0,
             };
             for _ in 0..self.ready.want(vms).saturating_sub(idle) {
                 let began = Instant::now();
@@ -101,7 +101,7 @@ impl Program for WasmProgram {
     fn held_ready(&self) -> HeldReady {
         let held = self.ready.held();
         match self.isolation {
-            Isolation::Fresh(_) | Isolation::Reuse => held,
+            Isolation::Fresh { .. } | Isolation::Reuse => held,
             Isolation::Rollback(_) => {
                 let (vms, bytes) = self.idle.held();
                 HeldReady { vms: held.vms + vms, memory_bytes: held.memory_bytes + bytes, ..held }
@@ -181,7 +181,7 @@ impl WasmProgram {
             (Isolation::Rollback(_), Use::Withdrawn) => return Taken::Nothing(GenericReason::Quarantined),
             (Isolation::Rollback(_), Use::SwitchedOff) => return Taken::Nothing(GenericReason::Disabled),
             (Isolation::Rollback(_), Use::LeftAlone) => !self.idle.is_empty(),
-            (Isolation::Rollback(_), Use::Allowed) | (Isolation::Fresh(_) | Isolation::Reuse, _) => false,
+            (Isolation::Rollback(_), Use::Allowed) | (Isolation::Fresh { .. } | Isolation::Reuse, _) => false,
         };
         if left_alone {
             return Taken::Nothing(GenericReason::ControlRolledBack);
@@ -193,7 +193,7 @@ impl WasmProgram {
     fn no_rollback(&self) -> bool {
         match self.isolation {
             Isolation::Rollback(_) => self.trust_rolled_back.is_withdrawn(),
-            Isolation::Fresh(_) | Isolation::Reuse => false,
+            Isolation::Fresh { .. } | Isolation::Reuse => false,
         }
     }
 
@@ -218,7 +218,11 @@ impl WasmProgram {
             return;
         }
         match &self.isolation {
-            Isolation::Fresh(_) => {}
+            Isolation::Fresh { habit, .. } => {
+                if let Some(habit) = habit {
+                    habit.note(&mut vm).await;
+                }
+            }
             Isolation::Reuse => {
                 self.idle.put(vm, Instant::now());
             }

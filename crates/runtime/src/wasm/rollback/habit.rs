@@ -7,10 +7,15 @@
 //! Only where the pages are is kept; what was in them is not looked at.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::sys::PAGE_BYTES;
+use super::super::vm::Vm;
+use super::calls::StateExports;
+use super::point::OWN_RUNS_MAX;
+use crate::sys::{PAGE_BYTES, Span, Tracker, make_own, with_bytes};
 
 /// Pages of one VM that are made its own at most: 4 MiB. A function that writes more has a request in which faults are the least.
 const PAGES_MAX: usize = 1_024;
@@ -41,6 +46,54 @@ impl Habit {
     /// Where to touch a VM's memories.
     pub(super) fn runs(&self) -> Runs {
         self.0.lock().clone()
+    }
+}
+
+/// The pages that a VM has for itself; `None` if the kernel or the guest does not tell.
+pub(super) async fn own_runs(vm: &mut Vm, exports: &StateExports, tracker: &Tracker) -> Option<Runs> {
+    let memories = exports.memories(&mut vm.store, &vm.entered?).await.ok()?;
+    let own = memories.iter().map(|memory| {
+        let span = with_bytes(&mut vm.store, memory, |data| Span::of(data))?;
+        tracker.own_pages(span, OWN_RUNS_MAX).ok()
+    });
+    own.collect()
+}
+
+/// Has a VM that has just been made own the pages at `runs`. A VM of which that cannot be done is as good, and slower
+/// once.
+pub(super) async fn populate(vm: &mut Vm, exports: &StateExports, runs: &Runs) {
+    let Some(entered) = vm.entered.filter(|_| !runs.is_empty()) else { return };
+    let Ok(memories) = exports.memories(&mut vm.store, &entered).await else { return };
+    for (memory, runs) in memories.iter().zip(runs) {
+        with_bytes(&mut vm.store, memory, |data| make_own(data, runs));
+    }
+}
+
+/// The habit of a function whose VMs are thrown away after each request.
+pub(in super::super) struct FreshHabit {
+    tracker: Arc<Tracker>,
+    exports: StateExports,
+    served: AtomicU32,
+    habit: Habit,
+}
+
+impl FreshHabit {
+    pub(in super::super) fn new(tracker: Arc<Tracker>, exports: StateExports) -> Self {
+        Self { tracker, exports, served: AtomicU32::new(0), habit: Habit::default() }
+    }
+
+    /// Takes note of what a request has written whose VM is about to be thrown away. Looks at a few only.
+    pub(in super::super) async fn note(&self, vm: &mut Vm) {
+        let served = self.served.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if Habit::wants(served)
+            && let Some(runs) = own_runs(vm, &self.exports, &self.tracker).await
+        {
+            self.habit.note(runs);
+        }
+    }
+
+    pub(in super::super) async fn populate(&self, vm: &mut Vm) {
+        populate(vm, &self.exports, &self.habit.runs()).await;
     }
 }
 

@@ -52,10 +52,10 @@ use self::counters::Counters;
 use self::habit::Habit;
 use self::room::Growth;
 use super::vm::{Linked, Template, Vm};
-use crate::sys::{Span, Tracker, make_own, with_bytes};
+use crate::sys::Tracker;
 
 pub(super) use self::calls::{RoomFailed, StateExports};
-use self::point::OWN_RUNS_MAX;
+pub(super) use self::habit::FreshHabit;
 pub(super) use self::point::Point;
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
@@ -190,13 +190,10 @@ impl Rollback {
     pub(super) async fn populate(&self, vm: &mut Vm) {
         let alike = self.alike();
         let runs = alike.habit.runs();
-        if alike.room_bytes != vm.room_bytes || runs.is_empty() {
+        if alike.room_bytes != vm.room_bytes {
             return;
         }
-        let Ok(memories) = self.memories(vm).await else { return };
-        for (memory, runs) in memories.iter().zip(&runs) {
-            with_bytes(&mut vm.store, memory, |data| make_own(data, runs));
-        }
+        habit::populate(vm, &self.exports, &runs).await;
     }
 
     /// Takes note of the pages that a VM has for itself which is thrown away after a request, as all of a function's are
@@ -206,12 +203,7 @@ impl Rollback {
         if !Habit::wants(served) {
             return;
         }
-        let Ok(memories) = self.memories(vm).await else { return };
-        let own = memories.iter().map(|memory| {
-            let span = with_bytes(&mut vm.store, memory, |data| Span::of(data))?;
-            self.tracker.own_pages(span, OWN_RUNS_MAX).ok()
-        });
-        if let Some(own) = own.collect() {
+        if let Some(own) = habit::own_runs(vm, &self.exports, &self.tracker).await {
             self.alike().habit.note(own);
         }
     }
