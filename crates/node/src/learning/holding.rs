@@ -50,7 +50,9 @@ impl Holding {
     }
 
     /// Lets each function hold as many VMs as `wanted` says, and every other none. `passed` since this was last called.
-    pub(super) fn hold(&mut self, wanted: &BTreeMap<FunctionName, u32>, passed: Duration) -> Held {
+    /// Where `may_replace` is not set, functions of which as many are wanted as before are left alone: what requests have
+    /// taken of theirs is made anew another time.
+    pub(super) fn hold(&mut self, wanted: &BTreeMap<FunctionName, u32>, passed: Duration, may_replace: bool) -> Held {
         let mut left = VMS_ALL_MAX;
         let mut held = Held::default();
         let mut names: Vec<FunctionName> = wanted.keys().cloned().collect();
@@ -59,12 +61,12 @@ impl Holding {
         for name in names {
             let vms = wanted.get(&name).copied().unwrap_or(0).min(VMS_MAX).min(left);
             left -= vms;
-            self.tell(name, vms, passed, &mut held);
+            self.tell(name, (vms, may_replace), passed, &mut held);
         }
         held
     }
 
-    fn tell(&mut self, name: FunctionName, vms: u32, passed: Duration, all: &mut Held) {
+    fn tell(&mut self, name: FunctionName, (vms, may_replace): (u32, bool), passed: Duration, all: &mut Held) {
         let Some(program) = self.functions.program(&name) else {
             self.told.remove(&name);
             return;
@@ -76,7 +78,7 @@ impl Holding {
         self.account(&name, held.memory_bytes, passed);
         if let Some(told) = self.told.get(&name)
             && told.program == address
-            && (!told.work.is_finished() || (told.vms == vms && held.vms == vms))
+            && (!told.work.is_finished() || (told.vms == vms && (held.vms == vms || !may_replace)))
         {
             return;
         }

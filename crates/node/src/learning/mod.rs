@@ -27,6 +27,7 @@ mod holding;
 mod judging;
 mod keep_alive;
 mod memory;
+mod moment;
 mod plans;
 mod pressure;
 mod second_attempts;

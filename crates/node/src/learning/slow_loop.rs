@@ -19,6 +19,7 @@ use super::holding::Holding;
 use super::judging::Judging;
 use super::keep_alive::KeepAlive;
 use super::memory::Memory;
+use super::moment::Moment;
 use super::pressure::Machine;
 use super::standing::Expectation;
 use crate::functions::{Functions, unix_ms};
@@ -61,6 +62,7 @@ pub(super) struct SlowLoop {
     /// Arrivals of each function between two looks, estimated.
     demand: HashMap<FunctionName, f32>,
     credit: Credit,
+    moment: Moment,
     looked: Instant,
 }
 
@@ -71,6 +73,7 @@ impl SlowLoop {
         Self {
             judging: Judging::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             holding: Holding::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
+            moment: Moment::new(now),
             credit: Credit::new(shared.budget.processor_share, now),
             kept: shared.budget.keep_alive.map(KeepAlive::new),
             shared,
@@ -95,7 +98,9 @@ impl SlowLoop {
             self.observe(&batch);
             self.observe_paths();
             self.judging.judge(&self.shared.switches, unix_ms());
-            self.hold_what_is_due();
+            self.moment.came(batch.len(), Instant::now());
+            let put_off = self.moment.wait(Instant::now());
+            self.hold_what_is_due(put_off.is_zero());
             if priced.elapsed() >= PRICE_EVERY {
                 self.price(priced.elapsed());
                 priced = Instant::now();
@@ -105,20 +110,20 @@ impl SlowLoop {
                 kept = Instant::now();
             }
             self.credit.pay(began, Instant::now());
-            self.rest(batch.len());
+            self.rest(batch.len(), put_off);
         }
         self.keep();
     }
 
     /// Rests without credit, sleeps without work.
-    fn rest(&mut self, came: usize) {
+    fn rest(&mut self, came: usize, put_off: Duration) {
         let rest = self.credit.rest(Instant::now());
         let worked_us = u64::try_from(self.credit.worked().as_micros()).unwrap_or(u64::MAX);
         self.shared.worked_us.store(worked_us, Ordering::Relaxed);
         if !rest.is_zero() {
             std::thread::sleep(rest);
         } else if came < BATCH_MAX {
-            self.arrivals.wait(LOOK_EVERY);
+            self.arrivals.wait(if put_off.is_zero() { LOOK_EVERY } else { put_off });
         }
     }
 
@@ -194,7 +199,8 @@ impl SlowLoop {
     }
 
     /// Every function is told how many VMs it should hold: some if a call is due, none otherwise.
-    fn hold_what_is_due(&mut self) {
+    /// `may_replace`: whether VMs that requests have taken are made anew now.
+    fn hold_what_is_due(&mut self, may_replace: bool) {
         let passed = self.looked.elapsed();
         self.looked = Instant::now();
         let mut wanted: BTreeMap<FunctionName, u32> = BTreeMap::new();
@@ -208,7 +214,7 @@ impl SlowLoop {
                 }
             }
         }
-        let held = self.holding.hold(&wanted, passed);
+        let held = self.holding.hold(&wanted, passed, may_replace);
         self.shared.held(held);
         let left = DEMAND_LEFT.powf(passed.as_secs_f32() / LOOK_EVERY.as_secs_f32());
         self.demand.retain(|_, demand| {
