@@ -96,7 +96,8 @@ fn pool(settings: &WasmSettings, code: Code) -> PoolingAllocationConfig {
     // Memories are given back to the kernel whole, though keeping written pages for the next VM of the slot would save it a
     // sixth of its time (JavaScript: 1,345 against 1,583 us). With `pagemap_scan` wasmtime 48 restores those that are
     // present, and so neither one that was swapped out nor one that the kernel is just moving: the next VM, of another
-    // request, finds them as they were left. `leak_tests` has the case.
+    // request, finds them as they were left. `leak_tests` has the case; pull request 14357 of wasmtime mends it, and can
+    // bring this back.
     pool.linear_memory_keep_resident(0);
     pool.pagemap_scan(Enabled::No);
     pool.table_keep_resident(settings.table_keep_resident_bytes);
