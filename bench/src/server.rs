@@ -62,7 +62,7 @@ pub(crate) struct Server {
 pub(crate) struct Usage {
     /// User and system time of all their threads, and of children that have ended.
     pub(crate) cpu_us: u64,
-    /// Resident memory now: of the largest process with its shared pages, of the others what they hold alone.
+    /// Resident memory now; pages that are mapped several times count once.
     pub(crate) resident_bytes: u64,
     pub(crate) threads: u64,
 }
@@ -161,7 +161,7 @@ impl Server {
         let own = own.with_context(|| format!("{} has ended:\n{}", self.label, self.log_tail()))?;
         // A child that ends meanwhile is not an error; its time is in its parent's then.
         let children = descendants(self.process_id).into_iter().filter_map(usage_of_process);
-        let all: Vec<Process> = std::iter::once(own).chain(children).collect();
+        let all: Vec<Usage> = std::iter::once(own).chain(children).collect();
         Ok(sum(&all))
     }
 
@@ -291,31 +291,21 @@ fn send(process_id: u32, signal: Signal) {
     }
 }
 
-/// One process of a server.
-struct Process {
-    usage: Usage,
-    /// Resident memory that no other process has.
-    alone_bytes: u64,
-}
-
-fn usage_of_process(process_id: u32) -> Option<Process> {
+fn usage_of_process(process_id: u32) -> Option<Usage> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{process_id}/{file}")).ok();
+    // Pages that are mapped several times, as an image's are by each VM that is made of it, count once: resident memory
+    // as `status` has it counts them each time.
+    let proportional = read("smaps_rollup").and_then(|rollup| number(&rollup, "Pss"));
     let usage = usage_of(&read("stat")?, &read("status")?)?;
-    let alone_bytes = read("smaps_rollup").map_or(usage.resident_bytes, |rollup| {
-        let value = |name| number(&rollup, name).unwrap_or(0) * 1024;
-        value("Private_Clean") + value("Private_Dirty")
-    });
-    Some(Process { usage, alone_bytes })
+    Some(Usage { resident_bytes: proportional.map_or(usage.resident_bytes, |kibibytes| kibibytes * 1024), ..usage })
 }
 
-/// What processes use together. Pages that they share are counted once.
-fn sum(processes: &[Process]) -> Usage {
-    let largest = processes.iter().max_by_key(|process| process.usage.resident_bytes);
-    let largest = largest.map_or(0, |process| process.usage.resident_bytes.saturating_sub(process.alone_bytes));
+/// What processes use together.
+fn sum(processes: &[Usage]) -> Usage {
     Usage {
-        cpu_us: processes.iter().map(|process| process.usage.cpu_us).sum(),
-        resident_bytes: largest + processes.iter().map(|process| process.alone_bytes).sum::<u64>(),
-        threads: processes.iter().map(|process| process.usage.threads).sum(),
+        cpu_us: processes.iter().map(|usage| usage.cpu_us).sum(),
+        resident_bytes: processes.iter().map(|usage| usage.resident_bytes).sum(),
+        threads: processes.iter().map(|usage| usage.threads).sum(),
     }
 }
 
@@ -361,12 +351,11 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_processes_share_count_once() {
-        let process = |resident_bytes, alone_bytes| Process {
-            usage: Usage { cpu_us: 5, resident_bytes, threads: 1 },
-            alone_bytes,
-        };
-        let together = sum(&[process(100, 10), process(140, 50)]);
-        assert_eq!((together.cpu_us, together.resident_bytes, together.threads), (10, 90 + 50 + 10, 2));
+    fn pages_that_are_mapped_twice_count_once() {
+        let usage = usage_of_process(std::process::id()).unwrap();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(usage.resident_bytes > 0 && usage.resident_bytes <= number(&status, "VmHWM").unwrap() * 1024);
+        let together = sum(&[usage, usage]);
+        assert_eq!(together.resident_bytes, 2 * usage.resident_bytes);
     }
 }

@@ -161,8 +161,8 @@ fn figures(samples: &[Sample], contenders: &[Contender], arguments: &Arguments) 
         header: vec![
             "server",
             "still open",
-            "RSS MiB before",
-            "RSS MiB with",
+            "memory MiB before",
+            "memory MiB with",
             "KiB a connection",
             "CPU ms/s while silent",
             "p50 ms before",

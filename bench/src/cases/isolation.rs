@@ -305,7 +305,7 @@ fn figures(found: &Found, workload: Workload, ways: &[Way], arguments: &Argument
             ]);
         }
     }
-    let header = vec!["connections", "way", "req/s", "p50 ms", "p99 ms", "server CPU µs/request", "RSS MiB"];
+    let header = vec!["connections", "way", "req/s", "p50 ms", "p99 ms", "server CPU µs/request", "memory MiB"];
     Table { title: workload.name.to_owned(), header, rows }
 }
 

@@ -225,7 +225,7 @@ fn course(stretches: &[Stretch], looks: &[Look], plan: &Plan) -> Table {
             "p99 of refused ms",
             "sent late ms at most",
             "queued at most",
-            "RSS MiB at most",
+            "memory MiB at most",
         ],
         rows: stretches.iter().enumerate().map(row).collect(),
     }
@@ -265,7 +265,7 @@ fn learning_table(looks: &[Look], before: &Metrics, after: &Metrics, after_bytes
         ],
         vec!["events dropped".to_owned(), if dropped.is_empty() { "none".to_owned() } else { dropped.join(", ") }],
         vec!["served".to_owned(), shares(&after.since(before, "forerun_invocations_total", "serve_path"))],
-        vec!["RSS after the load".to_owned(), format!("{} MiB", after_bytes >> 20)],
+        vec!["memory after the load".to_owned(), format!("{} MiB", after_bytes >> 20)],
     ];
     Table { title: "What learning did meanwhile".to_owned(), header: vec!["what", "figure"], rows }
 }

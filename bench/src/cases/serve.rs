@@ -107,7 +107,7 @@ fn figures(samples: &[Sample], contenders: &[Contender], arguments: &Arguments) 
     }
     Table {
         title: "Figures".to_owned(),
-        header: vec!["connections", "server", "req/s", "p50 ms", "p99 ms", "server CPU µs/request", "RSS MiB"],
+        header: vec!["connections", "server", "req/s", "p50 ms", "p99 ms", "server CPU µs/request", "memory MiB"],
         rows,
     }
 }

@@ -370,7 +370,7 @@ fn memory(happened: &Happened, time: Duration) -> Table {
         (!bytes.is_empty()).then(|| vec![format!("{from:.0}–{to:.0}"), crate::spread::Spread::of(bytes).show(0)])
     };
     let rows = (0..MEMORY_ROWS).filter_map(row).collect();
-    Table { title: "Memory of the node".to_owned(), header: vec!["seconds", "RSS MiB"], rows }
+    Table { title: "Memory of the node".to_owned(), header: vec!["seconds", "memory MiB"], rows }
 }
 
 #[cfg(test)]
