@@ -11,12 +11,13 @@ pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod soak;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::arguments::Arguments;
 use crate::binaries::{Binaries, version};
 use crate::contenders::Contender;
 use crate::server::Server;
+use crate::subjects::Handler;
 
 /// Those asked for that are there; who is absent is named on stderr.
 fn present(binaries: &Binaries, arguments: &Arguments) -> Result<Vec<Contender>> {
@@ -27,6 +28,17 @@ fn present(binaries: &Binaries, arguments: &Arguments) -> Result<Vec<Contender>>
     }
     ensure!(!present.is_empty(), "nobody to measure");
     Ok(present)
+}
+
+/// The one handler that was asked for; otherwise Python's, whose start can be felt and whose requests cost more than the
+/// load does, where it is built.
+fn one_handler(arguments: &Arguments) -> Result<Handler> {
+    match arguments.languages.as_deref() {
+        Some([one]) => Ok(*one),
+        Some(_) => bail!("--language: one at a time"),
+        None if Handler::Python.component().is_file() => Ok(Handler::Python),
+        None => Ok(Handler::Rust),
+    }
 }
 
 /// The order of a round: every other one goes backwards, so that what drifts on the machine hits all alike.

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,7 +20,6 @@ use crate::ours::{self, Node};
 use crate::report::{Report, Table, Verdict};
 use crate::server::Server;
 use crate::spread::quantile;
-use crate::subjects::Handler;
 
 /// Requests that come, as a multiple of those that can be answered.
 const FACTOR: f64 = 2.0;
@@ -52,7 +51,7 @@ struct Look {
 pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let binaries = Binaries::locate(arguments).await?;
     let program = binaries.forerun.as_deref().context("forerun is absent")?;
-    let handler = language(arguments)?;
+    let handler = super::one_handler(arguments)?;
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
     let data = folder.path().join("data");
     let application = handler.application();
@@ -98,16 +97,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     });
     let legend = vec!["**refused**: answered with an error before any VM was at work".to_owned()];
     Ok(Report::new("overload", method, legend, tables, raw).with_verdict(verdict))
-}
-
-fn language(arguments: &Arguments) -> Result<Handler> {
-    match arguments.languages.as_deref() {
-        Some([one]) => Ok(*one),
-        Some(_) => bail!("--language: one at a time"),
-        // Its requests cost milliseconds, so that the load itself takes little of the machine.
-        None if Handler::Python.component().is_file() => Ok(Handler::Python),
-        None => Ok(Handler::Rust),
-    }
 }
 
 /// Looks at the node once a second.

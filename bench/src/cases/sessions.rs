@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -137,7 +137,7 @@ struct Stage<'a> {
 pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let binaries = Binaries::locate(arguments).await?;
     let program = binaries.forerun.as_deref().context("forerun is absent")?;
-    let handler = language(arguments)?;
+    let handler = super::one_handler(arguments)?;
     let seconds = arguments.measure.as_secs_f64();
     let shape = Shape { functions: FUNCTIONS, seconds, sessions_per_s: SESSIONS_PER_S, seed: SEED };
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
@@ -177,16 +177,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let families = replayed.families().join(", ");
     let raw = json!({ "seconds": seconds, "budget_mib": budget_mib, "families": families, "outcomes": outcomes });
     Ok(Report::new("sessions", method, legend(), tables, raw))
-}
-
-fn language(arguments: &Arguments) -> Result<Handler> {
-    match arguments.languages.as_deref() {
-        Some([one]) => Ok(*one),
-        Some(_) => bail!("--language: one at a time"),
-        // Its start can be felt.
-        None if Handler::Python.component().is_file() => Ok(Handler::Python),
-        None => Ok(Handler::Rust),
-    }
 }
 
 fn name(function: usize) -> String {

@@ -227,7 +227,7 @@ impl WasmProgram {
                 self.idle.put(vm, Instant::now());
             }
             // It has turned out that its VMs are not put back.
-            Isolation::Rollback(rollback) if rollback.is_refused() => rollback.note_habit(&mut vm).await,
+            Isolation::Rollback(rollback) if rollback.is_refused() => rollback.fresh.note(&mut vm).await,
             Isolation::Rollback(rollback) => {
                 let put_back = rollback.roll_back(&mut vm, &self.template, &self.linked).await;
                 if put_back.is_ok() && !self.idle.put(vm, Instant::now()) {

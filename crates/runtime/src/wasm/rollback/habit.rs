@@ -27,7 +27,7 @@ pub(super) type Runs = Vec<Vec<Range<usize>>>;
 
 /// What VMs with as much room wrote.
 #[derive(Default)]
-pub(super) struct Habit(Mutex<Runs>);
+pub(super) struct Habit(Mutex<Arc<Runs>>);
 
 impl Habit {
     /// Whether a VM that has served so many requests is worth a look: the first, second, fourth, and so on.
@@ -39,18 +39,18 @@ impl Habit {
     pub(super) fn note(&self, runs: Runs) {
         let pages = runs.iter().flatten().map(|run| run.len() / PAGE_BYTES).sum::<usize>();
         if pages <= PAGES_MAX {
-            *self.0.lock() = runs;
+            *self.0.lock() = Arc::new(runs);
         }
     }
 
     /// Where to touch a VM's memories.
-    pub(super) fn runs(&self) -> Runs {
-        self.0.lock().clone()
+    pub(super) fn runs(&self) -> Arc<Runs> {
+        Arc::clone(&self.0.lock())
     }
 }
 
 /// The pages that a VM has for itself; `None` if the kernel or the guest does not tell.
-pub(super) async fn own_runs(vm: &mut Vm, exports: &StateExports, tracker: &Tracker) -> Option<Runs> {
+async fn own_runs(vm: &mut Vm, exports: &StateExports, tracker: &Tracker) -> Option<Runs> {
     let memories = exports.memories(&mut vm.store, &vm.entered?).await.ok()?;
     let own = memories.iter().map(|memory| {
         let span = with_bytes(&mut vm.store, memory, |data| Span::of(data))?;
@@ -69,7 +69,7 @@ pub(super) async fn populate(vm: &mut Vm, exports: &StateExports, runs: &Runs) {
     }
 }
 
-/// The habit of a function whose VMs are thrown away after each request.
+/// The habit of a function whose VMs are thrown away after each request, by choice or since they cannot be put back.
 pub(in super::super) struct FreshHabit {
     tracker: Arc<Tracker>,
     exports: StateExports,
@@ -108,7 +108,7 @@ mod tests {
         let usual = vec![vec![pages(0, 2), pages(4, 5)], vec![]];
         habit.note(usual.clone());
         habit.note(vec![vec![pages(0, 1), pages(2, PAGES_MAX + 2)]]);
-        assert_eq!(habit.runs(), usual);
+        assert_eq!(*habit.runs(), usual);
         assert_eq!([1, 2, 3, 4, 16, 17, 32].map(Habit::wants), [true, true, false, true, true, false, false]);
     }
 }

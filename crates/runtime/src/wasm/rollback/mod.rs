@@ -85,21 +85,22 @@ pub(super) struct Rollback {
     alike: Mutex<Arc<Alike>>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
-    /// Requests served since VMs are not put back.
-    served_since_refused: AtomicU32,
+    /// What requests write since VMs are not put back.
+    pub(super) fresh: FreshHabit,
     pub(super) counters: Counters,
 }
 
 impl Rollback {
     /// For the VMs of a component that the specializer has prepared.
     pub(super) fn new(tracker: Arc<Tracker>, exports: StateExports) -> Self {
+        let fresh = FreshHabit::new(Arc::clone(&tracker), exports.clone());
         Self {
             tracker,
             exports,
             alike: Mutex::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
-            served_since_refused: AtomicU32::new(0),
+            fresh,
             counters: Counters::default(),
         }
     }
@@ -188,23 +189,12 @@ impl Rollback {
     /// Has a VM that has just been made own the pages that requests usually write, so that its first request need not
     /// wait for them. A VM of which that cannot be done is as good, and slower once.
     pub(super) async fn populate(&self, vm: &mut Vm) {
+        if self.is_refused() {
+            return self.fresh.populate(vm).await;
+        }
         let alike = self.alike();
-        let runs = alike.habit.runs();
-        if alike.room_bytes != vm.room_bytes {
-            return;
-        }
-        habit::populate(vm, &self.exports, &runs).await;
-    }
-
-    /// Takes note of the pages that a VM has for itself which is thrown away after a request, as all of a function's are
-    /// that are not put back: the next ones are made ready with those. Looks at a few only.
-    pub(super) async fn note_habit(&self, vm: &mut Vm) {
-        let served = self.served_since_refused.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if !Habit::wants(served) {
-            return;
-        }
-        if let Some(own) = habit::own_runs(vm, &self.exports, &self.tracker).await {
-            self.alike().habit.note(own);
+        if alike.room_bytes == vm.room_bytes {
+            habit::populate(vm, &self.exports, &alike.habit.runs()).await;
         }
     }
 

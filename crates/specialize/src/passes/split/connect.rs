@@ -60,15 +60,15 @@ pub(super) fn dispatcher(module: &Module<'_>, type_index: u32) -> Function {
 /// group again.
 pub(super) fn entry(module: &Module<'_>, links: &Links, type_index: u32, table_index: u32) -> Function {
     let parameters = parameters(module, type_index);
-    let position = parameters;
+    let meant = parameters;
     let mut entry = Function::new([(1, ValType::I32)]);
-    entry.instruction(&Instruction::GlobalGet(index_u32(module.globals.len())));
-    entry.instruction(&Instruction::LocalTee(position));
+    entry.instruction(&Instruction::GlobalGet(position(module)));
+    entry.instruction(&Instruction::LocalTee(meant));
     entry.instruction(&Instruction::I32Const(links.slots.cast_signed()));
     entry.instruction(&Instruction::I32Add);
     load(&mut entry, module);
     arguments(&mut entry, parameters);
-    entry.instruction(&Instruction::LocalGet(position));
+    entry.instruction(&Instruction::LocalGet(meant));
     entry.instruction(&Instruction::ReturnCallIndirect { type_index, table_index });
     entry.instruction(&Instruction::End);
     entry
@@ -87,8 +87,13 @@ fn arguments(function: &mut Function, parameters: u32) {
     }
 }
 
+/// Index of the global in which a call through the table of entries leaves its position: the last.
+pub(super) fn position(module: &Module<'_>) -> u32 {
+    index_u32(module.globals.len())
+}
+
 /// Index of the table of cold functions: the last.
-fn cold_table(module: &Module<'_>) -> u32 {
+pub(super) fn cold_table(module: &Module<'_>) -> u32 {
     index_u32(module.tables.len())
 }
 

@@ -173,7 +173,7 @@ impl Writer<'_, '_> {
         for export in ExportSectionReader::new(self.reader(SectionId::Export))? {
             Renumber(self).parse_export(&mut exports, export?).map_err(fault)?;
         }
-        exports.export(COLD_TABLE, ExportKind::Table, index_u32(self.module.tables.len()));
+        exports.export(COLD_TABLE, ExportKind::Table, connect::cold_table(self.module));
         if self.links.entry_table.is_some() {
             exports.export(POSITION, ExportKind::Global, self.position());
         }
@@ -262,9 +262,8 @@ impl Home for Writer<'_, '_> {
         })
     }
 
-    /// The last global.
     fn position(&self) -> u32 {
-        index_u32(self.module.globals.len())
+        connect::position(self.module)
     }
 }
 
