@@ -71,9 +71,14 @@ fn a_call_that_is_known_to_come_finds_a_vm() {
     let told = command(&node, &["expect", "pay", "--for", "60"]);
     assert!(told.stdout.contains("a VM will be held for it"), "{told:?}");
     let held = || node.admin_json("/v1/functions/pay/prediction")["held_ready"]["vms"].as_u64().filter(|vms| *vms > 0);
-    eventually("a VM held", held);
-    let response = node.get("/pay");
-    assert!(response.header("server-timing").contains("\"ready\""), "{response:?}");
+    // One request in 32 is the control group's and leaves the VM where it is; the next one gets it.
+    let response = eventually("a request that gets the VM held", || {
+        eventually("a VM held", held);
+        let response = node.get("/pay");
+        let timing = response.header("server-timing");
+        assert!(timing.contains("\"ready\"") || timing.contains("\"generic-control\""), "{response:?}");
+        timing.contains("\"ready\"").then_some(response)
+    });
     let explained = command(&node, &["explain", response.header("x-request-id")]);
     assert!(explained.stdout.contains("someone told the node"), "{explained:?}");
     let refused = Command::new(&["expect", "pay", "--for", "0"])
