@@ -15,6 +15,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::node::data_folder;
 use support::{Command, Node, eventually, eventually_within, repository};
 
 /// A language runtime of 13 or 20 MB is compiled in 10 s on two idle cores; these may not be.
@@ -60,6 +61,7 @@ fn streamed(node: &Node, path: &str) -> String {
 fn language_runtimes_answer_and_stream() {
     python_answers_both_kinds_of_request_and_streams();
     a_small_part_of_python_serves_the_kind_of_request_that_comes();
+    python_is_put_back_to_where_its_first_request_left_it();
     javascript_answers_both_kinds_of_request_and_streams();
 }
 
@@ -121,6 +123,35 @@ fn a_small_part_of_python_serves_the_kind_of_request_that_comes() {
         assert!(analysed.status == 200 && analysed.text().contains("ada@example.org"), "{analysed:?}");
         (image()["misses"].as_u64() > Some(0)).then_some(())
     });
+}
+
+/// What the interpreter does at its first request is done once, and nothing of a request but the warm-up's is ever there.
+fn python_is_put_back_to_where_its_first_request_left_it() {
+    let component = repository("examples/python/dist/app.wasm");
+    let Ok(component) = std::fs::read(&component) else { return };
+    let (_folder, data) = data_folder();
+    let node = Command::serve(&data).start();
+    let specification = json!({
+        "name": "python",
+        "routes": ["/..."],
+        "reuse": { "policy": "warm" },
+        "warm_up": [{ "path": "/report?currency=EUR" }, { "path": "/no-such-path" }],
+        "limits": { "memory_bytes": 256 << 20 },
+    });
+    assert_eq!(node.deploy(&specification, &component).status, 200);
+    let ask = |path: &str| {
+        let answer = node.get(path);
+        (answer.status, answer.text())
+    };
+    let paths = ["/report?currency=EUR", "/report?since=2026-03-01", "/no-such-path", "/report?currency=none"];
+    let expected = paths.map(ask);
+    let vms = vms_once(&node, |vms| {
+        assert_eq!(paths.map(ask), expected);
+        vms["policy"] == "warm" && vms["rolled_back"].as_u64() > Some(40)
+    });
+    assert_eq!((&vms["refusal"], &vms["not_warm"]), (&Value::Null, &Value::Null), "{vms:#}");
+    let analysed = node.client().send("POST", "/analyse", &[], b"Write to ada@example.org on 2026-01-31.");
+    assert!(analysed.status == 200 && analysed.text().contains("ada@example.org"), "{analysed:?}");
 }
 
 /// What became of the only function's VMs, once that is so.

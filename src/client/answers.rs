@@ -54,12 +54,15 @@ pub(super) struct Function {
 /// What becomes of a function's VMs when they have served.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Vms {
-    /// `fresh`, `rollback` or `reuse`; empty while loading.
+    /// `fresh`, `rollback`, `warm` or `reuse`; empty while loading.
     #[serde(default)]
     pub(super) policy: String,
     /// Why they are not rolled back though that was asked for.
     #[serde(default)]
     pub(super) refusal: Option<Refusal>,
+    /// Why they are not put back to the warm state though that was asked for.
+    #[serde(default)]
+    pub(super) not_warm: Option<Refusal>,
 }
 
 /// Why VMs are not rolled back.

@@ -53,6 +53,13 @@ pub(super) fn list(output: &Output, api: &Api) -> Result<(), ClientError> {
             let why = printable(&refusal.detail);
             output.note(&format!("{}: a fresh VM for each request: {why}", function.spec.name));
         }
+        for (function, refusal) in
+            functions.iter().filter_map(|function| Some((function, function.vms.not_warm.as_ref()?)))
+        {
+            let why = printable(&refusal.detail);
+            output
+                .note(&format!("{}: VMs are put back to the state in which they were made: {why}", function.spec.name));
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use forerun_gateway::Refusal;
-use forerun_types::{LEARNING_MODES, NoRoom, Outcome, RollbackRefusal, VmDiscard};
+use forerun_types::{Draw, LEARNING_MODES, NoRoom, Outcome, RollbackRefusal, VmDiscard, WarmRefusal};
 
 use crate::pages::Page;
 use crate::support::repository;
@@ -94,8 +94,10 @@ fn every_outcome_mode_and_reason_is_explained() {
         let row = format!("| `{}` |", why.label());
         assert!(explain.text.contains(&row), "docs/explain.md has no row that begins with {row}");
     }
-    for refusal in refusals() {
-        let row = format!("| `{}` |", refusal.label());
+    let (cold, not_warm) = (refusals(), not_warm());
+    let labels = cold.iter().map(RollbackRefusal::label).chain(not_warm.iter().map(WarmRefusal::label));
+    for label in labels {
+        let row = format!("| `{label}` |");
         assert!(explain.text.contains(&row), "docs/explain.md has no row that begins with {row}");
     }
 }
@@ -122,6 +124,20 @@ fn refusals() -> Vec<RollbackRefusal> {
     ]
 }
 
+/// One of each, as above.
+fn not_warm() -> Vec<WarmRefusal> {
+    vec![
+        WarmRefusal::Drew { what: Draw::Time },
+        WarmRefusal::Failed { detail: String::new() },
+        WarmRefusal::AnswersDiffer { request: String::new(), after: 0 },
+        WarmRefusal::StatesDiffer,
+        WarmRefusal::Discarded { why: VmDiscard::HandlesLeft },
+        WarmRefusal::CheckFailed,
+        WarmRefusal::TookTooLong { max_ms: 1 },
+        WarmRefusal::NoState { why: Box::new(RollbackRefusal::Tasks) },
+    ]
+}
+
 #[test]
 fn the_list_of_refusals_is_whole() {
     let listed = |refusal: &RollbackRefusal| match refusal {
@@ -139,6 +155,17 @@ fn the_list_of_refusals_is_whole() {
         | RollbackRefusal::Unreadable { .. } => true,
     };
     assert!(refusals().iter().all(listed));
+    let listed = |refusal: &WarmRefusal| match refusal {
+        WarmRefusal::Drew { .. }
+        | WarmRefusal::Failed { .. }
+        | WarmRefusal::AnswersDiffer { .. }
+        | WarmRefusal::StatesDiffer
+        | WarmRefusal::Discarded { .. }
+        | WarmRefusal::CheckFailed
+        | WarmRefusal::TookTooLong { .. }
+        | WarmRefusal::NoState { .. } => true,
+    };
+    assert!(not_warm().iter().all(listed));
     let listed = |why: NoRoom| match why {
         NoRoom::NoAllocator | NoRoom::Trapped | NoRoom::HostCalled | NoRoom::NotEnough | NoRoom::NotRolledBack => true,
     };

@@ -2,10 +2,10 @@
 //!
 //! In Rust it is the shop's checkout, which calls cart, stock, payment and receipt, and two of them the catalog: seven
 //! invocations of six functions for one request. In Python and JavaScript it is five functions of the same component,
-//! each of which calls the next. Four nodes run at the same time and are asked in turn, each request after a pause of
+//! each of which calls the next. Up to five nodes run at the same time and are asked in turn, each request after a pause of
 //! random length: one that predicts nothing and one that predicts, both of which throw every VM away when it has served, so
 //! that each function is idle and evicted before each request; one with default settings, whose VMs are put back and wait
-//! for a minute; and one that keeps its VMs for ever as they are, which is as warm as it gets.
+//! for a minute; where that is of use, one whose VMs are put back to the state after a warm-up request; and one that keeps its VMs for ever as they are, which is as warm as it gets.
 //!
 //! Each node is started, left alone until its code is made, and started again with what it has on disk.
 
@@ -45,10 +45,11 @@ enum Way {
     Off,
     Predicted,
     Default,
+    WarmedUp,
     Warm,
 }
 
-const WAYS: [Way; 4] = [Way::Off, Way::Predicted, Way::Default, Way::Warm];
+const WAYS: [Way; 5] = [Way::Off, Way::Predicted, Way::Default, Way::WarmedUp, Way::Warm];
 
 #[derive(Clone, Debug, Serialize)]
 struct Sample {
@@ -82,15 +83,18 @@ impl Way {
             Self::Off => "off",
             Self::Predicted => "predicted",
             Self::Default => "default",
+            Self::WarmedUp => "warmed-up",
             Self::Warm => "warm",
         }
     }
 
-    /// The policy of every function, as TOML.
+    /// The policy of every function and what belongs to it, as TOML.
     fn reuse(self) -> Option<&'static str> {
         match self {
             Self::Off | Self::Predicted => Some("\"fresh\""),
             Self::Default => None,
+            // The last function of a chain, which calls no other.
+            Self::WarmedUp => Some("\"warm\"\nwarm_up = [{ path = \"/relay\" }]"),
             Self::Warm => Some("{ requests_max = 1000000, idle_ms = 600000 }"),
         }
     }
@@ -98,7 +102,7 @@ impl Way {
     fn options(self) -> &'static [&'static str] {
         match self {
             Self::Off | Self::Warm => &["--learning", "off", "--sample-share", "0"],
-            Self::Predicted | Self::Default => &[],
+            Self::Predicted | Self::Default | Self::WarmedUp => &[],
         }
     }
 }
@@ -118,8 +122,13 @@ impl Chain {
     }
 
     /// The engine of the JavaScript example serves one request and no second one, so that no VM of it can be kept as it is.
+    /// The functions of the shop each answer something else, and have nothing to warm up.
     fn ways(self) -> impl Iterator<Item = Way> {
-        WAYS.into_iter().filter(move |way| *way != Way::Warm || self.handler != Handler::JavaScript)
+        WAYS.into_iter().filter(move |way| match way {
+            Way::Off | Way::Predicted | Way::Default => true,
+            Way::WarmedUp => self.handler == Handler::Python,
+            Way::Warm => self.handler != Handler::JavaScript,
+        })
     }
 
     fn ready(self) -> &'static str {
@@ -213,6 +222,9 @@ fn legend() -> Vec<String> {
          ready ahead were expected"
             .to_owned(),
         "**default**: `forerun up`: VMs are put back after use and wait for a minute, and others are made ready".to_owned(),
+        "**warmed-up**: the same with `reuse = \"warm\"`: VMs are put back to the state after one request that calls no other \
+         function, which has passed its test"
+            .to_owned(),
         "**warm**: `forerun up --learning off --sample-share 0`, every function with `reuse`: VMs are kept and not isolated".to_owned(),
     ]
 }
@@ -310,7 +322,7 @@ fn figures(samples: &[Sample]) -> Table {
             (Way::Predicted, Some(ratio)) if ratio <= TO_WARM_MAX => "met",
             (Way::Predicted, Some(_)) => "not met",
             (Way::Predicted, None) => "no VM can be kept",
-            (Way::Off | Way::Default | Way::Warm, _) => "",
+            (Way::Off | Way::Default | Way::WarmedUp | Way::Warm, _) => "",
         };
         Some(vec![
             way.label().to_owned(),

@@ -71,13 +71,14 @@ const WORKLOADS: [Workload; 4] = [
 enum Way {
     Fresh,
     Rollback,
+    Warm,
     Reuse,
     Peer,
     PeerPooled,
     PeerReuse,
 }
 
-const WAYS: [Way; 6] = [Way::Fresh, Way::Rollback, Way::Reuse, Way::Peer, Way::PeerPooled, Way::PeerReuse];
+const WAYS: [Way; 7] = [Way::Fresh, Way::Rollback, Way::Warm, Way::Reuse, Way::Peer, Way::PeerPooled, Way::PeerReuse];
 
 #[derive(Clone, Debug, Serialize)]
 struct Sample {
@@ -198,6 +199,7 @@ impl Way {
         match self {
             Self::Fresh => "fresh",
             Self::Rollback => "rollback",
+            Self::Warm => "warm",
             Self::Reuse => "reuse",
             Self::Peer => "peer",
             Self::PeerPooled => "peer-pooled",
@@ -211,6 +213,10 @@ impl Way {
             Self::Rollback => {
                 "`forerun up`, `reuse = \"rollback\"`, the default: used VMs put back to a new one's state"
             }
+            Self::Warm => {
+                "`forerun up`, `reuse = \"warm\"`: used VMs put back to the state after one such request, which has passed \
+                 its test; where it has not, as rollback"
+            }
             Self::Reuse => "`forerun up`, `reuse = { ... }`: used VMs as they are, *not isolated*",
             Self::Peer => "`wasmtime serve`, default settings: a new VM for each request",
             Self::PeerPooled => {
@@ -222,7 +228,7 @@ impl Way {
 
     fn contender(self) -> Contender {
         match self {
-            Self::Fresh | Self::Rollback | Self::Reuse => Contender::Forerun,
+            Self::Fresh | Self::Rollback | Self::Warm | Self::Reuse => Contender::Forerun,
             Self::Peer | Self::PeerReuse => Contender::Peer,
             Self::PeerPooled => Contender::PeerTuned,
         }
@@ -237,9 +243,10 @@ impl Way {
     fn launch(self, program: &Path, workload: Workload, place: Place<'_>) -> Result<Launch> {
         let component = workload.file();
         let arguments = match self {
-            Self::Fresh => self.up("\"fresh\"", &component, place)?,
-            Self::Rollback => self.up("\"rollback\"", &component, place)?,
-            Self::Reuse => self.up("{ requests_max = 1000000000, idle_ms = 600000 }", &component, place)?,
+            Self::Fresh => up("\"fresh\"", workload, place)?,
+            Self::Rollback => up("\"rollback\"", workload, place)?,
+            Self::Warm => up("\"warm\"", workload, place)?,
+            Self::Reuse => up("{ requests_max = 1000000000, idle_ms = 600000 }", workload, place)?,
             Self::Peer => peer_serve(&component, place, None, &[]),
             Self::PeerPooled => peer_serve(&component, place, Some(PEER_TUNING), &[]),
             Self::PeerReuse => peer_serve(&component, place, None, &PEER_REUSE),
@@ -247,19 +254,21 @@ impl Way {
         let Workload { path, status, ready, .. } = workload;
         Ok(Launch { program: program.to_owned(), arguments, path, status, ready })
     }
+}
 
-    /// Writes a manifest with that policy beside the data, and gives the command line for it.
-    fn up(self, policy: &str, component: &Path, place: Place<'_>) -> Result<Vec<std::ffi::OsString>> {
-        let folder = place.data.with_extension("app");
-        std::fs::create_dir_all(&folder)?;
-        let manifest = format!(
-            "forerun = 1\n[app]\nname = \"measured\"\n[function.measured]\nsource = {:?}\nroutes = [\"/...\"]\n\
-             reuse = {policy}\n[function.measured.limits]\nmemory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n",
-            component.display().to_string()
-        );
-        std::fs::write(folder.join("forerun.toml"), manifest)?;
-        Ok(forerun_up(&folder, place))
-    }
+/// Writes a manifest with that policy beside the data, and gives the command line for it.
+fn up(policy: &str, workload: Workload, place: Place<'_>) -> Result<Vec<std::ffi::OsString>> {
+    let folder = place.data.with_extension("app");
+    std::fs::create_dir_all(&folder)?;
+    let manifest = format!(
+        "forerun = 1\n[app]\nname = \"measured\"\n[function.measured]\nsource = {:?}\nroutes = [\"/...\"]\n\
+         reuse = {policy}\n[[function.measured.warm_up]]\npath = {:?}\n[function.measured.limits]\n\
+         memory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n",
+        workload.file().display().to_string(),
+        workload.path,
+    );
+    std::fs::write(folder.join("forerun.toml"), manifest)?;
+    Ok(forerun_up(&folder, place))
 }
 
 fn method(arguments: &Arguments) -> String {

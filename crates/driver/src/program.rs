@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use forerun_types::{ComponentDigest, FunctionSpec, NoRoom, RevisionNumber, RollbackRefusal, VmDiscard};
+use forerun_types::{ComponentDigest, FunctionSpec, NoRoom, RevisionNumber, RollbackRefusal, VmDiscard, WarmRefusal};
 use http::Request;
 
 use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply};
@@ -118,10 +118,12 @@ pub struct Trusts {
 /// What becomes of a program's VMs when they have served, for display.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IsolationReport {
-    /// What is done: `fresh`, `rollback` or `reuse`; empty if there are no VMs.
+    /// What is done: `fresh`, `rollback`, `warm` or `reuse`; empty if there are no VMs.
     pub policy: &'static str,
     /// Why VMs are not rolled back though the function's policy asks for it.
     pub refusal: Option<RollbackRefusal>,
+    /// Why VMs are not rolled back to the warm state though the function's policy asks for it.
+    pub not_warm: Option<WarmRefusal>,
     /// Room that is made in the memory of new VMs so that requests need not have it grow, in bytes.
     pub room_bytes: u32,
     /// Why that is no more though it would be of use.

@@ -91,6 +91,7 @@ pub(crate) fn check_spec(spec: &FunctionSpec, place: impl Fn(&str) -> Option<Spa
             SpecError::OutOfRange { field, .. } | SpecError::TooMany { field, .. } => (*field).to_owned(),
             SpecError::BadVariable { field, name, .. } => variable_path(field, name, &rest),
             SpecError::RouteTwice { .. } => "routes".to_owned(),
+            SpecError::NothingToWarmUpWith => "reuse".to_owned(),
         };
         let table = field.split('.').next().unwrap_or("");
         findings.error(place(&field).or_else(|| place(table)), &error);
@@ -138,6 +139,7 @@ fn forget(spec: &mut FunctionSpec, error: &SpecError) -> bool {
             "config" => spec.config.clear(),
             _ => return false,
         },
+        SpecError::NothingToWarmUpWith => spec.reuse = ReusePolicy::default(),
         SpecError::BadVariable { field, name, .. } => {
             let variables = if *field == "config" { &mut spec.config } else { &mut spec.environment };
             let Some(name) = in_full(name, variables).cloned() else { return false };

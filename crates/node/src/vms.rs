@@ -10,11 +10,14 @@ use serde::Serialize;
 /// What becomes of a function's VMs when they have served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VmsView {
-    /// `fresh`, `rollback` or `reuse`; empty while the function is being loaded.
+    /// `fresh`, `rollback`, `warm` or `reuse`; empty while the function is being loaded.
     pub policy: &'static str,
     /// Why they are not rolled back though the policy asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<RefusalView>,
+    /// Why they are not put back to the state after the warm-up requests though the policy asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_warm: Option<RefusalView>,
     /// Room made in the memory of new VMs, so that requests need not have it grow, in bytes.
     pub room_bytes: u32,
     /// Why that is no more though it would be of use.
@@ -46,6 +49,7 @@ impl From<IsolationReport> for VmsView {
         Self {
             policy: report.policy,
             refusal: report.refusal.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
+            not_warm: report.not_warm.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
             room_bytes: report.room_bytes,
             no_room: report.no_room.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
             idle: report.idle_vms,

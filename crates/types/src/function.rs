@@ -67,6 +67,10 @@ pub enum ReusePolicy {
     /// was made. Where that cannot be done or is in doubt, as `Fresh`.
     #[default]
     Rollback,
+    /// As `Rollback`, but put back to the state after the function's `warm_up` requests: what it loads and works out at its
+    /// first request is there already. What those requests leave in memory is seen by all later ones, so the state must
+    /// pass a test first (the same answers as of a fresh VM, nothing drawn from the host); where it does not, as `Rollback`.
+    Warm,
     /// One VM serves requests one after the other; module state survives from one to the next.
     Reuse {
         /// Requests after which the VM is retired.
@@ -129,6 +133,9 @@ pub enum SpecError {
         /// Bytes allowed.
         max: usize,
     },
+    /// A warm state without requests that lead to it.
+    #[error("`reuse` is `warm`, and there is no `warm_up` request to warm a VM up with")]
+    NothingToWarmUpWith,
     /// The same route twice in one function.
     #[error("route `{route}` is listed twice")]
     RouteTwice {
@@ -191,7 +198,8 @@ impl FunctionSpec {
         range("limits.queue_timeout_ms", queue_timeout_ms, 0, limits::TIMEOUT_MS_MAX)?;
         range("limits.response_body_bytes_max", response_body_bytes_max, 1, u64::MAX)?;
         match self.reuse {
-            ReusePolicy::Fresh | ReusePolicy::Rollback => Ok(()),
+            ReusePolicy::Warm if self.warm_up.is_empty() => Err(SpecError::NothingToWarmUpWith),
+            ReusePolicy::Fresh | ReusePolicy::Rollback | ReusePolicy::Warm => Ok(()),
             ReusePolicy::Reuse { requests_max, idle_ms } => {
                 range("reuse.requests_max", requests_max.into(), 1, u32::MAX.into())?;
                 range("reuse.idle_ms", idle_ms, 1, limits::TIMEOUT_MS_MAX)
@@ -242,6 +250,9 @@ mod tests {
         let mut tiny = spec();
         tiny.limits.memory_bytes = 1;
         assert!(matches!(tiny.check(), Err(SpecError::OutOfRange { field: "limits.memory_bytes", .. })));
+        let mut cold = spec();
+        cold.reuse = ReusePolicy::Warm;
+        assert_eq!(cold.check(), Err(SpecError::NothingToWarmUpWith));
         let mut never = spec();
         never.reuse = ReusePolicy::Reuse { requests_max: 0, idle_ms: 1 };
         assert!(matches!(never.check(), Err(SpecError::OutOfRange { field: "reuse.requests_max", .. })));

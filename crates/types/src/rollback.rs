@@ -98,6 +98,117 @@ impl fmt::Display for RollbackRefusal {
     }
 }
 
+/// Something that a VM got from outside of itself, and that would be the same for all requests if they all began behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Draw {
+    /// Random bytes or numbers, or the seed of a hash table.
+    Randomness = 1,
+    /// The time, of either clock.
+    Time = 1 << 1,
+    /// Variables of the environment or of the configuration; having none draws nothing.
+    Variables = 1 << 2,
+    /// Anything of a key-value store.
+    KeyValues = 1 << 3,
+    /// An answer of another service or function.
+    Answer = 1 << 4,
+}
+
+impl Draw {
+    /// Every value, in order.
+    pub const ALL: [Self; 5] = [Self::Randomness, Self::Time, Self::Variables, Self::KeyValues, Self::Answer];
+}
+
+impl fmt::Display for Draw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Randomness => "random numbers",
+            Self::Time => "the time",
+            Self::Variables => "variables of the environment or configuration, which may be secret",
+            Self::KeyValues => "a key-value store",
+            Self::Answer => "another service or function",
+        })
+    }
+}
+
+/// Why VMs are not put back to the state after the warm-up requests though the policy asks for it. They are put back to the
+/// state in which they were made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WarmRefusal {
+    /// The warm-up requests asked for something that each request must get for itself.
+    Drew {
+        /// What.
+        what: Draw,
+    },
+    /// A warm-up request was not answered.
+    Failed {
+        /// What happened.
+        detail: String,
+    },
+    /// A VM in the warm state did not answer a warm-up request as a fresh one does.
+    AnswersDiffer {
+        /// The request, as `METHOD path`.
+        request: String,
+        /// How many requests warm VMs had answered before, the warm-up not counted.
+        after: u32,
+    },
+    /// Two VMs that had been warmed up were not alike.
+    StatesDiffer,
+    /// A VM could not be put back after a warm-up request.
+    Discarded {
+        /// Why not.
+        why: VmDiscard,
+    },
+    /// A rolled-back VM was not as it had been after the warm-up.
+    CheckFailed,
+    /// The test took too long.
+    TookTooLong {
+        /// Time there is, in milliseconds.
+        max_ms: u64,
+    },
+    /// VMs cannot be put back to any state.
+    NoState {
+        /// Why not.
+        why: Box<RollbackRefusal>,
+    },
+}
+
+impl WarmRefusal {
+    /// Stable label, for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Drew { .. } => "drew",
+            Self::Failed { .. } => "warm-up-failed",
+            Self::AnswersDiffer { .. } => "answers-differ",
+            Self::StatesDiffer => "states-differ",
+            Self::Discarded { .. } => "not-put-back",
+            Self::CheckFailed => "warm-check-failed",
+            Self::TookTooLong { .. } => "took-too-long",
+            Self::NoState { .. } => "no-state",
+        }
+    }
+}
+
+impl fmt::Display for WarmRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drew { what } => write!(f, "the warm-up asked for {what}: all requests would share what it got"),
+            Self::Failed { detail } => write!(f, "a warm-up request failed: {detail}"),
+            Self::AnswersDiffer { request, after } => write!(
+                f,
+                "a warmed-up VM did not answer {request} as a fresh one does, after {after} requests: the warm-up shows"
+            ),
+            Self::StatesDiffer => f.write_str("two VMs that had been warmed up were not alike"),
+            Self::Discarded { why } => {
+                write!(f, "a VM could not be put back after a warm-up request because {}", why.explanation())
+            }
+            Self::CheckFailed => f.write_str("a rolled-back VM was not as it had been after the warm-up"),
+            Self::TookTooLong { max_ms } => write!(f, "the test of the warm state took longer than {max_ms} ms"),
+            Self::NoState { why } => write!(f, "VMs are not put back at all: {why}"),
+        }
+    }
+}
+
 /// Why a VM was thrown away after its request instead of being rolled back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum VmDiscard {
@@ -131,6 +242,8 @@ pub enum VmDiscard {
     MemoryPressure,
     /// VMs are made with other room in their memory by now.
     RoomChanged,
+    /// It was made for a request that found none, so without warm-up; one in the warm state has taken its place.
+    NotWarm,
 }
 
 /// Why VMs get no room in their memory, or no more, though requests have it grow.
@@ -175,7 +288,7 @@ impl fmt::Display for NoRoom {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
@@ -191,6 +304,7 @@ impl VmDiscard {
         Self::PlaceNeeded,
         Self::MemoryPressure,
         Self::RoomChanged,
+        Self::NotWarm,
     ];
 
     /// Stable label, for logs and metrics.
@@ -211,6 +325,7 @@ impl VmDiscard {
             Self::PlaceNeeded => "place-needed",
             Self::MemoryPressure => "memory-pressure",
             Self::RoomChanged => "room-changed",
+            Self::NotWarm => "not-warm",
         }
     }
 
@@ -232,6 +347,7 @@ impl VmDiscard {
             Self::PlaceNeeded => "it was idle and another function had no place for a VM",
             Self::MemoryPressure => "it was idle and memory was nearly exhausted",
             Self::RoomChanged => "VMs are made with other room in their memory by now",
+            Self::NotWarm => "a warmed-up VM has taken its place",
         }
     }
 }
@@ -246,5 +362,7 @@ mod tests {
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), VmDiscard::ALL.len());
+        let draws = Draw::ALL.iter().fold(0, |all, draw| all | *draw as u8);
+        assert_eq!(draws.count_ones() as usize, Draw::ALL.len());
     }
 }

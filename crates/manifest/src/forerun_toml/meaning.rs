@@ -127,10 +127,12 @@ impl Reader<'_> {
         match value {
             TextOr::Text(word) if word == "fresh" => ReusePolicy::Fresh,
             TextOr::Text(word) if word == "rollback" => ReusePolicy::Rollback,
+            TextOr::Text(word) if word == "warm" => ReusePolicy::Warm,
             TextOr::Text(word) => {
                 let finding = self.findings.error(span, format_args!("`{word}` is not a reuse policy"));
                 finding.help(
-                    "write `reuse = \"rollback\"`, `reuse = \"fresh\"` or `reuse = { requests_max = 100, idle_ms = 1000 }`",
+                    "write `reuse = \"rollback\"`, `reuse = \"warm\"`, `reuse = \"fresh\"` or \
+                     `reuse = { requests_max = 100, idle_ms = 1000 }`",
                 );
                 ReusePolicy::default()
             }

@@ -64,13 +64,14 @@ pub(crate) struct Function {
     #[serde(default)]
     pub(crate) key_value_stores: Vec<At<String>>,
     /// `"rollback"` (the default): after each request the VM is put back to the state in which it was made, so that nothing
-    /// of one request reaches another; where that cannot be done, as `"fresh"`: a new VM for each request. Or a table: one
-    /// VM serves requests one after the other, and module state survives between them.
+    /// of one request reaches another; where that cannot be done, as `"fresh"`: a new VM for each request. `"warm"`: put
+    /// back to the state after the `warm_up` requests, once that state has passed a test. Or a table: one VM serves requests
+    /// one after the other, and module state survives between them.
     pub(crate) reuse: Option<At<TextOr<Reuse>>>,
     /// How the component is built; run by `forerun up --build`.
     pub(crate) build: Option<BuildTable>,
     /// Requests that exercise the function without doing harm; an image of a part of its code is tried with them before it
-    /// serves.
+    /// serves, and `reuse = "warm"` warms VMs up with them.
     #[serde(default)]
     pub(crate) warm_up: Vec<WarmUp>,
     /// What it may use.

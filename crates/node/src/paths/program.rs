@@ -90,7 +90,7 @@ impl Followed {
         }
         // A VM in reuse has state that a fresh twin lacks: such functions are not sampled.
         let is_isolated = match self.spec.reuse {
-            ReusePolicy::Fresh | ReusePolicy::Rollback => true,
+            ReusePolicy::Fresh | ReusePolicy::Rollback | ReusePolicy::Warm => true,
             ReusePolicy::Reuse { .. } => false,
         };
         if is_isolated && !self.is_asked.swap(true, Ordering::Relaxed) {

@@ -166,7 +166,7 @@ impl WasmDriver {
         // What a component brings with it is not the specializer's.
         let forged = request.image.is_some() && inspect::exports(request.source, StateExports::INTERFACE);
         let exports = linked.state_exports().cloned().or_else(|| StateExports::of(component)).filter(|_| !forged);
-        let isolation = Isolation::new(request.spec.reuse, sandbox.concurrency, &self.tracker, exports, request.source);
+        let isolation = Isolation::new(request.spec, sandbox.concurrency, &self.tracker, exports, request.source);
         let image = component.image_range();
         let code_bytes = (image.end as usize - image.start as usize) as u64;
         let facts = ProgramFacts { world: world.label().to_owned(), compile_ms, code_bytes };
@@ -197,7 +197,7 @@ fn link(sandbox: &Sandbox, component: &Component, reuse: ReusePolicy) -> Result<
     let world = inspect::world(&sandbox.engine, component)?;
     let wrong = |error: wasmtime::Error| LoadError::WrongWorld { exports: format!("{error:#}") };
     let state = match reuse {
-        ReusePolicy::Rollback => StateExports::of(component),
+        ReusePolicy::Rollback | ReusePolicy::Warm => StateExports::of(component),
         ReusePolicy::Fresh | ReusePolicy::Reuse { .. } => None,
     };
     let linked = match world {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use forerun_driver::IsolationReport;
-use forerun_types::{ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
+use forerun_types::{FunctionSpec, ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
 
 use super::engine::Concurrency;
 use super::rollback::{FreshHabit, Rollback, StateExports, admission};
-use super::vm::Vm;
+use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
 /// One per revision.
@@ -26,28 +26,28 @@ pub(super) enum Isolation {
 }
 
 impl Isolation {
-    /// Follows `policy` as far as machine and component allow. `exports` are what the specializer has given it.
+    /// Follows the policy of `spec` as far as machine and component allow. `exports` are what the specializer has given it.
     pub(super) fn new(
-        policy: ReusePolicy,
+        spec: &FunctionSpec,
         concurrency: Concurrency,
         tracker: &Result<Arc<Tracker>, String>,
         exports: Option<StateExports>,
         source: &[u8],
     ) -> Self {
         let refused = |why| Self::Fresh { why: Some(why), habit: None };
-        match policy {
+        match spec.reuse {
             ReusePolicy::Fresh => {
                 let habit = tracker.as_ref().ok().zip(exports);
                 let habit = habit.map(|(tracker, exports)| FreshHabit::new(Arc::clone(tracker), exports));
                 Self::Fresh { why: None, habit }
             }
             ReusePolicy::Reuse { .. } => Self::Reuse,
-            ReusePolicy::Rollback => match (concurrency, tracker, exports) {
+            ReusePolicy::Rollback | ReusePolicy::Warm => match (concurrency, tracker, exports) {
                 (Concurrency::Tasks, _, _) => refused(RollbackRefusal::Tasks),
                 (_, Err(detail), _) => refused(RollbackRefusal::Kernel { detail: detail.clone() }),
                 (_, _, None) => refused(why_unprepared(source)),
                 (_, Ok(tracker), Some(exports)) => {
-                    Self::Rollback(Arc::new(Rollback::new(Arc::clone(tracker), exports)))
+                    Self::Rollback(Arc::new(Rollback::new(Arc::clone(tracker), exports, spec)))
                 }
             },
         }
@@ -71,6 +71,22 @@ impl Isolation {
         }
     }
 
+    /// Finds out whether VMs can be warmed up, if that is wanted and not known. Takes its time.
+    pub(super) async fn decide_warmth(&self, template: &Template, linked: &Linked) {
+        match self {
+            Self::Rollback(rollback) => rollback.decide_warmth(template, linked).await,
+            Self::Fresh { .. } | Self::Reuse => {}
+        }
+    }
+
+    /// A new VM that has answered the function's warm-up requests; nothing where VMs are not warmed up.
+    pub(super) async fn warm_vm(&self, template: &Template, linked: &Linked) -> Option<Box<Vm>> {
+        match self {
+            Self::Rollback(rollback) => rollback.warm_vm(template, linked).await,
+            Self::Fresh { .. } | Self::Reuse => None,
+        }
+    }
+
     /// Takes note of a VM that was thrown away.
     pub(super) fn discarded(&self, why: VmDiscard) {
         match self {
@@ -84,10 +100,15 @@ impl Isolation {
         let (policy, refusal) = match self {
             Self::Fresh { why, .. } => ("fresh", why.clone()),
             Self::Reuse => ("reuse", None),
-            Self::Rollback(rollback) => match rollback.refusal() {
-                None => ("rollback", None),
-                refused => ("fresh", refused),
+            Self::Rollback(rollback) => match (rollback.refusal(), rollback.warmth()) {
+                (None, (true, _)) => ("warm", None),
+                (None, (false, _)) => ("rollback", None),
+                (refused, _) => ("fresh", refused),
             },
+        };
+        let not_warm = match self {
+            Self::Rollback(rollback) => rollback.warmth().1,
+            Self::Fresh { .. } | Self::Reuse => None,
         };
         let counters = match self {
             Self::Rollback(rollback) => Some(&rollback.counters),
@@ -102,6 +123,7 @@ impl Isolation {
             no_room,
             policy,
             refusal,
+            not_warm,
             idle_vms,
             idle_bytes,
             rolled_back: counters.map_or(0, |counters| counters.rollbacks()),

@@ -38,6 +38,7 @@ mod sandbox;
 mod settings;
 mod trust;
 mod vm;
+mod witness;
 
 pub use compile::{Compiled, Tier, compile, compile_again, compile_module};
 pub use driver::{WasmDriver, WasmDriverError};

@@ -72,15 +72,14 @@ impl Program for WasmProgram {
                 Isolation::Rollback(_) => self.idle.held().0,
                 Isolation::Fresh { .. } | Isolation::Reuse => 0,
             };
-            for _ in 0..self.ready.want(vms).saturating_sub(idle) {
+            let missing = self.ready.want(vms).saturating_sub(idle);
+            if missing > 0 {
+                self.isolation.decide_warmth(&self.template, &self.linked).await;
+            }
+            for _ in 0..missing {
                 let began = Instant::now();
-                let made = self.template.vm(&self.linked, began + MAKE_TIME_MAX).await;
-                let mut vm = made.map_err(|error| {
-                    let failure = Failure::of_instantiation(&error);
-                    InvokeError { outcome: failure.outcome, detail: failure.detail }
-                })?;
-                self.isolation.populate(&mut vm).await;
-                self.ready.add(Box::new(vm), began);
+                let vm = self.make_ahead(began + MAKE_TIME_MAX).await?;
+                self.ready.add(vm, began);
             }
             Ok(())
         })
@@ -197,6 +196,20 @@ impl WasmProgram {
         }
     }
 
+    /// A new VM that nobody waits for.
+    async fn make_ahead(&self, deadline: Instant) -> Result<Box<Vm>, InvokeError> {
+        if let Some(vm) = self.isolation.warm_vm(&self.template, &self.linked).await {
+            return Ok(vm);
+        }
+        let made = self.template.vm(&self.linked, deadline).await;
+        let mut vm = made.map(Box::new).map_err(|error| {
+            let Failure { outcome, detail } = Failure::of_instantiation(&error);
+            InvokeError { outcome, detail }
+        })?;
+        self.isolation.populate(&mut vm).await;
+        Ok(vm)
+    }
+
     /// A new VM, for which idle ones make room if need be.
     pub(super) async fn make(&self, deadline: Instant) -> Result<Box<Vm>, Failure> {
         let mut made = self.template.vm(&self.linked, deadline).await;
@@ -229,8 +242,9 @@ impl WasmProgram {
             // It has turned out that its VMs are not put back.
             Isolation::Rollback(rollback) if rollback.is_refused() => rollback.fresh.note(&mut vm).await,
             Isolation::Rollback(rollback) => {
-                let put_back = rollback.roll_back(&mut vm, &self.template, &self.linked).await;
-                if put_back.is_ok() && !self.idle.put(vm, Instant::now()) {
+                if let Ok(next) = rollback.keep(vm, &self.template, &self.linked).await
+                    && !self.idle.put(next, Instant::now())
+                {
                     rollback.discarded(VmDiscard::Surplus);
                 }
             }

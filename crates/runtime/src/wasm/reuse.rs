@@ -27,7 +27,7 @@ impl IdleVms {
     pub(super) fn new(policy: ReusePolicy) -> Self {
         let (requests_max, idle_ms) = match policy {
             ReusePolicy::Fresh => (0, 0),
-            ReusePolicy::Rollback => (u32::MAX, ROLLED_BACK_IDLE_MS),
+            ReusePolicy::Rollback | ReusePolicy::Warm => (u32::MAX, ROLLED_BACK_IDLE_MS),
             ReusePolicy::Reuse { requests_max, idle_ms } => (requests_max, idle_ms),
         };
         Self { requests_max, idle_max: Duration::from_millis(idle_ms), idle: Mutex::new(Vec::new()) }

@@ -89,8 +89,16 @@ impl Template {
             }
         };
         // It serves one request and is never put back, so nobody asks what it called while it was made.
-        let mut vm =
-            Vm { point: None, store, instance, requests: 0, entered: None, host_called_at_start: false, room_bytes: 0 };
+        let mut vm = Vm {
+            point: None,
+            store,
+            instance,
+            requests: 0,
+            entered: None,
+            host_called_at_start: false,
+            room_bytes: 0,
+            warm: None,
+        };
         let read = read_function(&mut vm, &component)?;
         Ok((vm, read))
     }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forerun_driver::{Caller, GuestStream, Host};
-use forerun_types::{FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
+use forerun_types::{Draw, FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
 use parking_lot::Mutex;
 use wasmtime::component::{Instance as ComponentInstance, InstancePre};
 use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::cli::WasiCliView;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -27,7 +28,8 @@ use super::lazy::{ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
 use super::outbound::HttpHooks;
 use super::output::{CurrentInvocation, GuestOutput, NoInput, OpenStreams};
-use super::rollback::{Point, RoomFailed, StateExports};
+use super::rollback::{Baseline, Point, RoomFailed, StateExports};
+use super::witness::{Draws, EnvironmentView, RandomView};
 
 /// Entries of a VM's resource table: handles a guest holds to requests, bodies, streams, ... A bound against leaks.
 const RESOURCES_MAX: usize = 100_000;
@@ -52,6 +54,7 @@ pub(super) enum Instance {
 }
 
 /// What all VMs of one revision have in common.
+#[derive(Clone)]
 pub(super) struct Template {
     pub(super) engine: Engine,
     pub(super) spec: FunctionSpec,
@@ -62,6 +65,8 @@ pub(super) struct Template {
     app: Arc<str>,
     /// The code that a split component has not got with it.
     pub(super) cold: Option<Arc<ColdGroups>>,
+    /// Notes what its VMs draw from their host, if that is of interest.
+    witness: Option<Draws>,
 }
 
 /// A VM that can be entered.
@@ -78,6 +83,8 @@ pub(super) struct Vm {
     pub(super) host_called_at_start: bool,
     /// Room that was made in its memory, in bytes.
     pub(super) room_bytes: u32,
+    /// The state it is put back to, if that is not the one in which it was made.
+    pub(super) warm: Option<Arc<Baseline>>,
 }
 
 /// The host's side of a VM.
@@ -86,6 +93,7 @@ pub(super) struct VmState {
     http: WasiHttpCtx,
     hooks: HttpHooks,
     config: Arc<WasiConfigVariables>,
+    has_config: bool,
     key_values: KeyValueHost,
     table: ResourceTable,
     invocation: CurrentInvocation,
@@ -98,6 +106,8 @@ pub(super) struct VmState {
     open_streams: OpenStreams,
     pub(super) limiter: MemoryLimiter,
     pub(super) groups: VmGroups,
+    /// Notes what is drawn, if that is of interest.
+    draws: Option<Draws>,
 }
 
 impl Linked {
@@ -124,7 +134,13 @@ impl Template {
             spec: spec.clone(),
             host,
             cold,
+            witness: None,
         }
+    }
+
+    /// The same for VMs of which `draws` notes what they draw from their host, which is a quiet one.
+    pub(super) fn witnessed(&self, draws: &Draws) -> Self {
+        Self { host: draws.quiet_host(), witness: Some(draws.clone()), ..self.clone() }
     }
 
     /// A new VM for a request that must be done by `deadline`.
@@ -153,7 +169,8 @@ impl Template {
         let state = store.data_mut();
         state.limiter.made();
         let host_called_at_start = state.host_called;
-        let vm = Vm { point: None, store, instance, requests: 0, entered, host_called_at_start, room_bytes };
+        let vm =
+            Vm { point: None, store, instance, requests: 0, entered, host_called_at_start, room_bytes, warm: None };
         if vm.is_spent() {
             return Err(SpentWhenMade.into());
         }
@@ -189,6 +206,9 @@ impl Template {
         let mut wasi = WasiCtx::builder();
         wasi.stdin(NoInput { _open: open_streams.clone() });
         wasi.stdout(output(GuestStream::Stdout)).stderr(output(GuestStream::Stderr)).envs(&self.environment);
+        if let Some(draws) = &self.witness {
+            draws.watch_clocks(&mut wasi);
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         VmState {
@@ -210,6 +230,7 @@ impl Template {
                 effects: effects.clone(),
             },
             config: Arc::clone(&self.config),
+            has_config: !self.spec.config.is_empty(),
             key_values: KeyValueHost {
                 stores: Arc::clone(&self.host.key_values),
                 app: Arc::clone(&self.app),
@@ -224,6 +245,7 @@ impl Template {
             open_streams,
             limiter: MemoryLimiter::new(self.spec.limits.memory_bytes),
             groups: VmGroups::new(self.cold.clone()),
+            draws: self.witness.clone(),
         }
     }
 }
@@ -309,9 +331,27 @@ impl VmState {
         left > 0
     }
 
+    /// Whether the guest holds any handle of the host's, streams to the log included.
+    pub(super) fn holds_handles(&mut self) -> bool {
+        self.table.iter_mut().next().is_some()
+    }
+
     pub(super) fn config(&mut self) -> wasmtime_wasi_config::WasiConfig<'_> {
         self.host_called = true;
+        if let Some(draws) = self.draws.as_ref().filter(|_| self.has_config) {
+            draws.note(Draw::Variables);
+        }
         wasmtime_wasi_config::WasiConfig::new(&self.config)
+    }
+
+    pub(super) fn random(&mut self) -> RandomView<'_> {
+        self.host_called = true;
+        RandomView { random: self.wasi.random(), draws: self.draws.as_ref() }
+    }
+
+    pub(super) fn environment(&mut self) -> EnvironmentView<'_> {
+        let draws = self.draws.clone();
+        EnvironmentView { cli: self.cli(), draws }
     }
 
     pub(super) fn key_values(&mut self) -> KeyValueView<'_> {

@@ -6,6 +6,8 @@
 //! |---|---|
 //! | `/count` | a counter in guest memory: `1` in every VM that is as good as fresh |
 //! | `/remember?text=` | keeps a text in several places, and answers with what was there before |
+//! | `/learn` | works something out once, as a language runtime loads its modules at the first request |
+//! | `/learnt` | whether that was done before |
 //! | `/churn?seed=` | writes here and there in a megabyte, and answers with a digest of all of it |
 //! | `/print?text=` | writes to stdout and stderr |
 //! | `/env` | the environment |
@@ -28,7 +30,7 @@ mod arena;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use wasi::clocks::monotonic_clock;
 use wasi::exports::http::incoming_handler::Guest;
 use wasi::http::types::{
@@ -45,6 +47,7 @@ const FIELD_BYTES: usize = 1 << 20;
 const LARGE_BYTES: usize = 12 << 20;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
+static LEARNT: AtomicBool = AtomicBool::new(false);
 static FIELD: Mutex<[u8; FIELD_BYTES]> = Mutex::new([0; FIELD_BYTES]);
 static LARGE: Mutex<[u8; LARGE_BYTES]> = Mutex::new([0; LARGE_BYTES]);
 static TEXTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -60,6 +63,11 @@ impl Guest for Steady {
         match path {
             "/count" => text(out, &(COUNT.fetch_add(1, Ordering::Relaxed) + 1).to_string()),
             "/remember" => text(out, &remember(value)),
+            "/learn" => {
+                LEARNT.store(true, Ordering::Relaxed);
+                text(out, "learnt");
+            }
+            "/learnt" => text(out, if LEARNT.load(Ordering::Relaxed) { "yes" } else { "no" }),
             "/churn" => text(out, &churn(number).to_string()),
             "/print" => {
                 println!("printed {value}");

@@ -11,7 +11,7 @@ use crate::sys::{PAGE_BYTES, with_bytes};
 const BASELINE_BYTES_MAX: u64 = 256 << 20;
 
 /// One [`Content`] for each memory.
-pub(super) struct Baseline {
+pub(in super::super) struct Baseline {
     pub(super) memories: Vec<Content>,
 }
 

@@ -17,6 +17,10 @@
 //!                             └─ put back ──► idle ──► next request
 //! ```
 //!
+//! A function whose policy is `warm` has its VMs put back to the state after its warm-up requests, once that state has
+//! passed its test (`warm`): then each of them is warmed up when it is made, and has its globals saved and its memories
+//! compared with those of the state (`Vm::warm`) instead.
+//!
 //! What is put back: variable globals (by the guest's own code, `calls`), linear memories (`baseline`, `point`), and
 //! everything on the host's side of the VM, which is made anew ([`Vm::renew_state`]): randomness, clocks, environment,
 //! handles. Tables and segments must not change: the specializer refuses components that could change them, and
@@ -37,23 +41,25 @@ mod point;
 mod room;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use forerun_types::{NoRoom, RollbackRefusal, VmDiscard};
+use forerun_types::{FunctionSpec, NoRoom, RollbackRefusal, VmDiscard};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use wasmtime::component::WasmList;
 
-use self::baseline::Baseline;
 use self::counters::Counters;
 use self::habit::Habit;
 use self::room::Growth;
+use self::warm::{Standing, WarmUp};
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
+pub(super) use self::baseline::Baseline;
 pub(super) use self::calls::{RoomFailed, StateExports};
 pub(super) use self::habit::FreshHabit;
 pub(super) use self::point::Point;
@@ -74,8 +80,9 @@ const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 struct Alike {
     room_bytes: u32,
     /// Made for the first of them that has served.
-    baseline: OnceCell<Baseline>,
+    baseline: OnceCell<Arc<Baseline>>,
     habit: Habit,
+    warm: Mutex<Standing>,
 }
 
 /// What the VMs of one revision need to be put back.
@@ -85,6 +92,8 @@ pub(super) struct Rollback {
     alike: Mutex<Arc<Alike>>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
+    /// What leads to the state that VMs are to be put back to, if that is not the one in which they are made.
+    warm_up: Option<WarmUp>,
     /// What requests write since VMs are not put back.
     pub(super) fresh: FreshHabit,
     pub(super) counters: Counters,
@@ -92,7 +101,7 @@ pub(super) struct Rollback {
 
 impl Rollback {
     /// For the VMs of a component that the specializer has prepared.
-    pub(super) fn new(tracker: Arc<Tracker>, exports: StateExports) -> Self {
+    pub(super) fn new(tracker: Arc<Tracker>, exports: StateExports, spec: &FunctionSpec) -> Self {
         let fresh = FreshHabit::new(Arc::clone(&tracker), exports.clone());
         Self {
             tracker,
@@ -100,6 +109,7 @@ impl Rollback {
             alike: Mutex::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
+            warm_up: WarmUp::of(spec),
             fresh,
             counters: Counters::default(),
         }
@@ -145,7 +155,8 @@ impl Rollback {
             | VmDiscard::Surplus
             | VmDiscard::PlaceNeeded
             | VmDiscard::MemoryPressure
-            | VmDiscard::RoomChanged => false,
+            | VmDiscard::RoomChanged
+            | VmDiscard::NotWarm => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
             | VmDiscard::TableGrew
@@ -169,8 +180,11 @@ impl Rollback {
         if alike.room_bytes != vm.room_bytes {
             return Err(VmDiscard::RoomChanged);
         }
-        let made = alike.baseline.get_or_try_init(|| self.make_baseline(template, linked, vm.room_bytes)).await;
-        let baseline = made.map_err(|refusal| self.without_baseline(refusal))?;
+        let baseline = match &vm.warm {
+            Some(warm) => Arc::clone(warm),
+            None => self.baseline_as_made(&alike, template, linked).await?,
+        };
+        let baseline = &*baseline;
         vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
         match &mut vm.point {
             Some(point) => point.again(&mut vm.store, baseline).await?,
@@ -221,6 +235,17 @@ impl Rollback {
         Arc::clone(&alike)
     }
 
+    async fn baseline_as_made(
+        &self,
+        alike: &Alike,
+        template: &Template,
+        linked: &Linked,
+    ) -> Result<Arc<Baseline>, VmDiscard> {
+        let make = || self.make_baseline(template, linked, alike.room_bytes);
+        let made = alike.baseline.get_or_try_init(make).await;
+        made.map(Arc::clone).map_err(|refusal| self.without_baseline(refusal))
+    }
+
     fn without_baseline(&self, refusal: Option<RollbackRefusal>) -> VmDiscard {
         if let Some(refusal) = refusal {
             self.refuse(refusal);
@@ -235,7 +260,7 @@ impl Rollback {
         template: &Template,
         linked: &Linked,
         room_bytes: u32,
-    ) -> Result<Baseline, Option<RollbackRefusal>> {
+    ) -> Result<Arc<Baseline>, Option<RollbackRefusal>> {
         let deadline = Instant::now() + MAKE_TIME_MAX;
         let mut first = template.vm(linked, deadline).await.map_err(|_| None)?;
         let mut second = template.vm(linked, deadline).await.map_err(|_| None)?;
@@ -251,7 +276,7 @@ impl Rollback {
         if !baseline.equals(&second.store, &memories) {
             return Err(Some(RollbackRefusal::StartsDiffer));
         }
-        Ok(baseline)
+        Ok(Arc::new(baseline))
     }
 
     async fn memories(&self, vm: &mut Vm) -> Result<Vec<WasmList<u8>>, RollbackRefusal> {

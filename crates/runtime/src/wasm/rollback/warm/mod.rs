@@ -1,0 +1,307 @@
+//! The warm state: VMs put back to where they were after the function's warm-up requests.
+//!
+//! What a language runtime loads and works out at the first request of a VM is there for all later ones. That is not the
+//! state of a fresh VM, so it takes the owner's word for it (policy `warm` and `warm_up` requests in the manifest), and a
+//! test that shows that no request could tell the difference:
+//!
+//! ```text
+//! each warm-up request, to a fresh VM of its own ──► the expected answers
+//! two VMs, warmed up ──► nothing drawn from the host (`witness`), no handle left, both alike ──► the state
+//! one of them answers the warm-up requests again and again, put back each time
+//!     ──► as expected, the first time, the second and the hundredth, and at the end it is as it was
+//! ```
+//!
+//! What fails has a name ([`WarmRefusal`]), and VMs are put back to the state in which they were made. A counter that the
+//! guest keeps in its memory fails the test, since the warm-up advances it; one that only other requests show does not.
+//!
+//! A VM that is made while a request waits is not warmed up: it serves that request, and a warm one takes its place
+//! behind the response. The state is kept in memory only, and belongs to one revision of one function.
+
+mod ask;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forerun_types::{FunctionSpec, ReusePolicy, VmDiscard, WarmRefusal, WarmUpRequest};
+
+use self::ask::{Answer, ask};
+use super::baseline::Baseline;
+use super::{Alike, MAKE_TIME_MAX, Rollback};
+use crate::wasm::vm::{Linked, Template, Vm};
+use crate::wasm::witness::Draws;
+
+/// Requests that a warm VM answers in the test at least, and how often each of them is asked at least.
+const ASKED_MIN: usize = 100;
+const ROUNDS_MIN: usize = 2;
+/// Time for the whole test.
+const TEST_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What leads to the warm state.
+pub(super) struct WarmUp {
+    requests: Vec<WarmUpRequest>,
+    /// Time for one of them.
+    time_max: Duration,
+}
+
+/// What is known of the warm state of VMs with as much room.
+#[derive(Default)]
+pub(super) enum Standing {
+    #[default]
+    Untried,
+    /// Somebody is at it.
+    Tried,
+    Accepted(Arc<Baseline>),
+    Refused(WarmRefusal),
+}
+
+/// Why there is no answer to whether VMs can be warmed up.
+enum NoVerdict {
+    Refused(WarmRefusal),
+    /// There was no place for a VM, or the room of VMs changed meanwhile.
+    NotNow,
+}
+
+impl From<WarmRefusal> for NoVerdict {
+    fn from(refusal: WarmRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl WarmUp {
+    /// Nothing if VMs of the function are not to be warmed up.
+    pub(super) fn of(spec: &FunctionSpec) -> Option<Self> {
+        let time_max = Duration::from_millis(spec.limits.timeout_ms).min(MAKE_TIME_MAX);
+        (spec.reuse == ReusePolicy::Warm).then(|| Self { requests: spec.warm_up.clone(), time_max })
+    }
+
+    fn rounds(&self) -> usize {
+        ASKED_MIN.div_ceil(self.requests.len().max(1)).max(ROUNDS_MIN)
+    }
+}
+
+/// Gives the attempt up if it has no verdict by the time it is dropped.
+struct Attempt<'a>(&'a Alike);
+
+impl Attempt<'_> {
+    /// Nothing if somebody is at it, or it is decided.
+    fn begin(alike: &Alike) -> Option<Attempt<'_>> {
+        let mut standing = alike.warm.lock();
+        matches!(*standing, Standing::Untried).then(|| {
+            *standing = Standing::Tried;
+            Attempt(alike)
+        })
+    }
+
+    fn conclude(self, standing: Standing) {
+        *self.0.warm.lock() = standing;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut standing = self.0.warm.lock();
+        if matches!(*standing, Standing::Tried) {
+            *standing = Standing::Untried;
+        }
+    }
+}
+
+impl Rollback {
+    /// The VM that serves next in the place of `vm`, whose request has ended well: itself, put back, or a warm one.
+    pub(in super::super) async fn keep(
+        &self,
+        mut vm: Box<Vm>,
+        template: &Template,
+        linked: &Linked,
+    ) -> Result<Box<Vm>, VmDiscard> {
+        if vm.warm.is_none() {
+            self.decide_warmth(template, linked).await;
+            if let Some(warm) = self.warm_vm(template, linked).await {
+                self.discarded(VmDiscard::NotWarm);
+                return Ok(warm);
+            }
+        }
+        self.roll_back(&mut vm, template, linked).await.map(|()| vm)
+    }
+
+    /// Runs the test, if VMs are to be warmed up and that has not been done. Never called while a request waits.
+    pub(in super::super) async fn decide_warmth(&self, template: &Template, linked: &Linked) {
+        let alike = self.alike();
+        if let Some(warm_up) = self.warm_up.as_ref().filter(|_| !self.is_refused())
+            && let Some(attempt) = Attempt::begin(&alike)
+        {
+            self.decide(attempt, warm_up, template, linked).await;
+        }
+    }
+
+    /// A new VM in the warm state; nothing if there is no such state, now or at all.
+    pub(in super::super) async fn warm_vm(&self, template: &Template, linked: &Linked) -> Option<Box<Vm>> {
+        let warm_up = self.warm_up.as_ref().filter(|_| !self.is_refused())?;
+        let alike = self.alike();
+        let accepted = match &*alike.warm.lock() {
+            Standing::Accepted(state) => Arc::clone(state),
+            Standing::Untried | Standing::Tried | Standing::Refused(_) => return None,
+        };
+        let quiet = template.witnessed(&Draws::default());
+        let mut vm = self.warmed(warm_up, &quiet, linked, alike.room_bytes).await.ok()?;
+        vm.warm = Some(accepted);
+        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
+        Some(vm)
+    }
+
+    /// Whether VMs are put back to the warm state, and why not though that is wanted.
+    pub(in super::super) fn warmth(&self) -> (bool, Option<WarmRefusal>) {
+        match &*self.alike().warm.lock() {
+            Standing::Accepted(_) => (true, None),
+            Standing::Refused(why) => (false, Some(why.clone())),
+            Standing::Untried | Standing::Tried => (false, None),
+        }
+    }
+
+    async fn decide(&self, attempt: Attempt<'_>, warm_up: &WarmUp, template: &Template, linked: &Linked) {
+        let function = &template.spec.name;
+        match self.test(warm_up, template, linked, attempt.0.room_bytes).await {
+            Ok(state) => {
+                tracing::info!(%function, "VMs are put back to the state after the warm-up requests");
+                attempt.conclude(Standing::Accepted(state));
+            }
+            Err(NoVerdict::Refused(why)) => {
+                tracing::warn!(%function, reason = %why, "VMs are not put back to the state after the warm-up requests");
+                attempt.conclude(Standing::Refused(why));
+            }
+            Err(NoVerdict::NotNow) => {}
+        }
+    }
+
+    /// The test, from the expected answers to the last check.
+    async fn test(
+        &self,
+        warm_up: &WarmUp,
+        template: &Template,
+        linked: &Linked,
+        room_bytes: u32,
+    ) -> Result<Arc<Baseline>, NoVerdict> {
+        let until = Instant::now() + TEST_TIME_MAX;
+        let expected = expected(warm_up, template, linked).await?;
+        let draws = Draws::default();
+        let quiet = template.witnessed(&draws);
+        let mut first = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
+        let mut second = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
+        if let Some(what) = draws.any() {
+            return Err(WarmRefusal::Drew { what }.into());
+        }
+        let no_state = |why| WarmRefusal::NoState { why: Box::new(why) };
+        let memories = self.memories(&mut first).await.map_err(no_state)?;
+        let state = Arc::new(Baseline::of(&mut first.store, &memories).map_err(no_state)?);
+        let memories = self.memories(&mut second).await.map_err(no_state)?;
+        if !state.equals(&second.store, &memories) {
+            return Err(WarmRefusal::StatesDiffer.into());
+        }
+        drop(second);
+        first.warm = Some(Arc::clone(&state));
+        self.probation(warm_up, &expected, first, (&quiet, linked), until).await?;
+        Ok(state)
+    }
+
+    /// Asks a warm VM again and again.
+    async fn probation(
+        &self,
+        warm_up: &WarmUp,
+        expected: &[Answer],
+        mut vm: Box<Vm>,
+        (quiet, linked): (&Template, &Linked),
+        until: Instant,
+    ) -> Result<(), NoVerdict> {
+        let all = || warm_up.requests.iter().zip(expected);
+        for (after, (request, expected)) in (0..warm_up.rounds()).flat_map(|_| all()).enumerate() {
+            let began = Instant::now();
+            if began > until {
+                let max_ms = u64::try_from(TEST_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
+                return Err(WarmRefusal::TookTooLong { max_ms }.into());
+            }
+            vm.allow_until(began + warm_up.time_max);
+            let answer;
+            (vm, answer) = ask(vm, request).await?;
+            if answer != *expected {
+                let after = u32::try_from(after).unwrap_or(u32::MAX);
+                return Err(WarmRefusal::AnswersDiffer { request: shown(request), after }.into());
+            }
+            let put_back = self.try_to_roll_back(&mut vm, quiet, linked).await;
+            put_back.map_err(|why| match why {
+                VmDiscard::RoomChanged => NoVerdict::NotNow,
+                why => WarmRefusal::Discarded { why }.into(),
+            })?;
+            // Requests come first: half of the time is theirs.
+            tokio::time::sleep(began.elapsed()).await;
+        }
+        match (&vm.point, &vm.warm) {
+            (Some(point), Some(state)) if point.is_clean(&mut vm.store, state).await => Ok(()),
+            _ => Err(WarmRefusal::CheckFailed.into()),
+        }
+    }
+
+    /// A new VM that has answered the warm-up requests, one after the other, and has its globals saved as they are then.
+    async fn warmed(
+        &self,
+        warm_up: &WarmUp,
+        quiet: &Template,
+        linked: &Linked,
+        room_bytes: u32,
+    ) -> Result<Box<Vm>, NoVerdict> {
+        let mut vm = new_vm(quiet, linked).await?;
+        if vm.room_bytes != room_bytes {
+            return Err(NoVerdict::NotNow);
+        }
+        self.populate(&mut vm).await;
+        for request in &warm_up.requests {
+            vm.allow_until(Instant::now() + warm_up.time_max);
+            (vm, _) = ask(vm, request).await?;
+        }
+        if let Some(why) = what_remains(&mut vm) {
+            return Err(WarmRefusal::Discarded { why }.into());
+        }
+        vm.renew_state(quiet, Instant::now() + MAKE_TIME_MAX);
+        let unreadable = |error: wasmtime::Error| WarmRefusal::Failed { detail: error.root_cause().to_string() };
+        let instance = vm.entered.ok_or(WarmRefusal::CheckFailed)?;
+        self.exports.save(&mut vm.store, &instance).await.map_err(unreadable)?;
+        // Memory that has grown on the way is part of the state.
+        vm.store.data_mut().limiter.made();
+        vm.requests = 0;
+        Ok(vm)
+    }
+}
+
+/// What fresh VMs answer.
+async fn expected(warm_up: &WarmUp, template: &Template, linked: &Linked) -> Result<Vec<Answer>, NoVerdict> {
+    let quiet = template.witnessed(&Draws::default());
+    let mut answers = Vec::with_capacity(warm_up.requests.len());
+    for request in &warm_up.requests {
+        let mut vm = new_vm(&quiet, linked).await?;
+        vm.allow_until(Instant::now() + warm_up.time_max);
+        answers.push(ask(vm, request).await?.1);
+    }
+    Ok(answers)
+}
+
+async fn new_vm(quiet: &Template, linked: &Linked) -> Result<Box<Vm>, NoVerdict> {
+    let made = quiet.vm(linked, Instant::now() + MAKE_TIME_MAX).await;
+    made.map(Box::new).map_err(|_| NoVerdict::NotNow)
+}
+
+/// What the warm-up has left that cannot be part of a state.
+fn what_remains(vm: &mut Vm) -> Option<VmDiscard> {
+    let state = vm.store.data_mut();
+    if state.limiter.table_grew() {
+        return Some(VmDiscard::TableGrew);
+    }
+    // Behind the state the guest would still know of them, and the host would not: a stream to the log, too.
+    if state.holds_handles() {
+        return Some(VmDiscard::HandlesLeft);
+    }
+    // Loading cold code has spent it.
+    vm.is_spent().then_some(VmDiscard::Unlike)
+}
+
+fn shown(request: &WarmUpRequest) -> String {
+    format!("{} {}", request.method, request.path)
+}

@@ -1,0 +1,218 @@
+//! What a VM draws from its host, noted: randomness, time, variables, key values, answers of others.
+//!
+//! Used where a state is to be shared by all later requests (`rollback::warm`): whatever was drawn on the way there would
+//! be the same for all of them. For a witnessed VM the node is a quiet one: its output goes nowhere, it reaches no other
+//! service, and has no key-value stores. Outside of that nothing is noted, and nothing costs anything.
+//!
+//! Waiting (for a timer, a stream) is no draw: it tells the guest nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use forerun_driver::{
+    Body, BoxFuture, Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError,
+    OutboundTimeouts, StoreName,
+};
+use forerun_types::{Draw, FunctionName, InvocationId};
+use http::{Request, Response};
+use wasmtime::component::{HasData, Linker};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::cli::WasiCliCtxView;
+use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock, MonotonicClock, WallClock};
+use wasmtime_wasi::p2::bindings::cli::environment;
+use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
+use wasmtime_wasi::random::WasiRandomCtx;
+
+use super::vm::VmState;
+
+/// What was drawn so far; shared by the parts of the VMs that are witnessed.
+#[derive(Clone, Default)]
+pub(super) struct Draws(Arc<AtomicU8>);
+
+impl Draws {
+    pub(super) fn note(&self, draw: Draw) {
+        self.0.fetch_or(draw as u8, Ordering::Relaxed);
+    }
+
+    /// One of the things that were drawn, if any was.
+    pub(super) fn any(&self) -> Option<Draw> {
+        let noted = self.0.load(Ordering::Relaxed);
+        Draw::ALL.into_iter().find(|draw| noted & *draw as u8 != 0)
+    }
+
+    /// Clocks that note who looks at them.
+    pub(super) fn watch_clocks(&self, wasi: &mut WasiCtxBuilder) {
+        wasi.wall_clock(Watched(WallClock::default(), self.clone()));
+        wasi.monotonic_clock(Watched(MonotonicClock::default(), self.clone()));
+    }
+
+    /// The node of a witnessed VM.
+    pub(super) fn quiet_host(&self) -> Host {
+        let quiet = Arc::new(Quiet(self.clone()));
+        Host { outbound: Arc::clone(&quiet) as _, log: Arc::clone(&quiet) as _, key_values: quiet }
+    }
+}
+
+/// Puts the host's functions that hand out randomness and variables behind ones that note it. The clocks are noted where
+/// they are made.
+pub(super) fn add_to_linker(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    random::add_to_linker::<VmState, HasRandom>(linker, VmState::random)?;
+    insecure::add_to_linker::<VmState, HasRandom>(linker, VmState::random)?;
+    insecure_seed::add_to_linker::<VmState, HasRandom>(linker, VmState::random)?;
+    environment::add_to_linker::<VmState, HasEnvironment>(linker, VmState::environment)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+struct HasRandom;
+
+impl HasData for HasRandom {
+    type Data<'a> = RandomView<'a>;
+}
+
+/// A VM's randomness.
+pub(super) struct RandomView<'a> {
+    pub(super) random: &'a mut WasiRandomCtx,
+    pub(super) draws: Option<&'a Draws>,
+}
+
+impl RandomView<'_> {
+    fn noted(&mut self) -> &mut WasiRandomCtx {
+        if let Some(draws) = self.draws {
+            draws.note(Draw::Randomness);
+        }
+        self.random
+    }
+}
+
+impl random::Host for RandomView<'_> {
+    fn get_random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
+        self.noted().get_random_bytes(bytes)
+    }
+
+    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.noted().get_random_u64()
+    }
+}
+
+impl insecure::Host for RandomView<'_> {
+    fn get_insecure_random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
+        self.noted().get_insecure_random_bytes(bytes)
+    }
+
+    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.noted().get_insecure_random_u64()
+    }
+}
+
+impl insecure_seed::Host for RandomView<'_> {
+    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
+        self.noted().insecure_seed()
+    }
+}
+
+struct HasEnvironment;
+
+impl HasData for HasEnvironment {
+    type Data<'a> = EnvironmentView<'a>;
+}
+
+/// A VM's environment.
+pub(super) struct EnvironmentView<'a> {
+    pub(super) cli: WasiCliCtxView<'a>,
+    pub(super) draws: Option<Draws>,
+}
+
+impl environment::Host for EnvironmentView<'_> {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let variables = self.cli.get_environment()?;
+        if let Some(draws) = self.draws.as_ref().filter(|_| !variables.is_empty()) {
+            draws.note(Draw::Variables);
+        }
+        Ok(variables)
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        self.cli.get_arguments()
+    }
+
+    fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        self.cli.initial_cwd()
+    }
+}
+
+/// A clock that notes who looks at it.
+struct Watched<C>(C, Draws);
+
+impl<C: HostWallClock> HostWallClock for Watched<C> {
+    fn resolution(&self) -> Duration {
+        self.0.resolution()
+    }
+
+    fn now(&self) -> Duration {
+        self.1.note(Draw::Time);
+        self.0.now()
+    }
+}
+
+impl<C: HostMonotonicClock> HostMonotonicClock for Watched<C> {
+    fn resolution(&self) -> u64 {
+        self.0.resolution()
+    }
+
+    fn now(&self) -> u64 {
+        self.1.note(Draw::Time);
+        self.0.now()
+    }
+}
+
+/// A node from which nothing comes and to which nothing goes.
+struct Quiet(Draws);
+
+impl Quiet {
+    fn no_store<T>(&self) -> Result<T, KeyValueError> {
+        self.0.note(Draw::KeyValues);
+        Err(KeyValueError::Storage { detail: "there are no key-value stores while a VM is warmed up".into() })
+    }
+}
+
+impl GuestLog for Quiet {
+    fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
+}
+
+impl Outbound for Quiet {
+    fn send(
+        &self,
+        _: Caller,
+        request: Request<Body>,
+        _: OutboundTimeouts,
+    ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
+        self.0.note(Draw::Answer);
+        let destination = request.uri().authority().map_or_else(String::new, ToString::to_string);
+        Box::pin(std::future::ready(Err(OutboundError::Denied { destination })))
+    }
+}
+
+impl KeyValues for Quiet {
+    fn get(&self, _: StoreName<'_>, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        self.no_store()
+    }
+
+    fn set_many(&self, _: StoreName<'_>, _: &[(String, Vec<u8>)]) -> Result<(), KeyValueError> {
+        self.no_store()
+    }
+
+    fn delete_many(&self, _: StoreName<'_>, _: &[String]) -> Result<(), KeyValueError> {
+        self.no_store()
+    }
+
+    fn list_keys(&self, _: StoreName<'_>, _: Option<&str>) -> Result<Vec<String>, KeyValueError> {
+        self.no_store()
+    }
+
+    fn increment(&self, _: StoreName<'_>, _: &str, _: u64) -> Result<u64, KeyValueError> {
+        self.no_store()
+    }
+}

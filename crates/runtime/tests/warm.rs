@@ -1,0 +1,149 @@
+//! VMs that are put back to the state after the warm-up requests: what that state must be, and that nothing but the warm-up
+//! is ever seen.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{Guest, get, load, prepared, spec};
+use forerun_driver::IsolationReport;
+use forerun_types::{Draw, FunctionSpec, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest};
+use http::Request;
+
+fn warm_up(path: &str) -> WarmUpRequest {
+    WarmUpRequest { method: "GET".into(), path: path.into(), body: String::new() }
+}
+
+fn warm_spec(paths: &[&str]) -> FunctionSpec {
+    let mut spec = spec();
+    spec.reuse = ReusePolicy::Warm;
+    spec.warm_up = paths.iter().map(|path| warm_up(path)).collect();
+    spec
+}
+
+fn steady_as(spec: &FunctionSpec) -> Guest {
+    load(&prepared("tests/guests/components/steady.wasm"), spec).unwrap()
+}
+
+fn report(guest: &Guest) -> IsolationReport {
+    guest.program.isolation()
+}
+
+/// Why VMs that are warmed up with `spec`'s requests are not put back to the state after those.
+async fn refusal(spec: &FunctionSpec) -> WarmRefusal {
+    let guest = steady_as(spec);
+    assert_eq!(guest.call(get("/nothing")).await.0, 404);
+    let report = report(&guest);
+    assert_eq!((report.policy, report.idle_vms), ("rollback", 1), "as without a warm-up: {report:?}");
+    for _ in 0..3 {
+        let (_, body, end) = guest.call(get("/count")).await;
+        assert_eq!((&*body.unwrap(), end.serve_path), (&b"1"[..], ServePath::RolledBack));
+    }
+    report.not_warm.unwrap()
+}
+
+#[tokio::test]
+async fn requests_find_what_the_warm_up_left_and_nothing_else() {
+    let guest = steady_as(&warm_spec(&["/learn"]));
+    assert_eq!(guest.text("/learnt").await, "no", "the first VM is made for a request and is not warm");
+    let first = report(&guest);
+    assert_eq!((first.policy, first.idle_vms, &first.not_warm), ("warm", 1, &None), "{first:?}");
+    assert_eq!(first.discarded, [(VmDiscard::NotWarm, 1)], "{first:?}");
+    for round in 0..40 {
+        for (path, expected) in [("/learnt", "yes"), ("/count", "1"), ("/remember?text=secret", "before []")] {
+            let (status, body, end) = guest.call(get(path)).await;
+            assert_eq!((status, end.serve_path), (200, ServePath::RolledBack), "{round} {path}");
+            let body = body.unwrap();
+            assert!(body.starts_with(expected.as_bytes()), "{round} {path}: {body:?}");
+        }
+    }
+    let after = report(&guest);
+    assert_eq!((after.rolled_back, after.idle_vms, after.discarded.len()), (120, 1, 1), "{after:?}");
+    assert!(guest.recorded.log.lock().unwrap().is_empty(), "the warm-up has no log");
+}
+
+#[tokio::test]
+async fn a_vm_held_ready_is_warm_at_its_first_request() {
+    let guest = steady_as(&warm_spec(&["/learn", "/churn?seed=0"]));
+    std::sync::Arc::clone(&guest.program).hold_ready(2).await.unwrap();
+    assert_eq!((guest.program.held_ready().vms, report(&guest).policy), (2, "warm"));
+    for _ in 0..4 {
+        let (_, body, end) = guest.call(get("/learnt")).await;
+        assert_eq!(&*body.unwrap(), b"yes", "{end:?}");
+        assert!(matches!(end.serve_path, ServePath::Ready | ServePath::RolledBack), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_request_still_has_its_own_host() {
+    let mut with = warm_spec(&["/learn"]);
+    with.environment.insert("COLOUR".into(), "blue".into());
+    let guest = steady_as(&with);
+    guest.text("/learn").await;
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..10 {
+        assert_eq!(guest.text("/learnt").await, "yes", "{:?}", report(&guest));
+        let random = guest.text("/random").await;
+        let (bytes, hash) = random.rsplit_once(' ').unwrap();
+        assert!(seen.insert(bytes.to_owned()) && seen.insert(hash.to_owned()), "drawn again: {random}");
+        assert!(guest.text("/env").await.contains("blue"));
+        assert!(guest.text("/clock").await.parse::<u64>().unwrap() < 5_000_000_000, "it starts with the request");
+        guest.text("/print?text=line").await;
+    }
+    let log = guest.recorded.log.lock().unwrap();
+    assert_eq!(log.iter().filter(|(_, _, text)| text.contains("printed line")).count(), 10, "{log:?}");
+}
+
+#[tokio::test]
+async fn a_state_that_shows_or_that_all_requests_would_share_is_refused_by_name() {
+    for (path, what) in [("/random", Draw::Randomness), ("/clock", Draw::Time)] {
+        assert_eq!(refusal(&warm_spec(&["/learn", path])).await, WarmRefusal::Drew { what }, "{path}");
+    }
+    let mut with = warm_spec(&["/env"]);
+    with.environment.insert("PASSWORD".into(), "secret".into());
+    assert_eq!(refusal(&with).await, WarmRefusal::Drew { what: Draw::Variables });
+    for path in ["/count", "/remember?text=a", "/churn?seed=7"] {
+        let expected = WarmRefusal::AnswersDiffer { request: format!("GET {path}"), after: 0 };
+        assert_eq!(refusal(&warm_spec(&[path])).await, expected);
+    }
+    let expected = WarmRefusal::AnswersDiffer { request: "GET /count".into(), after: 1 };
+    assert_eq!(refusal(&warm_spec(&["/learn", "/count"])).await, expected);
+    // A stream to the log, too, once it has been opened.
+    for path in ["/keep", "/print?text=a"] {
+        assert_eq!(
+            refusal(&warm_spec(&[path])).await,
+            WarmRefusal::Discarded { why: VmDiscard::HandlesLeft },
+            "{path}"
+        );
+    }
+    assert!(matches!(refusal(&warm_spec(&["/trap"])).await, WarmRefusal::Failed { .. }));
+    let mut hasty = warm_spec(&["/spin"]);
+    hasty.limits.timeout_ms = 300;
+    let spun = refusal(&hasty).await;
+    assert!(matches!(&spun, WarmRefusal::Failed { detail } if detail.contains("time")), "{spun:?}");
+}
+
+/// Requests that come while the state is tried are served as ever, and each VM has one fate.
+#[tokio::test]
+async fn requests_at_the_same_time_are_served_meanwhile() {
+    let guest = steady_as(&warm_spec(&["/learn"]));
+    let calls = (0..24).map(|number| {
+        let guest = &guest;
+        async move {
+            let text = format!("body {number}").repeat(300);
+            let request = Request::post("/echo").header("host", "example.test");
+            let request = request.body(forerun_driver::full_body(text.clone())).unwrap();
+            let (status, body, end) = guest.call(request).await;
+            assert_eq!((status, end.outcome), (200, Outcome::Ok), "{end:?}");
+            assert_eq!(&*body.unwrap(), text.as_bytes());
+        }
+    });
+    futures::future::join_all(calls).await;
+    let report = report(&guest);
+    let discarded: u64 = report.discarded.iter().map(|(_, count)| count).sum();
+    assert!(report.rolled_back + discarded == 24, "{report:?}");
+    for _ in 0..30 {
+        guest.text("/count").await;
+    }
+    assert_eq!((guest.text("/learnt").await.as_str(), guest.program.isolation().policy), ("yes", "warm"));
+}
