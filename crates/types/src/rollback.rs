@@ -111,8 +111,12 @@ pub enum VmDiscard {
     MemoryGrew,
     /// A table grew; it cannot be made smaller again.
     TableGrew,
-    /// The guest kept handles of the host's resources.
+    /// The guest kept a handle to a resource of the host of which it is not known that it can be let go.
     HandlesLeft,
+    /// The guest kept a handle to something that the host is still sending, or waits for an answer to.
+    WorkPending,
+    /// Its requests have kept as many handles as are told from those of later requests.
+    StaleHandles,
     /// So many pages were written that a fresh VM is cheaper.
     TooManyPages,
     /// The kernel did not say which pages were written.
@@ -175,13 +179,15 @@ impl fmt::Display for NoRoom {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
         Self::MemoryGrew,
         Self::TableGrew,
         Self::HandlesLeft,
+        Self::WorkPending,
+        Self::StaleHandles,
         Self::TooManyPages,
         Self::ScanFailed,
         Self::RestoreTrapped,
@@ -202,6 +208,8 @@ impl VmDiscard {
             Self::MemoryGrew => "memory-grew",
             Self::TableGrew => "table-grew",
             Self::HandlesLeft => "handles-left",
+            Self::WorkPending => "work-pending",
+            Self::StaleHandles => "stale-handles",
             Self::TooManyPages => "too-many-pages",
             Self::ScanFailed => "scan-failed",
             Self::RestoreTrapped => "restore-trapped",
@@ -222,7 +230,11 @@ impl VmDiscard {
             Self::BodyOpen => "the guest returned before its response was complete",
             Self::MemoryGrew => "a memory grew, which cannot be undone",
             Self::TableGrew => "a table grew, which cannot be undone",
-            Self::HandlesLeft => "the guest kept handles to streams, requests or other things of the host",
+            Self::HandlesLeft => {
+                "the guest kept a handle to something of the host, and it is not known whether that can be let go"
+            }
+            Self::WorkPending => "the guest left a request without its answer, or a body that was not finished",
+            Self::StaleHandles => "its requests had kept as many handles as one VM may",
             Self::TooManyPages => "so much memory was written that a fresh VM is cheaper",
             Self::ScanFailed => "the kernel did not say which memory was written",
             Self::RestoreTrapped => "putting its globals back failed",

@@ -3,20 +3,17 @@
 //! A VM belongs to one revision of one function. What differs from request to request (who calls,
 //! until when, under which id) is set by [`Vm::begin`].
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use forerun_driver::{Caller, GuestStream, Host};
-use forerun_types::{FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
+use forerun_types::{FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId, VmDiscard};
 use parking_lot::Mutex;
 use wasmtime::component::{Instance as ComponentInstance, InstancePre};
 use wasmtime::{Engine, Store, UpdateDeadline};
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
-use wasmtime_wasi_http::p2::{body, types};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -26,8 +23,8 @@ use super::key_values::{KeyValueHost, KeyValueView};
 use super::lazy::{ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
 use super::outbound::HttpHooks;
-use super::output::{CurrentInvocation, GuestOutput, NoInput, OpenStreams};
-use super::rollback::{Point, RoomFailed, StateExports};
+use super::output::{CurrentInvocation, GuestOutput, NoInput};
+use super::rollback::{Kept, Point, RoomFailed, StateExports, kinds};
 
 /// Entries of a VM's resource table: handles a guest holds to requests, bodies, streams, ... A bound against leaks.
 const RESOURCES_MAX: usize = 100_000;
@@ -94,8 +91,6 @@ pub(super) struct VmState {
     deadline: Instant,
     /// Whether anything was asked of the host since the state was made.
     host_called: bool,
-    /// Streams of stdin, stdout and stderr that the guest holds: handles that it may keep, since they lead nowhere else.
-    open_streams: OpenStreams,
     pub(super) limiter: MemoryLimiter,
     pub(super) groups: VmGroups,
 }
@@ -177,17 +172,16 @@ impl Template {
     fn state(&self, deadline: Instant) -> VmState {
         let nobody = InvocationId::from_random(0);
         let invocation: CurrentInvocation = Arc::new(Mutex::new(nobody));
-        let (open_streams, effects) = (OpenStreams::default(), Effects::default());
+        let effects = Effects::default();
         let output = |stream| GuestOutput {
             log: Arc::clone(&self.host.log),
             function: self.spec.name.clone(),
             invocation: Arc::clone(&invocation),
             stream,
             effects: effects.clone(),
-            _open: open_streams.clone(),
         };
         let mut wasi = WasiCtx::builder();
-        wasi.stdin(NoInput { _open: open_streams.clone() });
+        wasi.stdin(NoInput);
         wasi.stdout(output(GuestStream::Stdout)).stderr(output(GuestStream::Stderr)).envs(&self.environment);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
@@ -221,7 +215,6 @@ impl Template {
             effects,
             deadline,
             host_called: false,
-            open_streams,
             limiter: MemoryLimiter::new(self.spec.limits.memory_bytes),
             groups: VmGroups::new(self.cold.clone()),
         }
@@ -275,11 +268,14 @@ impl Vm {
     }
 
     /// Replaces the host's side of the VM by a new one: randomness, clocks, environment, handles, log. What the VM's
-    /// memories add up to stays.
-    pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant) {
+    /// memories add up to stays, and that handles lead nowhere which the guest `kept`.
+    pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant, kept: &Kept) -> Result<(), VmDiscard> {
         let limiter = self.store.data().limiter.renewed();
-        *self.store.data_mut() = VmState { limiter, ..template.state(deadline) };
+        let mut table = kept.table()?;
+        table.set_max_capacity(RESOURCES_MAX);
+        *self.store.data_mut() = VmState { limiter, table, ..template.state(deadline) };
         self.store.set_epoch_deadline(1);
+        Ok(())
     }
 }
 
@@ -299,14 +295,14 @@ impl VmState {
         &self.hooks.caller.function
     }
 
-    /// Whether the guest holds on to anything of the host's but streams to the log.
-    pub(super) fn handles_left(&mut self) -> bool {
-        let left = self.table.iter_mut().count().saturating_sub(self.open_streams.count());
-        if left > 0 && tracing::enabled!(tracing::Level::DEBUG) {
-            let kinds: Vec<_> = self.table.iter_mut().map(|entry| kind_of_handle(entry)).collect();
-            tracing::debug!(function = %self.function(), left, all = kinds.join(" "), "handles left");
+    /// What the guest's handles lead to that it has kept, if that can be let go.
+    pub(super) fn kept(&mut self) -> Result<Kept, VmDiscard> {
+        let kept = Kept::of(&mut self.table);
+        if kept.is_err() && tracing::enabled!(tracing::Level::DEBUG) {
+            let kinds = kinds(&mut self.table).join(" ");
+            tracing::debug!(function = %self.function(), kinds, "handles kept");
         }
-        left > 0
+        kept
     }
 
     pub(super) fn config(&mut self) -> wasmtime_wasi_config::WasiConfig<'_> {
@@ -318,23 +314,6 @@ impl VmState {
         self.host_called = true;
         KeyValueView { host: &mut self.key_values, table: &mut self.table }
     }
-}
-
-/// What a handle stands for, for whoever wonders why VMs are not rolled back.
-fn kind_of_handle(entry: &dyn Any) -> &'static str {
-    let kinds: [(bool, &'static str); 10] = [
-        (entry.is::<DynInputStream>(), "input-stream"),
-        (entry.is::<DynOutputStream>(), "output-stream"),
-        (entry.is::<DynPollable>(), "pollable"),
-        (entry.is::<wasmtime_wasi_http::FieldMap>(), "fields"),
-        (entry.is::<types::HostIncomingRequest>(), "incoming-request"),
-        (entry.is::<types::HostOutgoingResponse>(), "outgoing-response"),
-        (entry.is::<body::HostIncomingBody>(), "incoming-body"),
-        (entry.is::<body::HostOutgoingBody>(), "outgoing-body"),
-        (entry.is::<body::HostFutureTrailers>(), "future-trailers"),
-        (entry.is::<types::HostFutureIncomingResponse>(), "future-incoming-response"),
-    ];
-    kinds.iter().find(|(is, _)| *is).map_or("other", |(_, kind)| kind)
 }
 
 impl WasiView for VmState {

@@ -20,14 +20,17 @@
 //! What is put back: variable globals (by the guest's own code, `calls`), linear memories (`baseline`, `point`), and
 //! everything on the host's side of the VM, which is made anew ([`Vm::renew_state`]): randomness, clocks, environment,
 //! handles. Tables and segments must not change: the specializer refuses components that could change them, and
-//! `admission` tells why. One thing stays, and is harmless: a handle to a log stream that a guest never gave back keeps
-//! its number, so that later requests in that VM get other numbers for their handles. It leads nowhere.
+//! `admission` tells why. One thing stays: the number of a handle that a guest kept. It leads to nothing (`handles`), and
+//! later requests in that VM get other numbers for their handles.
 
 pub(super) mod admission;
 mod baseline;
 mod calls;
 mod counters;
 mod habit;
+mod handles;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod leak_tests;
 #[cfg(test)]
@@ -56,6 +59,7 @@ use crate::sys::Tracker;
 
 pub(super) use self::calls::{RoomFailed, StateExports};
 pub(super) use self::habit::FreshHabit;
+pub(super) use self::handles::{Kept, kinds};
 pub(super) use self::point::Point;
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
@@ -145,11 +149,13 @@ impl Rollback {
             | VmDiscard::Surplus
             | VmDiscard::PlaceNeeded
             | VmDiscard::MemoryPressure
-            | VmDiscard::RoomChanged => false,
+            | VmDiscard::RoomChanged
+            | VmDiscard::StaleHandles => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
             | VmDiscard::TableGrew
             | VmDiscard::HandlesLeft
+            | VmDiscard::WorkPending
             | VmDiscard::TooManyPages
             | VmDiscard::ScanFailed
             | VmDiscard::RestoreTrapped
@@ -164,14 +170,14 @@ impl Rollback {
     }
 
     async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
-        self.doubts(vm)?;
+        let kept = self.doubts(vm)?;
         let alike = self.alike();
         if alike.room_bytes != vm.room_bytes {
             return Err(VmDiscard::RoomChanged);
         }
         let made = alike.baseline.get_or_try_init(|| self.make_baseline(template, linked, vm.room_bytes)).await;
         let baseline = made.map_err(|refusal| self.without_baseline(refusal))?;
-        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
+        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &kept)?;
         match &mut vm.point {
             Some(point) => point.again(&mut vm.store, baseline).await?,
             None => {
@@ -271,8 +277,8 @@ impl Rollback {
         }
     }
 
-    /// What forbids to put a VM back, seen without touching its parts.
-    fn doubts(&self, vm: &mut Vm) -> Result<(), VmDiscard> {
+    /// What forbids to put a VM back, seen without touching its parts; else the handles that its guest kept.
+    fn doubts(&self, vm: &mut Vm) -> Result<Kept, VmDiscard> {
         if vm.requests >= REQUESTS_MAX {
             return Err(VmDiscard::WornOut);
         }
@@ -292,9 +298,6 @@ impl Rollback {
         if state.limiter.table_grew() {
             return Err(VmDiscard::TableGrew);
         }
-        if state.handles_left() {
-            return Err(VmDiscard::HandlesLeft);
-        }
-        Ok(())
+        state.kept()
     }
 }
