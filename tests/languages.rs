@@ -175,18 +175,22 @@ fn javascript_answers_both_kinds_of_request_and_streams() {
     assert_eq!(wrong.status, 400, "{wrong:?}");
     let events = streamed(&node, "/events?count=5&pause_ms=200");
     assert_eq!(events.matches("data:").count(), 5, "{events}");
-    javascript_is_served_by_fresh_vms_and_says_why(&node);
+    javascript_is_served_by_vms_that_were_put_back(&node);
 }
 
-/// Its runtime gives back what it holds of the host when it collects garbage, which it does not do within a request: at
-/// least the request and its headers are left. So its VMs cannot be put back, and it takes a few of them to find out.
-fn javascript_is_served_by_fresh_vms_and_says_why(node: &Node) {
+/// Its runtime gives back what it holds of the host when it collects garbage, which it does not do within a request. What
+/// its handles lead to is let go when its VM is put back, and the answers stay what they were. (A VM that is kept as it is
+/// does not answer a second time.)
+fn javascript_is_served_by_vms_that_were_put_back(node: &Node) {
+    let orders = json!([{ "product": "lamp", "price": 49.9, "pieces": 2, "day": "2026-01-31" }]).to_string();
+    let search = || node.get("/search?q=lmap&limit=2");
+    let sum = || node.client().send("POST", "/orders", &[], orders.as_bytes());
+    let expected = (search().text(), sum().text());
+    // Better code may take over meanwhile, whose VMs are counted anew.
     let vms = vms_once(node, |vms| {
-        assert_eq!(node.get("/search?q=lmap&limit=2").status, 200);
-        vms["policy"] == "fresh"
+        (0..20).for_each(|_| assert_eq!((search().text(), sum().text()), expected));
+        vms["rolled_back"].as_u64() > Some(200)
     });
-    assert_eq!(vms["refusal"]["reason"], "always-discarded", "{vms:#}");
-    assert!(vms["refusal"]["detail"].as_str().unwrap().contains("kept handles"), "{vms:#}");
-    assert!(vms["discarded"]["handles-left"].as_u64() >= Some(8), "{vms:#}");
-    assert_eq!((&vms["rolled_back"], &vms["idle"]), (&json!(0), &json!(0)), "{vms:#}");
+    assert_eq!((&vms["policy"], &vms["refusal"]), (&json!("rollback"), &Value::Null), "{vms:#}");
+    assert_eq!(vms["discarded"]["handles-left"].as_u64().unwrap_or(0), 0, "{vms:#}");
 }

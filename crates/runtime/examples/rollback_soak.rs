@@ -31,8 +31,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(15);
 /// Different requests of those that have a number in them.
 const VARIANTS: u64 = 64;
 
-/// The components, each with its requests; `{}` is a number. Some of them cost the VM: growth, a handle that is kept.
-const LOADS: [(&str, &[&str]); 6] = [
+/// The components, each with its requests; `{}` is a number. Some of them cost the VM, as growth does; others keep handles.
+const LOADS: [(&str, &[&str]); 7] = [
     (
         "tests/guests/components/steady.wasm",
         &[
@@ -50,6 +50,7 @@ const LOADS: [(&str, &[&str]); 6] = [
     ("tests/guests/components/misbehave.wasm", &["/count", "/big?bytes={}000", "/status?code=404", "/none-{}"]),
     ("examples/shop/components/catalog.wasm", &["/catalog", "/catalog/lamp", "/catalog/{}"]),
     ("examples/shop/components/receipt.wasm", &["/receipt/none-{}"]),
+    ("examples/js/dist/app.wasm", &["/search?q=lmap-{}&limit=3", "/relay/none-{}", "/no-such-path-{}"]),
     ("examples/python/dist/app.wasm", &["/report?currency=EUR", "/report?since=2026-01-{}", "/no-such-path-{}"]),
 ];
 

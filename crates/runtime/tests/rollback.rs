@@ -107,7 +107,6 @@ async fn every_doubt_is_a_discard_with_its_name() {
     for (path, outcome, why) in [
         ("/grow", Outcome::Ok, VmDiscard::MemoryGrew),
         ("/flood?bytes=12000000", Outcome::Ok, VmDiscard::TooManyPages),
-        ("/keep", Outcome::Ok, VmDiscard::HandlesLeft),
         ("/open", Outcome::Ok, VmDiscard::BodyOpen),
         ("/trap", Outcome::Trap, VmDiscard::Failed),
         ("/spin", Outcome::Timeout, VmDiscard::Stopped),

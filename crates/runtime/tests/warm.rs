@@ -76,7 +76,8 @@ async fn a_vm_held_ready_is_warm_at_its_first_request() {
 
 #[tokio::test]
 async fn each_request_still_has_its_own_host() {
-    let mut with = warm_spec(&["/learn"]);
+    // The state has streams to the log open.
+    let mut with = warm_spec(&["/learn", "/print?text=warm"]);
     with.environment.insert("COLOUR".into(), "blue".into());
     let guest = steady_as(&with);
     guest.text("/learn").await;
@@ -92,6 +93,7 @@ async fn each_request_still_has_its_own_host() {
     }
     let log = guest.recorded.log.lock().unwrap();
     assert_eq!(log.iter().filter(|(_, _, text)| text.contains("printed line")).count(), 10, "{log:?}");
+    assert!(!log.iter().any(|(_, _, text)| text.contains("warm")), "{log:?}");
 }
 
 #[tokio::test]

@@ -222,8 +222,12 @@ pub enum VmDiscard {
     MemoryGrew,
     /// A table grew; it cannot be made smaller again.
     TableGrew,
-    /// The guest kept handles of the host's resources.
+    /// The guest kept a handle to a resource of the host of which it is not known that it can be let go.
     HandlesLeft,
+    /// The guest kept a handle to something that the host is still sending, or waits for an answer to.
+    WorkPending,
+    /// Its requests have kept as many handles as are told from those of later requests.
+    StaleHandles,
     /// So many pages were written that a fresh VM is cheaper.
     TooManyPages,
     /// The kernel did not say which pages were written.
@@ -244,6 +248,8 @@ pub enum VmDiscard {
     RoomChanged,
     /// It was made for a request that found none, so without warm-up; one in the warm state has taken its place.
     NotWarm,
+    /// The guest gave back a stream to its log that belongs to the warm state.
+    StreamLost,
 }
 
 /// Why VMs get no room in their memory, or no more, though requests have it grow.
@@ -288,13 +294,15 @@ impl fmt::Display for NoRoom {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
         Self::MemoryGrew,
         Self::TableGrew,
         Self::HandlesLeft,
+        Self::WorkPending,
+        Self::StaleHandles,
         Self::TooManyPages,
         Self::ScanFailed,
         Self::RestoreTrapped,
@@ -305,6 +313,7 @@ impl VmDiscard {
         Self::MemoryPressure,
         Self::RoomChanged,
         Self::NotWarm,
+        Self::StreamLost,
     ];
 
     /// Stable label, for logs and metrics.
@@ -316,6 +325,8 @@ impl VmDiscard {
             Self::MemoryGrew => "memory-grew",
             Self::TableGrew => "table-grew",
             Self::HandlesLeft => "handles-left",
+            Self::WorkPending => "work-pending",
+            Self::StaleHandles => "stale-handles",
             Self::TooManyPages => "too-many-pages",
             Self::ScanFailed => "scan-failed",
             Self::RestoreTrapped => "restore-trapped",
@@ -326,6 +337,7 @@ impl VmDiscard {
             Self::MemoryPressure => "memory-pressure",
             Self::RoomChanged => "room-changed",
             Self::NotWarm => "not-warm",
+            Self::StreamLost => "stream-lost",
         }
     }
 
@@ -337,7 +349,11 @@ impl VmDiscard {
             Self::BodyOpen => "the guest returned before its response was complete",
             Self::MemoryGrew => "a memory grew, which cannot be undone",
             Self::TableGrew => "a table grew, which cannot be undone",
-            Self::HandlesLeft => "the guest kept handles to streams, requests or other things of the host",
+            Self::HandlesLeft => {
+                "the guest kept a handle to something of the host, and it is not known whether that can be let go"
+            }
+            Self::WorkPending => "the guest left a request without its answer, or a body that was not finished",
+            Self::StaleHandles => "its requests had kept as many handles as one VM may",
             Self::TooManyPages => "so much memory was written that a fresh VM is cheaper",
             Self::ScanFailed => "the kernel did not say which memory was written",
             Self::RestoreTrapped => "putting its globals back failed",
@@ -348,6 +364,7 @@ impl VmDiscard {
             Self::MemoryPressure => "it was idle and memory was nearly exhausted",
             Self::RoomChanged => "VMs are made with other room in their memory by now",
             Self::NotWarm => "a warmed-up VM has taken its place",
+            Self::StreamLost => "the guest gave back a stream to its log that the warm state has",
         }
     }
 }

@@ -26,6 +26,7 @@ mod key_values;
 mod lazy;
 mod limiter;
 mod linker;
+mod log_streams;
 mod outbound;
 mod output;
 mod program;

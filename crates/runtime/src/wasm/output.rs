@@ -23,23 +23,9 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 /// The invocation that is running in a VM; a reused VM has several, one after the other.
 pub(super) type CurrentInvocation = Arc<Mutex<InvocationId>>;
 
-/// How many streams of its stdin, stdout and stderr a guest holds at the moment.
-#[derive(Clone, Default)]
-pub(super) struct OpenStreams(Arc<()>);
-
-impl OpenStreams {
-    pub(super) fn count(&self) -> usize {
-        // One is this, three are those of which streams are made.
-        Arc::strong_count(&self.0).saturating_sub(4)
-    }
-}
-
 /// The stdin of a VM: at its end from the start.
-#[derive(Clone)]
-pub(super) struct NoInput {
-    /// Counts this and the streams made of it, by being there.
-    pub(super) _open: OpenStreams,
-}
+#[derive(Clone, Copy)]
+pub(super) struct NoInput;
 
 impl IsTerminal for NoInput {
     fn is_terminal(&self) -> bool {
@@ -49,7 +35,7 @@ impl IsTerminal for NoInput {
 
 impl StdinStream for NoInput {
     fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(self.clone())
+        Box::new(*self)
     }
 
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
@@ -76,8 +62,6 @@ pub(super) struct GuestOutput {
     pub(super) invocation: CurrentInvocation,
     pub(super) stream: GuestStream,
     pub(super) effects: Effects,
-    /// Counts this output and the streams made of it, by being there.
-    pub(super) _open: OpenStreams,
 }
 
 impl GuestOutput {

@@ -3,21 +3,20 @@
 //! A VM belongs to one revision of one function. What differs from request to request (who calls,
 //! until when, under which id) is set by [`Vm::begin`].
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use forerun_driver::{Caller, GuestStream, Host};
-use forerun_types::{Draw, FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId};
+use forerun_types::{
+    Draw, FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId, VmDiscard,
+};
 use parking_lot::Mutex;
 use wasmtime::component::{Instance as ComponentInstance, InstancePre};
 use wasmtime::{Engine, Store, UpdateDeadline};
-use wasmtime_wasi::cli::WasiCliView;
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
+use wasmtime_wasi::cli::{WasiCliCtxView, WasiCliView};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
-use wasmtime_wasi_http::p2::{body, types};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -26,9 +25,10 @@ use super::failure::TimedOut;
 use super::key_values::{KeyValueHost, KeyValueView};
 use super::lazy::{ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
+use super::log_streams::{LogStreams, LogView, StreamPlace};
 use super::outbound::HttpHooks;
-use super::output::{CurrentInvocation, GuestOutput, NoInput, OpenStreams};
-use super::rollback::{Baseline, Point, RoomFailed, StateExports};
+use super::output::{CurrentInvocation, GuestOutput, NoInput};
+use super::rollback::{Kept, Point, RoomFailed, StateExports, Warm, kinds};
 use super::witness::{Draws, EnvironmentView, RandomView};
 
 /// Entries of a VM's resource table: handles a guest holds to requests, bodies, streams, ... A bound against leaks.
@@ -84,7 +84,7 @@ pub(super) struct Vm {
     /// Room that was made in its memory, in bytes.
     pub(super) room_bytes: u32,
     /// The state it is put back to, if that is not the one in which it was made.
-    pub(super) warm: Option<Arc<Baseline>>,
+    pub(super) warm: Option<Arc<Warm>>,
 }
 
 /// The host's side of a VM.
@@ -96,14 +96,13 @@ pub(super) struct VmState {
     has_config: bool,
     key_values: KeyValueHost,
     table: ResourceTable,
+    log_streams: LogStreams,
     invocation: CurrentInvocation,
     /// What the request did that must not be done twice.
     pub(super) effects: Effects,
     deadline: Instant,
     /// Whether anything was asked of the host since the state was made.
     host_called: bool,
-    /// Streams of stdin, stdout and stderr that the guest holds: handles that it may keep, since they lead nowhere else.
-    open_streams: OpenStreams,
     pub(super) limiter: MemoryLimiter,
     pub(super) groups: VmGroups,
     /// Notes what is drawn, if that is of interest.
@@ -194,17 +193,16 @@ impl Template {
     fn state(&self, deadline: Instant) -> VmState {
         let nobody = InvocationId::from_random(0);
         let invocation: CurrentInvocation = Arc::new(Mutex::new(nobody));
-        let (open_streams, effects) = (OpenStreams::default(), Effects::default());
+        let effects = Effects::default();
         let output = |stream| GuestOutput {
             log: Arc::clone(&self.host.log),
             function: self.spec.name.clone(),
             invocation: Arc::clone(&invocation),
             stream,
             effects: effects.clone(),
-            _open: open_streams.clone(),
         };
         let mut wasi = WasiCtx::builder();
-        wasi.stdin(NoInput { _open: open_streams.clone() });
+        wasi.stdin(NoInput);
         wasi.stdout(output(GuestStream::Stdout)).stderr(output(GuestStream::Stderr)).envs(&self.environment);
         if let Some(draws) = &self.witness {
             draws.watch_clocks(&mut wasi);
@@ -238,11 +236,11 @@ impl Template {
                 effects: effects.clone(),
             },
             table,
+            log_streams: LogStreams::default(),
             invocation,
             effects,
             deadline,
             host_called: false,
-            open_streams,
             limiter: MemoryLimiter::new(self.spec.limits.memory_bytes),
             groups: VmGroups::new(self.cold.clone()),
             draws: self.witness.clone(),
@@ -297,11 +295,16 @@ impl Vm {
     }
 
     /// Replaces the host's side of the VM by a new one: randomness, clocks, environment, handles, log. What the VM's
-    /// memories add up to stays.
-    pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant) {
-        let limiter = self.store.data().limiter.renewed();
-        *self.store.data_mut() = VmState { limiter, ..template.state(deadline) };
+    /// memories add up to stays, and that handles which the guest `kept` lead nowhere.
+    pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant, kept: &Kept) -> Result<(), VmDiscard> {
+        let mut state = template.state(deadline);
+        state.limiter = self.store.data().limiter.renewed();
+        state.table = kept.table(&mut state.wasi)?;
+        state.table.set_max_capacity(RESOURCES_MAX);
+        state.log_streams = kept.log_streams();
+        *self.store.data_mut() = state;
         self.store.set_epoch_deadline(1);
+        Ok(())
     }
 }
 
@@ -321,19 +324,28 @@ impl VmState {
         &self.hooks.caller.function
     }
 
-    /// Whether the guest holds on to anything of the host's but streams to the log.
-    pub(super) fn handles_left(&mut self) -> bool {
-        let left = self.table.iter_mut().count().saturating_sub(self.open_streams.count());
-        if left > 0 && tracing::enabled!(tracing::Level::DEBUG) {
-            let kinds: Vec<_> = self.table.iter_mut().map(|entry| kind_of_handle(entry)).collect();
-            tracing::debug!(function = %self.function(), left, all = kinds.join(" "), "handles left");
+    /// What the guest's handles lead to that it has kept, if that can be let go; `streams` are those to the log that the VM
+    /// begins each request with.
+    pub(super) fn kept(&mut self, streams: &[StreamPlace]) -> Result<Kept, VmDiscard> {
+        if !self.log_streams.are_as_at_the_start(streams, &mut self.table) {
+            return Err(VmDiscard::StreamLost);
         }
-        left > 0
+        let kept = Kept::of(&mut self.table, streams);
+        if kept.is_err() && tracing::enabled!(tracing::Level::DEBUG) {
+            let kinds = kinds(&mut self.table).join(" ");
+            tracing::debug!(function = %self.function(), kinds, "handles kept");
+        }
+        kept
     }
 
-    /// Whether the guest holds any handle of the host's, streams to the log included.
-    pub(super) fn holds_handles(&mut self) -> bool {
-        self.table.iter_mut().next().is_some()
+    /// The streams to the log that the guest has open, if it holds no other handle of the host's.
+    pub(super) fn streams_alone(&mut self) -> Option<Vec<StreamPlace>> {
+        self.log_streams.alone_in(&mut self.table)
+    }
+
+    pub(super) fn log(&mut self) -> LogView<'_> {
+        self.host_called = true;
+        LogView { cli: WasiCliCtxView { ctx: self.wasi.cli(), table: &mut self.table }, streams: &mut self.log_streams }
     }
 
     pub(super) fn config(&mut self) -> wasmtime_wasi_config::WasiConfig<'_> {
@@ -358,23 +370,6 @@ impl VmState {
         self.host_called = true;
         KeyValueView { host: &mut self.key_values, table: &mut self.table }
     }
-}
-
-/// What a handle stands for, for whoever wonders why VMs are not rolled back.
-fn kind_of_handle(entry: &dyn Any) -> &'static str {
-    let kinds: [(bool, &'static str); 10] = [
-        (entry.is::<DynInputStream>(), "input-stream"),
-        (entry.is::<DynOutputStream>(), "output-stream"),
-        (entry.is::<DynPollable>(), "pollable"),
-        (entry.is::<wasmtime_wasi_http::FieldMap>(), "fields"),
-        (entry.is::<types::HostIncomingRequest>(), "incoming-request"),
-        (entry.is::<types::HostOutgoingResponse>(), "outgoing-response"),
-        (entry.is::<body::HostIncomingBody>(), "incoming-body"),
-        (entry.is::<body::HostOutgoingBody>(), "outgoing-body"),
-        (entry.is::<body::HostFutureTrailers>(), "future-trailers"),
-        (entry.is::<types::HostFutureIncomingResponse>(), "future-incoming-response"),
-    ];
-    kinds.iter().find(|(is, _)| *is).map_or("other", |(_, kind)| kind)
 }
 
 impl WasiView for VmState {

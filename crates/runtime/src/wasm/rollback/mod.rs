@@ -24,14 +24,17 @@
 //! What is put back: variable globals (by the guest's own code, `calls`), linear memories (`baseline`, `point`), and
 //! everything on the host's side of the VM, which is made anew ([`Vm::renew_state`]): randomness, clocks, environment,
 //! handles. Tables and segments must not change: the specializer refuses components that could change them, and
-//! `admission` tells why. One thing stays, and is harmless: a handle to a log stream that a guest never gave back keeps
-//! its number, so that later requests in that VM get other numbers for their handles. It leads nowhere.
+//! `admission` tells why. One thing stays: the number of a handle that a guest kept. It leads to nothing (`handles`), and
+//! later requests in that VM get other numbers for their handles.
 
 pub(super) mod admission;
 mod baseline;
 mod calls;
 mod counters;
 mod habit;
+mod handles;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod leak_tests;
 #[cfg(test)]
@@ -52,6 +55,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use wasmtime::component::WasmList;
 
+use self::baseline::Baseline;
 use self::counters::Counters;
 use self::habit::Habit;
 use self::room::Growth;
@@ -59,10 +63,11 @@ use self::warm::{Standing, WarmUp};
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
-pub(super) use self::baseline::Baseline;
 pub(super) use self::calls::{RoomFailed, StateExports};
 pub(super) use self::habit::FreshHabit;
+pub(super) use self::handles::{Kept, kinds};
 pub(super) use self::point::Point;
+pub(super) use self::warm::Warm;
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
 const REQUESTS_MAX: u32 = 1_000;
@@ -156,11 +161,14 @@ impl Rollback {
             | VmDiscard::PlaceNeeded
             | VmDiscard::MemoryPressure
             | VmDiscard::RoomChanged
-            | VmDiscard::NotWarm => false,
+            | VmDiscard::NotWarm
+            | VmDiscard::StaleHandles => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
             | VmDiscard::TableGrew
             | VmDiscard::HandlesLeft
+            | VmDiscard::StreamLost
+            | VmDiscard::WorkPending
             | VmDiscard::TooManyPages
             | VmDiscard::ScanFailed
             | VmDiscard::RestoreTrapped
@@ -175,17 +183,21 @@ impl Rollback {
     }
 
     async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
-        self.doubts(vm)?;
+        let kept = self.doubts(vm)?;
         let alike = self.alike();
         if alike.room_bytes != vm.room_bytes {
             return Err(VmDiscard::RoomChanged);
         }
-        let baseline = match &vm.warm {
-            Some(warm) => Arc::clone(warm),
-            None => self.baseline_as_made(&alike, template, linked).await?,
+        let warm = vm.warm.clone();
+        let as_made;
+        let baseline = match &warm {
+            Some(warm) => &warm.baseline,
+            None => {
+                as_made = self.baseline_as_made(&alike, template, linked).await?;
+                &*as_made
+            }
         };
-        let baseline = &*baseline;
-        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
+        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &kept)?;
         match &mut vm.point {
             Some(point) => point.again(&mut vm.store, baseline).await?,
             None => {
@@ -296,8 +308,8 @@ impl Rollback {
         }
     }
 
-    /// What forbids to put a VM back, seen without touching its parts.
-    fn doubts(&self, vm: &mut Vm) -> Result<(), VmDiscard> {
+    /// What forbids to put a VM back, seen without touching its parts; else the handles that its guest kept.
+    fn doubts(&self, vm: &mut Vm) -> Result<Kept, VmDiscard> {
         if vm.requests >= REQUESTS_MAX {
             return Err(VmDiscard::WornOut);
         }
@@ -317,9 +329,7 @@ impl Rollback {
         if state.limiter.table_grew() {
             return Err(VmDiscard::TableGrew);
         }
-        if state.handles_left() {
-            return Err(VmDiscard::HandlesLeft);
-        }
-        Ok(())
+        let warm = vm.warm.as_deref();
+        state.kept(warm.map_or(&[], |warm| &warm.streams))
     }
 }

@@ -14,6 +14,9 @@
 //! What fails has a name ([`WarmRefusal`]), and VMs are put back to the state in which they were made. A counter that the
 //! guest keeps in its memory fails the test, since the warm-up advances it; one that only other requests show does not.
 //!
+//! Streams to the log may stay open, as runtimes leave them: the state has them, and each request gets its own in the same
+//! places.
+//!
 //! A VM that is made while a request waits is not warmed up: it serves that request, and a warm one takes its place
 //! behind the response. The state is kept in memory only, and belongs to one revision of one function.
 
@@ -26,7 +29,8 @@ use forerun_types::{FunctionSpec, ReusePolicy, VmDiscard, WarmRefusal, WarmUpReq
 
 use self::ask::{Answer, ask};
 use super::baseline::Baseline;
-use super::{Alike, MAKE_TIME_MAX, Rollback};
+use super::{Alike, Kept, MAKE_TIME_MAX, Rollback};
+use crate::wasm::log_streams::StreamPlace;
 use crate::wasm::vm::{Linked, Template, Vm};
 use crate::wasm::witness::Draws;
 
@@ -43,6 +47,13 @@ pub(super) struct WarmUp {
     time_max: Duration,
 }
 
+/// The warm state.
+pub(in super::super) struct Warm {
+    pub(super) baseline: Baseline,
+    /// To the log, which the guest has open in it.
+    pub(super) streams: Vec<StreamPlace>,
+}
+
 /// What is known of the warm state of VMs with as much room.
 #[derive(Default)]
 pub(super) enum Standing {
@@ -50,7 +61,7 @@ pub(super) enum Standing {
     Untried,
     /// Somebody is at it.
     Tried,
-    Accepted(Arc<Baseline>),
+    Accepted(Arc<Warm>),
     Refused(WarmRefusal),
 }
 
@@ -143,10 +154,11 @@ impl Rollback {
             Standing::Untried | Standing::Tried | Standing::Refused(_) => return None,
         };
         let quiet = template.witnessed(&Draws::default());
-        let mut vm = self.warmed(warm_up, &quiet, linked, alike.room_bytes).await.ok()?;
+        let (mut vm, streams) = self.warmed(warm_up, &quiet, linked, alike.room_bytes).await.ok()?;
+        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams)).ok()?;
+        let alike = streams == accepted.streams;
         vm.warm = Some(accepted);
-        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX);
-        Some(vm)
+        alike.then_some(vm)
     }
 
     /// Whether VMs are put back to the warm state, and why not though that is wanted.
@@ -180,24 +192,25 @@ impl Rollback {
         template: &Template,
         linked: &Linked,
         room_bytes: u32,
-    ) -> Result<Arc<Baseline>, NoVerdict> {
+    ) -> Result<Arc<Warm>, NoVerdict> {
         let until = Instant::now() + TEST_TIME_MAX;
         let expected = expected(warm_up, template, linked).await?;
         let draws = Draws::default();
         let quiet = template.witnessed(&draws);
-        let mut first = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
-        let mut second = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
+        let (mut first, streams) = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
+        let (mut second, seconds_streams) = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
         if let Some(what) = draws.any() {
             return Err(WarmRefusal::Drew { what }.into());
         }
         let no_state = |why| WarmRefusal::NoState { why: Box::new(why) };
         let memories = self.memories(&mut first).await.map_err(no_state)?;
-        let state = Arc::new(Baseline::of(&mut first.store, &memories).map_err(no_state)?);
+        let baseline = Baseline::of(&mut first.store, &memories).map_err(no_state)?;
         let memories = self.memories(&mut second).await.map_err(no_state)?;
-        if !state.equals(&second.store, &memories) {
+        if !baseline.equals(&second.store, &memories) || streams != seconds_streams {
             return Err(WarmRefusal::StatesDiffer.into());
         }
         drop(second);
+        let state = Arc::new(Warm { baseline, streams });
         first.warm = Some(Arc::clone(&state));
         self.probation(warm_up, &expected, first, (&quiet, linked), until).await?;
         Ok(state)
@@ -235,19 +248,20 @@ impl Rollback {
             tokio::time::sleep(began.elapsed()).await;
         }
         match (&vm.point, &vm.warm) {
-            (Some(point), Some(state)) if point.is_clean(&mut vm.store, state).await => Ok(()),
+            (Some(point), Some(state)) if point.is_clean(&mut vm.store, &state.baseline).await => Ok(()),
             _ => Err(WarmRefusal::CheckFailed.into()),
         }
     }
 
-    /// A new VM that has answered the warm-up requests, one after the other, and has its globals saved as they are then.
+    /// A new VM that has answered the warm-up requests, one after the other, and has its globals saved as they are then;
+    /// and the streams to the log that its guest has open.
     async fn warmed(
         &self,
         warm_up: &WarmUp,
         quiet: &Template,
         linked: &Linked,
         room_bytes: u32,
-    ) -> Result<Box<Vm>, NoVerdict> {
+    ) -> Result<(Box<Vm>, Vec<StreamPlace>), NoVerdict> {
         let mut vm = new_vm(quiet, linked).await?;
         if vm.room_bytes != room_bytes {
             return Err(NoVerdict::NotNow);
@@ -257,17 +271,16 @@ impl Rollback {
             vm.allow_until(Instant::now() + warm_up.time_max);
             (vm, _) = ask(vm, request).await?;
         }
-        if let Some(why) = what_remains(&mut vm) {
-            return Err(WarmRefusal::Discarded { why }.into());
-        }
-        vm.renew_state(quiet, Instant::now() + MAKE_TIME_MAX);
+        let discarded = |why| WarmRefusal::Discarded { why };
+        let streams = what_remains(&mut vm).map_err(discarded)?;
+        vm.renew_state(quiet, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams)).map_err(discarded)?;
         let unreadable = |error: wasmtime::Error| WarmRefusal::Failed { detail: error.root_cause().to_string() };
         let instance = vm.entered.ok_or(WarmRefusal::CheckFailed)?;
         self.exports.save(&mut vm.store, &instance).await.map_err(unreadable)?;
         // Memory that has grown on the way is part of the state.
         vm.store.data_mut().limiter.made();
         vm.requests = 0;
-        Ok(vm)
+        Ok((vm, streams))
     }
 }
 
@@ -288,18 +301,18 @@ async fn new_vm(quiet: &Template, linked: &Linked) -> Result<Box<Vm>, NoVerdict>
     made.map(Box::new).map_err(|_| NoVerdict::NotNow)
 }
 
-/// What the warm-up has left that cannot be part of a state.
-fn what_remains(vm: &mut Vm) -> Option<VmDiscard> {
+/// The streams to the log that the warm-up has left open, or what it has left that cannot be part of a state.
+fn what_remains(vm: &mut Vm) -> Result<Vec<StreamPlace>, VmDiscard> {
+    // Loading cold code has spent it.
+    if vm.is_spent() {
+        return Err(VmDiscard::Unlike);
+    }
     let state = vm.store.data_mut();
     if state.limiter.table_grew() {
-        return Some(VmDiscard::TableGrew);
+        return Err(VmDiscard::TableGrew);
     }
-    // Behind the state the guest would still know of them, and the host would not: a stream to the log, too.
-    if state.holds_handles() {
-        return Some(VmDiscard::HandlesLeft);
-    }
-    // Loading cold code has spent it.
-    vm.is_spent().then_some(VmDiscard::Unlike)
+    // The guest would still know of any other handle, and the host would not.
+    state.streams_alone().ok_or(VmDiscard::HandlesLeft)
 }
 
 fn shown(request: &WarmUpRequest) -> String {

@@ -1,0 +1,162 @@
+//! Which of a guest's handles are streams of its stdin, stdout and stderr, and where in the host's table they are.
+//!
+//! A language runtime opens them once and keeps them. They lead to the function's log and to nothing of any request, so
+//! they may be part of a state that requests begin with (`rollback::warm`), whose every request gets streams of its own
+//! in the same places. The table itself does not tell one stream from another, so it is noted here when they are opened.
+
+use std::any::Any;
+
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::cli::WasiCliCtxView;
+use wasmtime_wasi::p2::bindings::cli::{stderr, stdin, stdout};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
+
+use super::vm::VmState;
+
+/// One of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogStream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+/// A place in the host's table, and what is there.
+pub(super) type StreamPlace = (u32, LogStream);
+
+/// The streams that were opened in a VM, by place: the last one where there were several.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogStreams {
+    opened: Vec<StreamPlace>,
+    /// Whether a place was taken again: what was there before is gone.
+    replaced: bool,
+}
+
+impl LogStream {
+    /// Whether `resource` can be one.
+    fn is_like(self, resource: &dyn Any) -> bool {
+        match self {
+            Self::Stdin => resource.is::<DynInputStream>(),
+            Self::Stdout | Self::Stderr => resource.is::<DynOutputStream>(),
+        }
+    }
+
+    /// Opens one; says where it is.
+    pub(super) fn open(self, cli: &mut WasiCliCtxView<'_>) -> wasmtime::Result<u32> {
+        Ok(match self {
+            Self::Stdin => stdin::Host::get_stdin(cli)?.rep(),
+            Self::Stdout => stdout::Host::get_stdout(cli)?.rep(),
+            Self::Stderr => stderr::Host::get_stderr(cli)?.rep(),
+        })
+    }
+}
+
+impl LogStreams {
+    /// Those that a VM begins with.
+    pub(super) fn of(opened: Vec<StreamPlace>) -> Self {
+        Self { opened, replaced: false }
+    }
+
+    fn note(&mut self, place: u32, stream: LogStream) {
+        match self.opened.iter_mut().find(|(taken, _)| *taken == place) {
+            Some(opened) => {
+                *opened = (place, stream);
+                self.replaced = true;
+            }
+            None => self.opened.push((place, stream)),
+        }
+    }
+
+    /// The streams in `table`, by place in order, if it has nothing else. A stream of another kind is the child of a body,
+    /// which would be there, too.
+    pub(super) fn alone_in(&self, table: &mut ResourceTable) -> Option<Vec<StreamPlace>> {
+        let mut there: Vec<_> = self.opened.iter().copied().filter(|stream| is_there(*stream, table)).collect();
+        there.sort_unstable_by_key(|(place, _)| *place);
+        (there.len() == table.iter_mut().count()).then_some(there)
+    }
+
+    /// Whether the streams that the VM began with, `all`, still are in `table`.
+    pub(super) fn are_as_at_the_start(&self, all: &[StreamPlace], table: &mut ResourceTable) -> bool {
+        all.is_empty() || (!self.replaced && all.iter().all(|stream| is_there(*stream, table)))
+    }
+}
+
+fn is_there((place, stream): StreamPlace, table: &mut ResourceTable) -> bool {
+    table.get_any_mut(place).is_ok_and(|resource| stream.is_like(resource))
+}
+
+/// Puts the host's functions that open the streams behind ones that note it.
+pub(super) fn add_to_linker(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    stdin::add_to_linker::<VmState, HasLog>(linker, VmState::log)?;
+    stdout::add_to_linker::<VmState, HasLog>(linker, VmState::log)?;
+    stderr::add_to_linker::<VmState, HasLog>(linker, VmState::log)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+struct HasLog;
+
+impl HasData for HasLog {
+    type Data<'a> = LogView<'a>;
+}
+
+/// A VM's log.
+pub(super) struct LogView<'a> {
+    pub(super) cli: WasiCliCtxView<'a>,
+    pub(super) streams: &'a mut LogStreams,
+}
+
+impl stdin::Host for LogView<'_> {
+    fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
+        let stream = stdin::Host::get_stdin(&mut self.cli)?;
+        self.streams.note(stream.rep(), LogStream::Stdin);
+        Ok(stream)
+    }
+}
+
+impl stdout::Host for LogView<'_> {
+    fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream = stdout::Host::get_stdout(&mut self.cli)?;
+        self.streams.note(stream.rep(), LogStream::Stdout);
+        Ok(stream)
+    }
+}
+
+impl stderr::Host for LogView<'_> {
+    fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let stream = stderr::Host::get_stderr(&mut self.cli)?;
+        self.streams.note(stream.rep(), LogStream::Stderr);
+        Ok(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi::WasiCtx;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_that_was_given_back_and_opened_again_is_another_one() {
+        let (mut wasi, mut table, mut streams) =
+            (WasiCtx::builder().build(), ResourceTable::new(), LogStreams::default());
+        for which in [LogStream::Stdout, LogStream::Stdin] {
+            let place = which.open(&mut WasiCliCtxView { ctx: wasi.cli(), table: &mut table }).unwrap();
+            streams.note(place, which);
+        }
+        let both = vec![(0, LogStream::Stdout), (1, LogStream::Stdin)];
+        assert_eq!(streams.alone_in(&mut table), Some(both.clone()));
+        assert!(streams.are_as_at_the_start(&both, &mut table));
+        let other = table.push(7_u8).unwrap();
+        assert_eq!(streams.alone_in(&mut table), None, "something else is there");
+        table.delete(other).unwrap();
+        table.delete(Resource::<DynOutputStream>::new_own(0)).unwrap();
+        assert!(!streams.are_as_at_the_start(&both, &mut table));
+        assert_eq!(streams.alone_in(&mut table), Some(vec![(1, LogStream::Stdin)]));
+        let place = LogStream::Stderr.open(&mut WasiCliCtxView { ctx: wasi.cli(), table: &mut table }).unwrap();
+        streams.note(place, LogStream::Stderr);
+        assert_eq!((place, streams.are_as_at_the_start(&both, &mut table)), (0, false));
+        assert_eq!(streams.alone_in(&mut table), Some(vec![(0, LogStream::Stderr), (1, LogStream::Stdin)]));
+    }
+}
