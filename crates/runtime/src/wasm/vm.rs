@@ -295,12 +295,12 @@ impl VmState {
         &self.hooks.caller.function
     }
 
-    /// What the guest's handles lead to that it has kept, if that can be let go.
+    /// What the guest's handles lead to that it has kept, if that can be let go. The guest can have no more of them.
     pub(super) fn kept(&mut self) -> Result<Kept, VmDiscard> {
         let kept = Kept::of(&mut self.table);
         if kept.is_err() && tracing::enabled!(tracing::Level::DEBUG) {
-            let kinds = kinds(&mut self.table).join(" ");
-            tracing::debug!(function = %self.function(), kinds, "handles kept");
+            let kinds = kinds(&mut self.table);
+            tracing::debug!(function = %self.function(), ?kinds, "handles kept");
         }
         kept
     }
