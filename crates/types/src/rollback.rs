@@ -226,7 +226,7 @@ pub enum VmDiscard {
     HandlesLeft,
     /// The guest kept a handle to something that the host is still sending, or waits for an answer to.
     WorkPending,
-    /// Its requests have kept as many handles as are told from those of later requests.
+    /// Its requests have kept as many handles as are told from those of later requests, or one had too many at once.
     StaleHandles,
     /// So many pages were written that a fresh VM is cheaper.
     TooManyPages,
@@ -353,7 +353,7 @@ impl VmDiscard {
                 "the guest kept a handle to something of the host, and it is not known whether that can be let go"
             }
             Self::WorkPending => "the guest left a request without its answer, or a body that was not finished",
-            Self::StaleHandles => "its requests had kept as many handles as one VM may",
+            Self::StaleHandles => "its requests had kept as many handles as one VM may, or one had too many at once",
             Self::TooManyPages => "so much memory was written that a fresh VM is cheaper",
             Self::ScanFailed => "the kernel did not say which memory was written",
             Self::RestoreTrapped => "putting its globals back failed",

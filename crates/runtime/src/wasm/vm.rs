@@ -325,15 +325,15 @@ impl VmState {
     }
 
     /// What the guest's handles lead to that it has kept, if that can be let go; `streams` are those to the log that the VM
-    /// begins each request with.
+    /// begins each request with. The guest can have no more handles.
     pub(super) fn kept(&mut self, streams: &[StreamPlace]) -> Result<Kept, VmDiscard> {
         if !self.log_streams.are_as_at_the_start(streams, &mut self.table) {
             return Err(VmDiscard::StreamLost);
         }
         let kept = Kept::of(&mut self.table, streams);
         if kept.is_err() && tracing::enabled!(tracing::Level::DEBUG) {
-            let kinds = kinds(&mut self.table).join(" ");
-            tracing::debug!(function = %self.function(), kinds, "handles kept");
+            let kinds = kinds(&mut self.table);
+            tracing::debug!(function = %self.function(), ?kinds, "handles kept");
         }
         kept
     }

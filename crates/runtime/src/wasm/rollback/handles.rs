@@ -8,12 +8,16 @@
 //! a handle leads to:
 //!
 //! ```text
-//! guest's handles      1  2  3  4        1  2  3  4  5 ◄── the next one's first handle
-//!                      │  │  │  │  put   │        │  │
-//! host's places        0  1  2  3  back  0  ·  ·  3  1
-//!                      ▲        ▲  ───►  ▲        ▲  ▲
-//!                      kept     kept     dead  dead  its request
+//! guest's handles    1     2     3     4              1     2           4
+//!                    │     │     │     │     put      │     │           │
+//! host's places      0     1     2     3     back     0     1     2     3
+//!                    ▲                 ▲     ───►     ▲     ▲     ▲     ▲
+//!                   kept             kept            dead   │   free   dead
+//!                                                  the next request's first
 //! ```
+//!
+//! What stays is which numbers are free, and in which order they are given out: a guest that wants to can leave itself a
+//! note in that. How long a note is bounded by how many handles there are at once.
 //!
 //! What is dead fails whatever is asked of it, which traps. It is a [`Gone`], which is of no type that anybody asks for;
 //! except where a guest could subscribe to it: wasmtime looks at the type only when it polls, and would panic. There it
@@ -24,6 +28,7 @@
 //! been told of ([`VmDiscard::HandlesLeft`]).
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
 use forerun_types::VmDiscard;
 use wasmtime::component::{Resource, ResourceTable};
@@ -45,8 +50,9 @@ use super::super::log_streams::{LogStream, LogStreams, StreamPlace};
 /// new VM about a millisecond, first rollback included: at the eight that JavaScript's runtime keeps a request, the sum of
 /// both is least at about a thousand.
 const KEPT_MAX: usize = 1_000;
-/// Places up to the last one that a kept handle leads to: all of them are filled, and those between given free again.
-const PLACES_MAX: u32 = 4_096;
+/// Handles that the guest has at once, those that it kept among them. Requests have some dozens; the order in which so many
+/// numbers are free tells no more than five kilobytes.
+const AT_ONCE_MAX: u32 = 4_096;
 
 /// What the handles that the guest kept lead to, by place, in order.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -70,7 +76,8 @@ struct Gone;
 struct DeadStream;
 
 impl Kept {
-    /// Looks at all that is left in a table after a request, or says why it cannot be let go; `streams` stay.
+    /// Looks at all that is left in a table after a request, or says why it cannot be let go; `streams` stay. The
+    /// table is of no more use.
     pub(in super::super) fn of(table: &mut ResourceTable, streams: &[StreamPlace]) -> Result<Self, VmDiscard> {
         let count = table.iter_mut().count();
         if count > KEPT_MAX {
@@ -78,7 +85,7 @@ impl Kept {
         }
         let mut kept = Vec::with_capacity(count);
         // The table tells what it has without saying where, and of each place whether something is there.
-        for place in 0..PLACES_MAX {
+        for place in 0..AT_ONCE_MAX {
             if kept.len() == count {
                 break;
             }
@@ -87,7 +94,8 @@ impl Kept {
                 kept.push((place, stream.map_or_else(|| judge(resource).1, |(_, stream)| Ok(Remains::Log(*stream)))?));
             }
         }
-        if kept.len() == count { Ok(Self(kept)) } else { Err(VmDiscard::StaleHandles) }
+        let all_found = kept.len() == count && fill(table, AT_ONCE_MAX as usize - count);
+        if all_found { Ok(Self(kept)) } else { Err(VmDiscard::StaleHandles) }
     }
 
     /// Nothing but streams to the log.
@@ -129,9 +137,20 @@ impl Kept {
     }
 }
 
-/// What a guest kept, for whoever wonders why VMs are not rolled back.
-pub(in super::super) fn kinds(table: &mut ResourceTable) -> Vec<&'static str> {
-    table.iter_mut().map(|resource| judge(resource).0).collect()
+/// What a guest kept, and how much of it, for whoever wonders why VMs are not rolled back.
+pub(in super::super) fn kinds(table: &mut ResourceTable) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    for resource in table.iter_mut() {
+        *kinds.entry(judge(resource).0).or_default() += 1;
+    }
+    kinds
+}
+
+/// Takes all places that are free in a table which is of no more use; says whether those are at most `free_max`. A table
+/// has as many places as it ever had resources at once, and one that may not have more gives out those that are free.
+fn fill(table: &mut ResourceTable, free_max: usize) -> bool {
+    table.set_max_capacity(0);
+    (0..=free_max).any(|_| table.push(Gone).is_err())
 }
 
 /// What a resource is, and what takes its place, or why it cannot be let go.
@@ -225,6 +244,14 @@ mod tests {
 
     const FIELDS_BYTES_MAX: usize = 1_000;
 
+    fn wasi() -> WasiCtx {
+        WasiCtx::builder().build()
+    }
+
+    fn kept(table: &mut ResourceTable) -> Result<Kept, VmDiscard> {
+        Kept::of(table, &[])
+    }
+
     fn fields() -> FieldMap {
         FieldMap::new_mutable(FIELDS_BYTES_MAX)
     }
@@ -249,10 +276,11 @@ mod tests {
         for _ in 0..200 {
             numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let kept: Vec<u32> = (0..40).filter(|place| numbers >> place & 1 == 1).collect();
-            let found = Kept::of(&mut table_of(40, &kept)).unwrap();
+            let found = kept(&mut table_of(40, &kept)).unwrap();
             assert_eq!(found.0.iter().map(|(place, _)| *place).collect::<Vec<_>>(), kept);
-            let mut table = found.table().unwrap();
-            assert_eq!(Kept::of(&mut table).unwrap(), found, "what is dead is found again by the next rollback");
+            let again = kept(&mut found.table(&mut wasi()).unwrap());
+            assert_eq!(again.unwrap(), found, "what is dead is found again by the next rollback");
+            let mut table = found.table(&mut wasi()).unwrap();
             let taken: Vec<u32> = (0..50).map(|_| table.push(fields()).unwrap().rep()).collect();
             let free: Vec<u32> = (0..).filter(|place| !kept.contains(place)).take(50).collect();
             assert_eq!(taken, free, "kept: {kept:?}");
@@ -266,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_table_with_nothing_left_gives_one_that_is_as_new() {
-        let mut table = Kept::of(&mut table_of(30, &[])).unwrap().table().unwrap();
+        let mut table = kept(&mut table_of(30, &[])).unwrap().table(&mut wasi()).unwrap();
         assert!(table.is_empty());
         assert_eq!(table.push(fields()).unwrap().rep(), 0);
     }
@@ -276,7 +304,7 @@ mod tests {
         let mut table = ResourceTable::new();
         table.push::<DynInputStream>(Box::new(DeadStream)).unwrap();
         table.push::<DynOutputStream>(Box::new(DeadStream)).unwrap();
-        let mut table = Kept::of(&mut table).unwrap().table().unwrap();
+        let mut table = kept(&mut table).unwrap().table(&mut wasi()).unwrap();
         let (input, output) =
             (|| Resource::<DynInputStream>::new_borrow(0), || Resource::<DynOutputStream>::new_borrow(1));
         for pollable in [subscribe(&mut table, input()).unwrap(), subscribe(&mut table, output()).unwrap()] {
@@ -301,7 +329,7 @@ mod tests {
         let mut table = ResourceTable::new();
         table.push(HostFutureIncomingResponse::Consumed).unwrap();
         table.push(HostFutureTrailers::Consumed).unwrap();
-        let mut table = Kept::of(&mut table).unwrap().table().unwrap();
+        let mut table = kept(&mut table).unwrap().table(&mut wasi()).unwrap();
         let response = subscribe(&mut table, Resource::<HostFutureIncomingResponse>::new_borrow(0)).unwrap();
         let trailers = subscribe(&mut table, Resource::<HostFutureTrailers>::new_borrow(1)).unwrap();
         for pollable in [response, trailers] {
@@ -315,7 +343,7 @@ mod tests {
             let mut table = ResourceTable::new();
             table.push(fields()).unwrap();
             table.push(left).unwrap();
-            Kept::of(&mut table).err()
+            kept(&mut table).err()
         }
         assert_eq!(why(fields()), None);
         assert_eq!(why(pending()), Some(VmDiscard::WorkPending));
@@ -325,11 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn handles_have_a_bound_and_so_have_their_places() {
+    fn handles_that_are_kept_have_a_bound_and_so_have_those_at_once() {
         let all: Vec<u32> = (0..1_000).collect();
-        assert!(Kept::of(&mut table_of(1_000, &all)).is_ok());
-        assert_eq!(Kept::of(&mut table_of(1_001, &(0..1_001).collect::<Vec<_>>())), Err(VmDiscard::StaleHandles));
-        assert!(Kept::of(&mut table_of(PLACES_MAX + 9, &[5, PLACES_MAX - 1])).is_ok());
-        assert_eq!(Kept::of(&mut table_of(PLACES_MAX + 9, &[5, PLACES_MAX])), Err(VmDiscard::StaleHandles));
+        assert!(kept(&mut table_of(1_000, &all)).is_ok());
+        assert_eq!(kept(&mut table_of(1_001, &(0..1_001).collect::<Vec<_>>())), Err(VmDiscard::StaleHandles));
+        assert!(kept(&mut table_of(AT_ONCE_MAX, &[5, AT_ONCE_MAX - 1])).is_ok());
+        assert!(kept(&mut table_of(AT_ONCE_MAX, &[])).is_ok());
+        for kept in [&[][..], &[5], &[5, AT_ONCE_MAX]] {
+            assert_eq!(kept(&mut table_of(AT_ONCE_MAX + 1, kept)), Err(VmDiscard::StaleHandles), "{kept:?}");
+        }
     }
 }
