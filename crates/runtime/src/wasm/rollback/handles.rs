@@ -235,6 +235,7 @@ impl OutputStream for DeadStream {
 
 #[cfg(test)]
 mod tests {
+    use wasmtime::component::ResourceTableError;
     use wasmtime_wasi::p2::bindings::io::poll::HostPollable;
     use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
     use wasmtime_wasi::p2::subscribe;
@@ -248,7 +249,7 @@ mod tests {
         WasiCtx::builder().build()
     }
 
-    fn kept(table: &mut ResourceTable) -> Result<Kept, VmDiscard> {
+    fn kept_in(table: &mut ResourceTable) -> Result<Kept, VmDiscard> {
         Kept::of(table, &[])
     }
 
@@ -276,9 +277,9 @@ mod tests {
         for _ in 0..200 {
             numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let kept: Vec<u32> = (0..40).filter(|place| numbers >> place & 1 == 1).collect();
-            let found = kept(&mut table_of(40, &kept)).unwrap();
+            let found = kept_in(&mut table_of(40, &kept)).unwrap();
             assert_eq!(found.0.iter().map(|(place, _)| *place).collect::<Vec<_>>(), kept);
-            let again = kept(&mut found.table(&mut wasi()).unwrap());
+            let again = kept_in(&mut found.table(&mut wasi()).unwrap());
             assert_eq!(again.unwrap(), found, "what is dead is found again by the next rollback");
             let mut table = found.table(&mut wasi()).unwrap();
             let taken: Vec<u32> = (0..50).map(|_| table.push(fields()).unwrap().rep()).collect();
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_table_with_nothing_left_gives_one_that_is_as_new() {
-        let mut table = kept(&mut table_of(30, &[])).unwrap().table(&mut wasi()).unwrap();
+        let mut table = kept_in(&mut table_of(30, &[])).unwrap().table(&mut wasi()).unwrap();
         assert!(table.is_empty());
         assert_eq!(table.push(fields()).unwrap().rep(), 0);
     }
@@ -304,7 +305,7 @@ mod tests {
         let mut table = ResourceTable::new();
         table.push::<DynInputStream>(Box::new(DeadStream)).unwrap();
         table.push::<DynOutputStream>(Box::new(DeadStream)).unwrap();
-        let mut table = kept(&mut table).unwrap().table(&mut wasi()).unwrap();
+        let mut table = kept_in(&mut table).unwrap().table(&mut wasi()).unwrap();
         let (input, output) =
             (|| Resource::<DynInputStream>::new_borrow(0), || Resource::<DynOutputStream>::new_borrow(1));
         for pollable in [subscribe(&mut table, input()).unwrap(), subscribe(&mut table, output()).unwrap()] {
@@ -329,7 +330,7 @@ mod tests {
         let mut table = ResourceTable::new();
         table.push(HostFutureIncomingResponse::Consumed).unwrap();
         table.push(HostFutureTrailers::Consumed).unwrap();
-        let mut table = kept(&mut table).unwrap().table(&mut wasi()).unwrap();
+        let mut table = kept_in(&mut table).unwrap().table(&mut wasi()).unwrap();
         let response = subscribe(&mut table, Resource::<HostFutureIncomingResponse>::new_borrow(0)).unwrap();
         let trailers = subscribe(&mut table, Resource::<HostFutureTrailers>::new_borrow(1)).unwrap();
         for pollable in [response, trailers] {
@@ -343,7 +344,7 @@ mod tests {
             let mut table = ResourceTable::new();
             table.push(fields()).unwrap();
             table.push(left).unwrap();
-            kept(&mut table).err()
+            kept_in(&mut table).err()
         }
         assert_eq!(why(fields()), None);
         assert_eq!(why(pending()), Some(VmDiscard::WorkPending));
@@ -355,12 +356,12 @@ mod tests {
     #[test]
     fn handles_that_are_kept_have_a_bound_and_so_have_those_at_once() {
         let all: Vec<u32> = (0..1_000).collect();
-        assert!(kept(&mut table_of(1_000, &all)).is_ok());
-        assert_eq!(kept(&mut table_of(1_001, &(0..1_001).collect::<Vec<_>>())), Err(VmDiscard::StaleHandles));
-        assert!(kept(&mut table_of(AT_ONCE_MAX, &[5, AT_ONCE_MAX - 1])).is_ok());
-        assert!(kept(&mut table_of(AT_ONCE_MAX, &[])).is_ok());
+        assert!(kept_in(&mut table_of(1_000, &all)).is_ok());
+        assert_eq!(kept_in(&mut table_of(1_001, &(0..1_001).collect::<Vec<_>>())), Err(VmDiscard::StaleHandles));
+        assert!(kept_in(&mut table_of(AT_ONCE_MAX, &[5, AT_ONCE_MAX - 1])).is_ok());
+        assert!(kept_in(&mut table_of(AT_ONCE_MAX, &[])).is_ok());
         for kept in [&[][..], &[5], &[5, AT_ONCE_MAX]] {
-            assert_eq!(kept(&mut table_of(AT_ONCE_MAX + 1, kept)), Err(VmDiscard::StaleHandles), "{kept:?}");
+            assert_eq!(kept_in(&mut table_of(AT_ONCE_MAX + 1, kept)), Err(VmDiscard::StaleHandles), "{kept:?}");
         }
     }
 }
