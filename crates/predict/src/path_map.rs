@@ -389,7 +389,9 @@ mod tests {
         assert_eq!(restored, map);
         map.expect([(1, 1.0)]);
         assert_eq!(map, restored, "a function with samples does not begin again");
-        (0..PRIOR_SAMPLES_MAX).for_each(|_| drop(map.observe(1, &[2, 7])));
+        for _ in 0..PRIOR_SAMPLES_MAX {
+            map.observe(1, &[2, 7]);
+        }
         assert!(map.probabilities(None).iter().all(|path| path.id != 4) && map.prior_functions() == 0);
     }
 
