@@ -12,6 +12,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -118,11 +119,51 @@ fn a_small_part_of_python_serves_the_kind_of_request_that_comes() {
     assert_eq!((&served["state"], &served["misses"]), (&json!("serving"), &json!(0)), "{served}");
     assert!(served["requests"].as_u64() >= Some(30), "{served}");
     // The first of a new kind are samples; those after them call what was not expected.
-    eventually("requests of the other kind to load what they need", || {
+    let analyse = || {
         let analysed = node.client().send("POST", "/analyse", &[], b"Write to ada@example.org on 2026-01-31.");
         assert!(analysed.status == 200 && analysed.text().contains("ada@example.org"), "{analysed:?}");
+    };
+    eventually("requests of the other kind to load what they need", || {
+        analyse();
         (image()["misses"].as_u64() > Some(0)).then_some(())
     });
+    classes_of_requests_have_maps_of_their_own(&node, "python", || {
+        assert_eq!(report().text(), expected);
+        analyse();
+    });
+}
+
+/// Two classes of requests run different code, and each a small part of all there is.
+fn classes_of_requests_have_maps_of_their_own(node: &Node, function: &str, of_both: impl Fn()) {
+    let map = eventually_within("samples of two classes", COMPILATION, || {
+        of_both();
+        let map = node.admin_json(&format!("/v1/functions/{function}/paths"))["map"].clone();
+        let enough = map["classes"].as_array()?.iter().filter(|class| class["samples"].as_u64() >= Some(6)).count();
+        (enough >= 2).then_some(map)
+    });
+    let functions = map["functions"].as_u64().unwrap();
+    let usual = |class: &Value| -> BTreeSet<String> {
+        let paths = class["paths"].as_array().unwrap().iter();
+        paths.filter(|path| path["probability"].as_f64() > Some(0.5)).map(|path| path["hash"].to_string()).collect()
+    };
+    let (first, second) = (usual(&map["classes"][0]), usual(&map["classes"][1]));
+    let (common, all) = (first.intersection(&second).count(), first.union(&second).count());
+    println!(
+        "{function}: {functions} functions; a request of {} runs {}, one of {} {}, both {common}; a VM touches {}",
+        map["classes"][0]["class"],
+        first.len(),
+        map["classes"][1]["class"],
+        second.len(),
+        map["memory"]
+    );
+    // The study saw 6 % of a JavaScript component run in a request.
+    for one in [&first, &second] {
+        assert!(one.len() > 100 && one.len() as u64 * 5 < functions, "{} of {functions}", one.len());
+    }
+    assert!(common * 20 < all * 19, "{common} of {all} functions are run by both");
+    let modules = map["all"]["modules"].as_array().unwrap();
+    let used: Vec<&Value> = modules.iter().filter(|module| module["ran"].as_u64() > Some(0)).collect();
+    assert!(!used.is_empty(), "{modules:?}");
 }
 
 /// What the interpreter does at its first request is done once, and nothing of a request but the warm-up's is ever there.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::node::data_folder;
-use support::{Command, Ended, Node, eventually, hello};
+use support::{Command, Ended, Node, eventually, hello, repository};
 
 fn start(data: &Path) -> Node {
     // All the time there is, and no component is too small: this is about what is learnt, not about what it costs.
@@ -77,6 +77,17 @@ fn which_code_runs_is_learnt_shown_and_kept() {
 
     let shown = command(&node, &["paths", "hello"]);
     assert!(shown.stdout.contains("GET /other/..."), "{shown:?}");
+    assert!(shown.stderr.contains("by library") && shown.stderr.contains("by module"), "{shown:?}");
+    let written: Value = serde_json::from_str(&command(&node, &["paths", "hello", "--json"]).stdout).unwrap();
+    let all = &written["map"]["all"];
+    let is_used = |part: &&Value| part["ran"].as_u64() > Some(0);
+    let used = |parts: &str| all[parts].as_array().unwrap().iter().filter(is_used).count();
+    // The program, and the standard library in it.
+    assert!(used("libraries") >= 2 && used("modules") >= 1, "{all}");
+    let memory = &written["map"]["classes"][0]["memory"];
+    let bytes = |name: &str| memory[name].as_u64().or_else(|| Some(memory[name].as_f64()? as u64)).unwrap_or(0);
+    let (resident, dirty) = (bytes("resident_bytes_mean"), bytes("dirty_bytes_mean"));
+    assert!(dirty >= 4_096 && resident >= dirty && resident < 64 << 20, "{memory}");
     let folded = command(&node, &["paths", "hello", "--folded"]);
     let is_folded =
         |line: &str| line.split(';').count() == 3 && line.rsplit(' ').next().unwrap().parse::<u64>().is_ok();
@@ -87,6 +98,47 @@ fn which_code_runs_is_learnt_shown_and_kept() {
     let kept = map(&node);
     let samples = |map: &Value| class(map, "GET /").unwrap()["samples"].as_u64().unwrap();
     assert!(samples(&kept) >= samples(&learnt), "{kept}");
+}
+
+/// Two functions that have their runtime in common, and not what they do.
+#[test]
+fn a_first_version_begins_with_what_another_function_of_its_runtime_has_taught() {
+    let (_folder, data) = data_folder();
+    let node = start(&data);
+    let map_of = |name: &str| node.admin_json(&format!("/v1/functions/{name}/paths"))["map"].clone();
+    assert_eq!(node.deploy(&json!({ "name": "hello", "routes": ["/hello"] }), &hello()).status, 200);
+    eventually("samples of the first function", || {
+        assert_eq!(node.text("/hello"), "hello\n");
+        map_of("hello")["classes"][0]["samples"].as_u64().filter(|samples| *samples >= 6)
+    });
+    let catalog = repository("examples/shop/components/catalog.wasm");
+    let specification = json!({ "name": "catalog", "routes": ["/catalog/..."], "config": { "currency": "EUR" } });
+    assert_eq!(node.deploy(&specification, &catalog).status, 200);
+    // The first request has the twin made, and is none of its samples.
+    assert_eq!(node.get("/catalog/").status, 200);
+    let begun = eventually("the twin of the second function", || Some(map_of("catalog")).filter(|map| !map.is_null()));
+    assert_eq!((&begun["inherited"]["from"], &begun["classes"]), (&json!(["hello"]), &json!([])), "{begun}");
+    // The first runs seven, some of which are its own.
+    assert!(begun["inherited"]["functions"].as_u64() >= Some(3), "{begun}");
+    let first = &begun["all"]["paths"][0];
+    assert!(first["probability"].as_f64() > Some(0.5) && first["runs"].as_f64() == Some(0.0), "{first}");
+    assert_eq!(begun["all"]["ran"], 0);
+    let shown = command(&node, &["paths", "catalog"]);
+    assert!(shown.stderr.contains("expected by what hello run"), "{shown:?}");
+
+    // Its own samples confirm what was right.
+    let expected: Vec<&Value> = begun["all"]["paths"].as_array().unwrap().iter().collect();
+    let sampled = eventually("samples of the second function", || {
+        assert_eq!(node.get("/catalog/").status, 200);
+        let map = map_of("catalog");
+        (map["classes"][0]["samples"].as_u64() >= Some(6)).then_some(map)
+    });
+    let ran = |path: &&&Value| {
+        let paths = sampled["all"]["paths"].as_array().unwrap();
+        paths.iter().any(|own| own["hash"] == path["hash"] && own["runs"].as_f64() > Some(0.0))
+    };
+    let confirmed = expected.iter().filter(ran).count();
+    assert!(confirmed * 2 > expected.len(), "{confirmed} of {} were expected rightly", expected.len());
 }
 
 #[test]

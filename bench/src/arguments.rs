@@ -26,6 +26,7 @@ Cases:
   peers    Start, speed and memory beside workerd and functions-framework with the same handlers (components as above;
            the peers are installed with npm and pip into ~/.cache/forerun/bench)
   overhead What learning costs warm requests: the same node with learning on and off
+  sampling What it costs to learn which code runs: the same node with requests sampled and not
   restart  From a start to the first answer of the Python component, code on disk, beside `wasmtime serve` with a
            .cwasm (build the component first: examples/python/build.sh)
   overload More requests than can be answered, sent whether answered or not: what is refused, and what is not
@@ -37,13 +38,13 @@ Cases:
 Options:
   --seconds N          Length of one measurement [default: 10; overload, sessions: 600; soak: 3600]
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
-  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead: 9]
-  --connections LIST   serve, isolation, peers, overhead: busy connections, as in 1,16 [default: 1,16; isolation: 1]
+  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead, sampling: 9]
+  --connections LIST   serve, isolation, peers, overhead, sampling: busy connections, as in 1,16 [default: 1,16; isolation: 1]
   --orders N           chain: requests that count [default: 200]
   --pause-ms N         chain: longest pause between two requests; the shortest is a quarter of it [default: 650]
   --starts N           peers: starts of each server in each round [default: 3]; restart: of each server [default: 20]
-  --language LIST      chain, overload: rust, python or javascript [default: rust; overload: python]; overhead: some
-                       of them [default: all]
+  --language LIST      chain, overload: rust, python or javascript [default: rust; overload: python]; overhead,
+                       sampling: some of them [default: all]
   --idle N             idle: silent connections [default: 10000]
   --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
   --pin                Server on core 0, load on core 1. By default the system places both,
@@ -71,6 +72,7 @@ pub(crate) enum Case {
     Idle,
     Peers,
     Overhead,
+    Sampling,
     Restart,
     Overload,
     Soak,
@@ -87,7 +89,7 @@ impl Case {
             (Self::Isolation, Contender::Limit) | (Self::Peers, Contender::PeerTuned | Contender::Limit) => false,
             (Self::Restart, Contender::PeerTuned | Contender::Limit) => false,
             (
-                Self::Chain | Self::Overhead | Self::Overload | Self::Soak | Self::Sessions,
+                Self::Chain | Self::Overhead | Self::Sampling | Self::Overload | Self::Soak | Self::Sessions,
                 Contender::Peer | Contender::PeerTuned | Contender::Limit,
             ) => false,
         }
@@ -97,24 +99,34 @@ impl Case {
         match self {
             Self::Overload | Self::Sessions => 600,
             Self::Soak => 3_600,
-            Self::Serve | Self::Chain | Self::Isolation | Self::Idle | Self::Peers | Self::Overhead | Self::Restart => {
-                10
-            }
+            Self::Serve
+            | Self::Chain
+            | Self::Isolation
+            | Self::Idle
+            | Self::Peers
+            | Self::Overhead
+            | Self::Sampling
+            | Self::Restart => 10,
         }
     }
 
     fn seconds_max(self) -> u64 {
         match self {
             Self::Overload | Self::Sessions | Self::Soak => SECONDS_MAX_OF_ONE,
-            Self::Serve | Self::Chain | Self::Isolation | Self::Idle | Self::Peers | Self::Overhead | Self::Restart => {
-                SECONDS_MAX
-            }
+            Self::Serve
+            | Self::Chain
+            | Self::Isolation
+            | Self::Idle
+            | Self::Peers
+            | Self::Overhead
+            | Self::Sampling
+            | Self::Restart => SECONDS_MAX,
         }
     }
 
     fn rounds(self) -> u32 {
         match self {
-            Self::Overhead => 9,
+            Self::Overhead | Self::Sampling => 9,
             Self::Serve => 5,
             Self::Isolation | Self::Peers => 3,
             Self::Chain | Self::Idle | Self::Restart | Self::Overload | Self::Soak | Self::Sessions => 1,
@@ -130,6 +142,7 @@ impl Case {
             | Self::Idle
             | Self::Peers
             | Self::Overhead
+            | Self::Sampling
             | Self::Restart
             | Self::Overload
             | Self::Soak
@@ -211,7 +224,7 @@ impl Arguments {
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
             Case::Chain | Case::Restart | Case::Soak | Case::Sessions | Case::Overload => 1,
-            Case::Serve | Case::Isolation | Case::Peers | Case::Overhead => {
+            Case::Serve | Case::Isolation | Case::Peers | Case::Overhead | Case::Sampling => {
                 self.connections.iter().copied().max().unwrap_or(1)
             }
             // Some more for the load meanwhile and for looking.
@@ -247,13 +260,14 @@ impl Arguments {
 }
 
 /// The cases by their names.
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 11] = [
     ("serve", Case::Serve),
     ("chain", Case::Chain),
     ("isolation", Case::Isolation),
     ("idle", Case::Idle),
     ("peers", Case::Peers),
     ("overhead", Case::Overhead),
+    ("sampling", Case::Sampling),
     ("restart", Case::Restart),
     ("overload", Case::Overload),
     ("soak", Case::Soak),

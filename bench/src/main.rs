@@ -63,7 +63,7 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Isolation => cases::isolation::run(arguments).await,
         Case::Idle => cases::idle::run(arguments).await,
         Case::Peers => cases::peers::run(arguments).await,
-        Case::Overhead => cases::overhead::run(arguments).await,
+        Case::Overhead | Case::Sampling => cases::overhead::run(arguments).await,
         Case::Restart => cases::restart::run(arguments).await,
         Case::Overload => cases::overload::run(arguments).await,
         Case::Soak => cases::soak::run(arguments).await,

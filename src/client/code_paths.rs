@@ -43,6 +43,11 @@ fn tables(output: &Output, answer: &Value, wanted: &CodePaths) -> io::Result<()>
         let cells = [text(&class["class"]), class["samples"].to_string(), ran.to_string(), percent(share), never];
         classes.row(cells);
     }
+    if classes.is_empty() && count(&map["inherited"]["functions"]) > 0 {
+        let from: Vec<String> = list(&map["inherited"]["from"]).map(|name| printable(&text(name))).collect();
+        output.note(&format!("no request has been sampled yet; expected by what {} run:", from.join(", ")));
+        return output.table(&paths_table(&map["all"], wanted.top), answer, NOT_SAMPLED);
+    }
     output.table(&classes, answer, NOT_SAMPLED)?;
     if classes.is_empty() {
         return Ok(());
@@ -51,8 +56,15 @@ fn tables(output: &Output, answer: &Value, wanted: &CodePaths) -> io::Result<()>
         output.note(&format!("\n{}, the most probable:", printable(&text(&class["class"]))));
         output.table(&paths_table(class, wanted.top), answer, NOT_SAMPLED)?;
     }
-    output.note("\nby library, all requests:");
-    output.table(&libraries_table(&map["all"], wanted.top), answer, NOT_SAMPLED)?;
+    for (part, parts) in [("library", "libraries"), ("module", "modules")] {
+        output.note(&format!("\nby {part}, all requests:"));
+        output.table(&parts_table(&map["all"][parts], part, wanted.top), answer, NOT_SAMPLED)?;
+    }
+    if let Some(resident) = map["memory"]["resident_bytes_mean"].as_f64() {
+        let dirty = map["memory"]["dirty_bytes_mean"].as_f64().unwrap_or(0.0);
+        let mebibytes = |bytes: f64| format!("{:.1} MiB", bytes / f64::from(1 << 20));
+        output.note(&format!("\na VM touches {} of memory, {} of it written", mebibytes(resident), mebibytes(dirty)));
+    }
     let sampling = &map["sampling"];
     output.note(&format!(
         "\n{} of {} requests sampled, which added {} to the time of all",
@@ -87,17 +99,17 @@ fn paths_table(class: &Value, top: usize) -> Table {
     table
 }
 
-fn libraries_table(all: &Value, top: usize) -> Table {
+fn parts_table(parts: &Value, part: &'static str, top: usize) -> Table {
     let mut table = Table::new(&[
-        ("library", Align::Left),
+        (part, Align::Left),
         ("functions run", Align::Right),
         ("of", Align::Right),
         ("code run", Align::Right),
         ("used with", Align::Right),
     ]);
-    for library in list(&all["libraries"]).take(top) {
+    for library in list(parts).take(top) {
         table.row([
-            text(&library["library"]),
+            text(&library[part]),
             count(&library["ran"]).to_string(),
             count(&library["functions"]).to_string(),
             format!("{} B", count(&library["code_bytes"])),

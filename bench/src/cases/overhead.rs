@@ -1,4 +1,5 @@
-//! What learning costs warm requests: the same application in nodes with learning on and off.
+//! What learning costs warm requests: the same application in nodes with learning on and off; and what of that is the
+//! price of sampling which code runs (the case `sampling`).
 //!
 //! All nodes of a language are up at the same time, each silent while another is loaded, and are measured in turn, every
 //! other round backwards; ratios are made within a round. A second node without learning is measured like the others:
@@ -10,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::check_answer;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Case};
 use crate::binaries::Binaries;
 use crate::load::{Measurement, measure};
 use crate::metrics::{Metrics, shares};
@@ -59,10 +60,14 @@ impl Way {
         }
     }
 
-    fn options(self) -> &'static [&'static str] {
-        match self {
-            Self::Off | Self::OffAgain => &["--learning", "off", "--sample-share", "0"],
-            Self::On => &[],
+    fn options(self, case: Case) -> &'static [&'static str] {
+        match (case, self) {
+            // What is learnt is not acted on: an image made of it would be quicker, and this is about the price. The small
+            // component is sampled, too, which it would not be for its own sake.
+            (Case::Sampling, Self::On) => &["--learning", "observe", "--split-min-kib", "0"],
+            (Case::Sampling, Self::Off | Self::OffAgain) => &["--learning", "observe", "--sample-share", "0"],
+            (_, Self::Off | Self::OffAgain) => &["--learning", "off", "--sample-share", "0"],
+            (_, Self::On) => &[],
         }
     }
 }
@@ -87,7 +92,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
         figures(&samples, &languages, arguments),
         paths(&samples, &languages),
     ];
-    Ok(Report::new("overhead", method(arguments), legend(), tables, raw))
+    Ok(Report::new(what(arguments.case), method(arguments), legend(arguments.case), tables, raw))
 }
 
 async fn measure_language(
@@ -101,8 +106,13 @@ async fn measure_language(
     let mut nodes = Vec::new();
     let mut expected = None;
     for way in WAYS {
-        let node =
-            Node { program, application: Some(&application), data: None, path: handler.path(), options: way.options() };
+        let node = Node {
+            program,
+            application: Some(&application),
+            data: None,
+            path: handler.path(),
+            options: way.options(arguments.case),
+        };
         let server = node.start(way.label(), arguments).await?;
         check_answer(&server, &mut expected).await?;
         node.settled(&server).await?;
@@ -173,20 +183,25 @@ async fn sample(
 fn method(arguments: &Arguments) -> String {
     let place = if arguments.pin { "node on core 0, wrk on core 1" } else { "node and wrk share all cores" };
     format!(
-        "The same warm function in nodes with learning on and off, all up at the same time and loaded in turn: {} rounds in \
+        "The same warm function in nodes with learning (or sampling alone) on and off, all up at the same time and loaded in turn: {} rounds in \
          alternating order, {} s each after {} s of warm-up, {place}; {LOADS_BEFORE} such loads before the first round. \
          Figures are medians, with the smallest and the largest round in parentheses; ratios are made within a round. \
-         Wanted: p99 at most {P99_MAX}, req/s at least {THROUGHPUT_MIN} of those without learning.",
+         Wanted: p99 at most {P99_MAX}, req/s at least {THROUGHPUT_MIN} of those without.",
         arguments.rounds,
         arguments.measure.as_secs(),
         arguments.warm_up.as_secs(),
     )
 }
 
-fn legend() -> Vec<String> {
+fn what(case: Case) -> &'static str {
+    if case == Case::Sampling { "sampling" } else { "overhead" }
+}
+
+fn legend(case: Case) -> Vec<String> {
+    let command = |way: Way| ["forerun up"].iter().chain(way.options(case)).copied().collect::<Vec<_>>().join(" ");
     vec![
-        "**on**: `forerun up`, default settings".to_owned(),
-        "**off**: `forerun up --learning off --sample-share 0`".to_owned(),
+        format!("**on**: `{}`", command(Way::On)),
+        format!("**off**: `{}`", command(Way::Off)),
         "**off again**: another such node; its ratio to the first is the noise of this machine".to_owned(),
     ]
 }

@@ -59,6 +59,8 @@ pub struct InvocationEnd {
     pub deploy: Duration,
     /// Time the guest and its host calls held a thread: an upper bound of its CPU time.
     pub busy: Duration,
+    /// CPU time of guest and host calls, if it was measured, which costs too much to be done for every request.
+    pub cpu: Option<Duration>,
     /// Most linear memory the VM had, in bytes.
     pub memory_bytes_peak: u64,
 }
@@ -91,6 +93,7 @@ impl Drop for EndHook {
                 serve_path: ServePath::Generic(forerun_types::GenericReason::NoImage),
                 deploy: Duration::ZERO,
                 busy: Duration::ZERO,
+                cpu: None,
                 memory_bytes_peak: 0,
             });
         }

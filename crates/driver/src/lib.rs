@@ -13,6 +13,7 @@ mod host;
 mod image;
 mod invocation;
 mod program;
+mod sample;
 
 pub use body::{Body, BodyError, empty_body, full_body};
 pub use host::{
@@ -21,6 +22,6 @@ pub use host::{
 pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
 pub use program::{
-    BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, MarksHook, Program, ProgramFacts, Trust,
-    Trusts,
+    BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, Program, ProgramFacts, Trust, Trusts,
 };
+pub use sample::{SampleHook, Sampled, TouchedMemory};

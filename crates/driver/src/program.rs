@@ -7,13 +7,10 @@ use std::sync::Arc;
 use forerun_types::{ComponentDigest, FunctionSpec, NoRoom, RevisionNumber, RollbackRefusal, VmDiscard, WarmRefusal};
 use http::Request;
 
-use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply};
+use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply, SampleHook};
 
 /// A future behind a pointer, so that contracts can be trait objects.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
-
-/// Takes what an instrumented program noted of one request: a byte for each of its inner functions, 1 if it ran.
-pub type MarksHook = Box<dyn FnOnce(Vec<u8>) + Send>;
 
 /// One kind of VM.
 pub trait Driver: Send + Sync + 'static {
@@ -40,14 +37,14 @@ pub trait Program: Send + Sync + 'static {
     fn invoke(self: Arc<Self>, invocation: Invocation, request: Request<Body>)
     -> BoxFuture<Result<Reply, InvokeError>>;
 
-    /// Answers one request as [`Self::invoke`] does and gives `marks` what the program's own instrumentation noted of
+    /// Answers one request as [`Self::invoke`] does and gives `sample` what the program's own instrumentation noted of
     /// it, once the VM has done everything for the request and outside of its latency. A program without
     /// instrumentation, and a request that fails, gives nothing.
     fn invoke_sampled(
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
-        _marks: MarksHook,
+        _sample: SampleHook,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
         self.invoke(invocation, request)
     }

@@ -24,6 +24,7 @@ impl Program for Hello {
             serve_path,
             deploy: std::time::Duration::ZERO,
             busy: std::time::Duration::ZERO,
+            cpu: None,
             memory_bytes_peak: 0,
         });
         let response = Response::new(full_body("hello"));

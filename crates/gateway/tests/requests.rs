@@ -22,7 +22,9 @@ async fn a_hello_has_length_id_timing_and_an_event() {
     assert_eq!(header(&answer, "x-request-id"), Some(event.id.to_string().as_str()));
     assert_eq!((event.outcome, event.status, event.bytes_out), (Outcome::Ok, 200, 5));
     assert_eq!((event.class.method, &*event.class.route), ("GET", "/..."));
-    assert_eq!((event.memory_bytes_peak, event.busy_us), (1 << 20, 100));
+    assert_eq!((event.memory_bytes_peak, event.busy_us, event.cpu_us), (1 << 20, 100, Some(80)));
+    // Clients are told apart by their address unless somebody says otherwise.
+    assert!(event.session.is_some());
     let phases = event.phases;
     let order = [phases.routed_us, phases.admitted_us, phases.deployed_us, phases.total_us];
     assert!(order.is_sorted(), "{phases:?}");

@@ -350,11 +350,11 @@ const requestPage = (id) => refreshed("Request", (signal) => askJson(`/v1/invoca
     ["Request", `${row.class.method} ${row.class.route}`], ["Outcome", outcome(row)], ["Function", functionLink(row.function)],
     ["Application", row.app], ["Revision", number(row.revision)], ["Served", row.serve_path], ["Why", row.why],
     ["Started", new Date(row.started_unix_us / 1000).toISOString()], ["Total", time(row.phases.total_us)],
-    ["Guest held a thread", time(row.busy_us)], ["Peak memory of the VM", bytes(row.memory_bytes_peak)],
+    ["Guest held a thread", time(row.busy_us)], ["CPU time", row.cpu_us == null ? "not measured" : time(row.cpu_us)], ["Peak memory of the VM", bytes(row.memory_bytes_peak)],
     ["Bytes in", bytes(row.bytes_in)], ["Bytes out", bytes(row.bytes_out)],
     ["Caller", row.caller ? functionLink(row.caller) : "none"], ["Trace", make("code", {}, row.trace_id)],
     ["Span", make("code", {}, row.span_id)], ["Parent span", row.parent_span_id && make("code", {}, row.parent_span_id)],
-    ["Invocation", make("code", {}, row.id)],
+    ["Invocation", make("code", {}, row.id)], ["Session", row.session ? make("code", {}, row.session) : "none"],
   ])),
 ], 0);
 

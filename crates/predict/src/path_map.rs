@@ -9,6 +9,10 @@
 //! so that what changed is forgotten after a few hundred samples, and the interval never claims more than those. What
 //! a class's recent samples have run anew is its *novelty*: it says how much another sample would teach.
 //!
+//! A function of which nothing was sampled yet may have a *prior* from others that share its code. It counts like
+//! PRIOR_WEIGHT samples of every class, `P(f | class) = (r + PRIOR_WEIGHT · prior) / (n + PRIOR_WEIGHT)`, until there are
+//! PRIOR_SAMPLES_MAX samples of its own.
+//!
 //! [`crate::paths`] predicts which of these the *next* request runs, from the ones before it; this says what is so on
 //! the whole, by counts that can be checked by hand.
 
@@ -29,10 +33,18 @@ const Z: f32 = 1.96;
 /// Weights are brought back to this size before they lose precision.
 const WEIGHT_MAX: f32 = 1e6;
 
+/// Samples that a prior counts as: two of its own outweigh what others do.
+const PRIOR_WEIGHT: f32 = 2.0;
+/// Samples after which a function needs no one else's.
+const PRIOR_SAMPLES_MAX: u64 = 64;
+
 /// The map of one function.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PathMap {
     classes: Vec<ClassCounts>,
+    /// Inner functions that others run, by number, sorted, with the probability that they do.
+    #[serde(default)]
+    prior: Vec<(u32, f32)>,
 }
 
 /// Counts of one class, in units of `unit`: the newest sample counts `unit`, which grows instead of all the rest fading.
@@ -82,7 +94,33 @@ impl PathMap {
         let mut functions: Vec<u32> = functions.iter().copied().take(SAMPLE_MAX).collect();
         functions.sort_unstable();
         functions.dedup();
-        self.counts(class).observe(&functions)
+        let news = self.counts(class).observe(&functions);
+        if !self.prior.is_empty() && self.samples() >= PRIOR_SAMPLES_MAX {
+            self.prior = Vec::new();
+        }
+        news
+    }
+
+    /// Begins with what others taught: inner functions, by number, and the probability that a request runs them. Does
+    /// nothing where there are samples already.
+    pub fn expect(&mut self, prior: impl IntoIterator<Item = (u32, f32)>) {
+        if self.samples() > 0 {
+            return;
+        }
+        let usable = |(_, probability): &(u32, f32)| (0.0..=1.0).contains(probability);
+        self.prior = prior.into_iter().filter(usable).take(SAMPLE_MAX).collect();
+        self.prior.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        self.prior.dedup_by_key(|(id, _)| *id);
+    }
+
+    /// How many inner functions are expected because others run them.
+    pub fn prior_functions(&self) -> usize {
+        self.prior.len()
+    }
+
+    /// Samples of all classes, ever.
+    pub fn samples(&self) -> u64 {
+        self.classes.iter().map(|counts| counts.samples).sum()
     }
 
     /// The classes, those with the most samples first.
@@ -98,7 +136,7 @@ impl PathMap {
     }
 
     /// The inner functions that a request of `class` may run, most probable first; of a request of any class, if it is
-    /// `None`. Those that are not named ran in no sample.
+    /// `None`. Those that are not named ran in no sample, and those without runs are expected by the prior alone.
     pub fn probabilities(&self, class: Option<u32>) -> Vec<PathProbability> {
         let mut sums: Vec<(u32, f32)> = Vec::new();
         let mut weight = 0.0;
@@ -114,7 +152,14 @@ impl PathMap {
             }
             same
         });
-        let mut shares: Vec<PathProbability> = sums.iter().map(|(id, runs)| probability(*id, *runs, weight)).collect();
+        let ran = sums.len();
+        for (id, _) in &self.prior {
+            if sums[..ran].binary_search_by_key(id, |(id, _)| *id).is_err() {
+                sums.push((*id, 0.0));
+            }
+        }
+        let share = |(id, runs): &(u32, f32)| probability(*id, *runs, weight, self.prior_of(*id));
+        let mut shares: Vec<PathProbability> = sums.iter().map(share).collect();
         shares.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.id.cmp(&b.id)));
         shares
     }
@@ -124,6 +169,7 @@ impl PathMap {
         for counts in &mut self.classes {
             counts.ran.retain(|(id, _)| keeps(*id));
         }
+        self.prior.retain(|(id, _)| keeps(*id));
     }
 
     /// Whether a map that was read from somewhere keeps its own rules.
@@ -131,7 +177,18 @@ impl PathMap {
         let mut seen: Vec<u32> = self.classes.iter().map(|counts| counts.class).collect();
         seen.sort_unstable();
         seen.dedup();
-        seen.len() == self.classes.len() && seen.len() <= CLASSES_MAX && self.classes.iter().all(ClassCounts::is_sound)
+        let prior_is_sound = self.prior.len() <= SAMPLE_MAX
+            && self.prior.is_sorted_by(|a, b| a.0 < b.0)
+            && self.prior.iter().all(|(_, probability)| (0.0..=1.0).contains(probability));
+        seen.len() == self.classes.len()
+            && seen.len() <= CLASSES_MAX
+            && self.classes.iter().all(ClassCounts::is_sound)
+            && prior_is_sound
+    }
+
+    fn prior_of(&self, id: u32) -> Option<f32> {
+        let place = self.prior.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.prior[place].1)
     }
 
     fn find(&self, class: u32) -> Option<&ClassCounts> {
@@ -215,9 +272,20 @@ impl ClassCounts {
     }
 }
 
-fn probability(id: u32, runs: f32, samples: f32) -> PathProbability {
+fn probability(id: u32, runs: f32, samples: f32, prior: Option<f32>) -> PathProbability {
     let runs = runs.min(samples);
-    PathProbability { id, probability: (runs + 0.5) / (samples + 1.0), error: wilson_error(runs, samples), runs }
+    match prior {
+        None => PathProbability {
+            id,
+            probability: (runs + 0.5) / (samples + 1.0),
+            error: wilson_error(runs, samples),
+            runs,
+        },
+        Some(prior) => {
+            let (with, of) = (runs + PRIOR_WEIGHT * prior, samples + PRIOR_WEIGHT);
+            PathProbability { id, probability: with / of, error: wilson_error(with, of), runs }
+        }
+    }
 }
 
 fn wilson_error(runs: f32, samples: f32) -> f32 {
@@ -299,6 +367,32 @@ mod tests {
         assert!(map.classes().iter().all(|class| class.functions <= SAMPLE_MAX));
         let json = serde_json::to_string(&map).unwrap();
         assert_eq!(serde_json::from_str::<PathMap>(&json).unwrap(), map);
+    }
+
+    #[test]
+    fn what_others_run_is_expected_until_there_are_samples_enough() {
+        let mut map = PathMap::default();
+        map.expect([(4, 1.0), (2, 0.5), (2, 0.25), (9, f32::NAN), (8, 2.0)]);
+        assert_eq!(map.prior_functions(), 2);
+        assert!(map.is_sound() && map.classes().is_empty());
+        // Of a class nobody has seen, too: others' requests are all there is.
+        for class in [None, Some(1)] {
+            let expected: Vec<_> = map.probabilities(class).iter().map(|path| (path.id, path.probability)).collect();
+            assert_eq!(expected, [(4, 1.0), (2, 0.5)]);
+        }
+        assert!(of(&map, None, 2).error > 0.3, "and nothing is sure");
+        map.observe(1, &[2, 7]);
+        assert!((of(&map, Some(1), 2).probability - 2.0 / 3.0).abs() < 0.01);
+        assert!((of(&map, Some(1), 4).probability - 2.0 / 3.0).abs() < 0.01);
+        assert_eq!((of(&map, Some(1), 4).runs, of(&map, Some(1), 7).probability), (0.0, 0.75));
+        let restored: PathMap = serde_json::from_str(&serde_json::to_string(&map).unwrap()).unwrap();
+        assert_eq!(restored, map);
+        map.expect([(1, 1.0)]);
+        assert_eq!(map, restored, "a function with samples does not begin again");
+        for _ in 0..PRIOR_SAMPLES_MAX {
+            map.observe(1, &[2, 7]);
+        }
+        assert!(map.probabilities(None).iter().all(|path| path.id != 4) && map.prior_functions() == 0);
     }
 
     #[test]

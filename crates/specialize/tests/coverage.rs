@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use forerun_specialize::passes::Unsupported;
 use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::coverage::{
-    CLEAR, COVERAGE_INTERFACE, CoverageMap, CoverageRefusal, Covered, CoveredFunction, READ, add_coverage,
+    CLEAR, COVERAGE_INTERFACE, CoverageMap, CoverageRefusal, Covered, CoveredFunction, MEMORY, READ, add_coverage,
 };
 use support::{Vm, component, engine};
 
@@ -122,6 +122,35 @@ fn modules_come_one_after_the_other_whatever_memories_they_have() {
     assert_eq!((vm.number("direct").unwrap(), vm.ran(&map)), (7, vec!["direct"]));
     assert_eq!((vm.number("around").unwrap(), vm.ran(&map)), (7, vec!["peek", "around"]));
     assert_eq!((vm.number("lonely").unwrap(), vm.ran(&map)), (3, vec!["lonely"]));
+}
+
+#[test]
+fn a_components_own_memories_are_given_as_lists_and_the_marks_are_not() {
+    let (_, mut vm) = twin(
+        r#"
+(component
+  (core module $library (memory (export "memory") 2) (data (i32.const 0) "ninebytes"))
+  (core module $main
+    (import "library" "memory" (memory 1)) (memory 1) (memory 0)
+    (func (export "put") (i32.store8 1 (i32.const 65535) (i32.const 5))))
+  (core instance $l (instantiate $library))
+  (core instance $m (instantiate $main (with "library" (instance $l))))
+  (func (export "put") (canon lift (core func $m "put"))))
+"#,
+    );
+    let put = vm.top("put");
+    vm.call::<(), ()>(put, ()).unwrap();
+    let mut memory = |number: u32| {
+        let give = vm.of(COVERAGE_INTERFACE, &format!("{MEMORY}{number}"));
+        vm.call::<(), (Vec<u8>,)>(give, ()).unwrap().0
+    };
+    for _ in 0..2 {
+        let (library, own) = (memory(0), memory(1));
+        // Address and length of the list itself are over the first eight bytes while it is read, and gone after that.
+        assert_eq!((library.len(), library[8], own.len(), own[65_535]), (131_072, b's', 65_536, 5));
+    }
+    let interface = vm.instance.get_export_index(&mut vm.store, None, COVERAGE_INTERFACE).unwrap();
+    assert!(vm.instance.get_export_index(&mut vm.store, Some(&interface), "memory2").is_none(), "one is empty");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A thread of its own for a sink that may wait for a disk or a network, so that the others need not.
 //!
+//! Its thread stands back where processors are short: a disk or a network is not as urgent as a request.
+//!
 //! While the sink stalls, a bounded number of events waits; what comes beyond is dropped and counted.
 
 use std::collections::VecDeque;
@@ -45,6 +47,9 @@ enum Work {
     Stop,
 }
 
+/// A tenth of what a thread of the request path gets while both want all of a processor: at a microsecond or a few for
+/// each event still more than requests can cause.
+const NICENESS: i32 = 10;
 /// At the end, a sink that does not return for this long is left behind: a node must be able to stop on a dead disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -62,6 +67,8 @@ impl Detached {
         });
         let own = Arc::clone(&shared);
         let work = move || {
+            // On Linux, of this thread only. Where it is not allowed, the thread is as urgent as others.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
             loop {
                 match own.next() {
                     Work::Take(events) => sink.take(&events),

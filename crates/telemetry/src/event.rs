@@ -25,6 +25,8 @@ pub struct InvocationEvent {
     pub parent_span: Option<SpanId>,
     /// The calling function of this node, if one called.
     pub caller: Option<FunctionName>,
+    /// Who it comes from in the end, as far as the operator wants to tell clients apart: a keyed hash.
+    pub session: Option<SessionKey>,
     /// Which rung served it.
     pub serve_path: ServePath,
     /// How it ended.
@@ -35,6 +37,8 @@ pub struct InvocationEvent {
     pub phases: Phases,
     /// Time the guest held a thread, in microseconds: an upper bound of its CPU time.
     pub busy_us: u64,
+    /// CPU time of guest and host calls, in microseconds, where it was measured: asking costs a system call.
+    pub cpu_us: Option<u64>,
     /// Most linear memory the VM had, in bytes.
     pub memory_bytes_peak: u64,
     /// Bytes of the request's body.
@@ -118,11 +122,13 @@ pub(crate) mod tests {
             },
             parent_span: None,
             caller: None,
+            session: None,
             serve_path: ServePath::Generic(GenericReason::NoImage),
             outcome: Outcome::Ok,
             status: 200,
             phases: Phases { routed_us: 10, admitted_us: 20, deployed_us: 120, first_byte_us: 1_000, total_us: 2_000 },
             busy_us: 900,
+            cpu_us: Some(800),
             memory_bytes_peak: 1 << 20,
             bytes_in: 7,
             bytes_out: 11,

@@ -24,6 +24,13 @@ impl SessionKey {
     }
 }
 
+impl fmt::Display for SessionKey {
+    /// 16 hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// What tells the sessions of clients apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SessionSource {

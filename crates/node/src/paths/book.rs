@@ -5,13 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use forerun_driver::TouchedMemory;
 use forerun_predict::path_map::{ClassSummary, OTHER_CLASS, PathMap, PathProbability};
 use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::coverage::CoverageMap;
+use forerun_types::FunctionName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::relatives::{Expected, is_nameless};
 use super::sampler::SamplingCost;
+use super::touched::Touched;
 use crate::learning::ExpectedPaths;
 
 /// Inner functions known of one function; when there are more, those of revisions that are gone are forgotten.
@@ -34,6 +38,14 @@ pub(super) struct Book {
     known: Vec<Known>,
     classes: BTreeMap<u32, String>,
     map: PathMap,
+    /// Whose samples the map's prior is of.
+    #[serde(default)]
+    relatives: Vec<FunctionName>,
+    /// Memory that requests touch: of each class in `classes`, and of all.
+    #[serde(default)]
+    touched: BTreeMap<u32, Touched>,
+    #[serde(default)]
+    touched_by_all: Touched,
     #[serde(skip)]
     numbers: HashMap<BodyHash, u32>,
     /// Numbers of the active revision's inner functions, in the order of its marks.
@@ -49,6 +61,9 @@ struct Known {
     library: String,
     module: String,
     code_bytes: u32,
+    /// Whether another function's symbol for the same body is its name.
+    #[serde(default)]
+    is_named_by_body: bool,
 }
 
 impl Book {
@@ -56,6 +71,13 @@ impl Book {
     pub(super) fn checked(mut self) -> Option<Self> {
         let count = u32::try_from(self.known.len()).ok()?;
         let in_range = self.map.probabilities(None).iter().all(|path| path.id < count);
+        let touched = self.touched.values().chain([&self.touched_by_all]);
+        if self.touched.len() > NAMES_MAX
+            || self.relatives.len() > NAMES_MAX
+            || !touched.into_iter().all(Touched::is_sound)
+        {
+            return None;
+        }
         if self.known.len() > KNOWN_MAX * 2 || self.classes.len() > NAMES_MAX || !self.map.is_sound() || !in_range {
             return None;
         }
@@ -63,8 +85,9 @@ impl Book {
         Some(self)
     }
 
-    /// A revision's twin is there: its marks stand for the functions of `map`.
-    pub(super) fn adopt(&mut self, map: &CoverageMap) {
+    /// A revision's twin is there: its marks stand for the functions of `map`, of which some have their names from others.
+    pub(super) fn adopt(&mut self, map: &CoverageMap, named_by_body: &[BodyHash]) {
+        let named_by_body: BTreeSet<BodyHash> = named_by_body.iter().copied().collect();
         if self.known.len() + map.functions.len() > KNOWN_MAX {
             *self = Self::default();
         }
@@ -80,9 +103,49 @@ impl Book {
                     library: function.library.clone(),
                     module: map.modules[function.module as usize].name.clone(),
                     code_bytes: function.code_bytes,
+                    is_named_by_body: named_by_body.contains(&function.hash),
                 });
             }
             self.active.push(number);
+        }
+    }
+
+    /// Begins with what relatives taught, if it has no samples of its own.
+    pub(super) fn expect(&mut self, expected: Expected) {
+        if self.samples() > 0 {
+            return;
+        }
+        let prior = expected.prior.into_iter();
+        self.map.expect(prior.filter_map(|(hash, probability)| Some((*self.numbers.get(&hash)?, probability))));
+        self.relatives = expected.from;
+    }
+
+    /// Samples of all classes.
+    pub(super) fn samples(&self) -> u64 {
+        self.map.samples()
+    }
+
+    /// The number of an inner function, if it is known.
+    pub(super) fn number(&self, hash: BodyHash) -> Option<u32> {
+        self.numbers.get(&hash).copied()
+    }
+
+    /// What a request of any class runs, by number.
+    pub(super) fn probabilities(&self) -> Vec<PathProbability> {
+        self.map.probabilities(None)
+    }
+
+    /// Bodies with the names and libraries that symbols of this function's own give them.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = (BodyHash, &str, &str)> {
+        let has_symbol = |known: &&Known| known.named_by() == Some("symbol");
+        self.known.iter().filter(has_symbol).map(|known| (known.body, known.name.as_str(), known.library.as_str()))
+    }
+
+    /// A request of `class` touched so much of its VM's memory.
+    pub(super) fn note_touched(&mut self, class: u32, memory: TouchedMemory) {
+        self.touched_by_all.note(memory);
+        if self.classes.contains_key(&class) {
+            self.touched.entry(class).or_default().note(memory);
         }
     }
 
@@ -133,7 +196,8 @@ impl Book {
     /// Inner functions of the active revision that ran, with the probability that a request runs them.
     pub(super) fn paths(&self) -> Vec<Path<'_>> {
         let active: BTreeSet<u32> = self.active.iter().copied().collect();
-        let paths = self.map.probabilities(None).into_iter().filter(|path| active.contains(&path.id));
+        let ran = |path: &PathProbability| path.runs > 0.0 && active.contains(&path.id);
+        let paths = self.map.probabilities(None).into_iter().filter(ran);
         let of = |path: PathProbability| {
             let known = &self.known[path.id as usize];
             Path { body: known.body, library: &known.library, probability: path.probability }
@@ -157,6 +221,7 @@ impl Book {
             view["samples"] = json!(class.samples);
             view["weight"] = json!(class.weight);
             view["novelty"] = json!(class.novelty);
+            view["memory"] = self.touched.get(&class.class).map_or(Value::Null, Touched::view);
             view
         };
         json!({
@@ -169,6 +234,8 @@ impl Book {
                 "sampled_busy_us_mean": cost.sampled_busy_us_mean,
                 "cpu_share": cost.share,
             },
+            "memory": self.touched_by_all.view(),
+            "inherited": { "from": self.relatives, "functions": self.map.prior_functions() },
             "all": self.paths_view(self.map.probabilities(None), &active, code_bytes),
             "classes": classes.iter().map(of_class).collect::<Vec<_>>(),
         })
@@ -183,20 +250,8 @@ impl Book {
 
     fn paths_view(&self, paths: Vec<PathProbability>, active: &BTreeSet<u32>, code_bytes: u64) -> Value {
         let paths: Vec<_> = paths.into_iter().filter(|path| active.contains(&path.id)).collect();
-        let mut libraries: BTreeMap<&str, Library> = BTreeMap::new();
-        for id in active {
-            let known = &self.known[*id as usize];
-            libraries.entry(&known.library).or_default().functions += 1;
-        }
-        for path in &paths {
-            let library = libraries.entry(&self.known[path.id as usize].library).or_default();
-            library.ran += 1;
-            library.probability = library.probability.max(path.probability);
-            library.code_bytes += u64::from(self.known[path.id as usize].code_bytes);
-        }
-        let seen_bytes: u64 = libraries.values().map(|library| library.code_bytes).sum();
-        let mut libraries: Vec<_> = libraries.into_iter().collect();
-        libraries.sort_by(|a, b| b.1.code_bytes.cmp(&a.1.code_bytes).then(a.0.cmp(b.0)));
+        let ran: Vec<_> = paths.iter().filter(|path| path.runs > 0.0).collect();
+        let ran_bytes: u64 = ran.iter().map(|path| u64::from(self.known[path.id as usize].code_bytes)).sum();
         let path = |path: &PathProbability| {
             let known = &self.known[path.id as usize];
             json!({
@@ -204,28 +259,54 @@ impl Book {
                 "library": known.library,
                 "module": known.module,
                 "hash": known.hash,
+                "named_by": known.named_by(),
                 "code_bytes": known.code_bytes,
                 "probability": path.probability,
                 "error": path.error,
                 "runs": path.runs,
             })
         };
-        let library = |(name, library): &(&str, Library)| {
+        json!({
+            "ran": ran.len(),
+            "ran_bytes": ran_bytes,
+            "never_seen_share": if code_bytes == 0 { 0.0 } else { 1.0 - ran_bytes as f64 / code_bytes as f64 },
+            "paths": paths.iter().map(path).collect::<Vec<_>>(),
+            "libraries": self.parts_view("library", |known| &known.library, &ran, active),
+            "modules": self.parts_view("module", |known| &known.module, &ran, active),
+        })
+    }
+
+    /// Sums over the inner functions of each part that `part_of` names, those with the most code that ran first.
+    fn parts_view(
+        &self,
+        label: &str,
+        part_of: impl Fn(&Known) -> &str,
+        ran: &[&PathProbability],
+        active: &BTreeSet<u32>,
+    ) -> Value {
+        let mut parts: BTreeMap<&str, Part> = BTreeMap::new();
+        for id in active {
+            parts.entry(part_of(&self.known[*id as usize])).or_default().functions += 1;
+        }
+        for path in ran {
+            let known = &self.known[path.id as usize];
+            let part = parts.entry(part_of(known)).or_default();
+            part.ran += 1;
+            part.probability = part.probability.max(path.probability);
+            part.code_bytes += u64::from(known.code_bytes);
+        }
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        parts.sort_by(|a, b| b.1.code_bytes.cmp(&a.1.code_bytes).then(a.0.cmp(b.0)));
+        let view = |(name, part): &(&str, Part)| {
             json!({
-                "library": name,
-                "functions": library.functions,
-                "ran": library.ran,
-                "code_bytes": library.code_bytes,
-                "probability": library.probability,
+                label: name,
+                "functions": part.functions,
+                "ran": part.ran,
+                "code_bytes": part.code_bytes,
+                "probability": part.probability,
             })
         };
-        json!({
-            "ran": paths.len(),
-            "ran_bytes": seen_bytes,
-            "never_seen_share": if code_bytes == 0 { 0.0 } else { 1.0 - seen_bytes as f64 / code_bytes as f64 },
-            "paths": paths.iter().map(path).collect::<Vec<_>>(),
-            "libraries": libraries.iter().map(library).collect::<Vec<_>>(),
-        })
+        Value::Array(parts.iter().map(view).collect())
     }
 }
 
@@ -236,9 +317,20 @@ fn key_of(hash: &BodyHash) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// Sums over the inner functions of one library.
+impl Known {
+    /// Where its name is from; nothing, if it is a number only.
+    fn named_by(&self) -> Option<&'static str> {
+        match (self.is_named_by_body, is_nameless(&self.name)) {
+            (true, _) => Some("body"),
+            (false, false) => Some("symbol"),
+            (false, true) => None,
+        }
+    }
+}
+
+/// Sums over the inner functions of one library or module.
 #[derive(Default)]
-struct Library {
+struct Part {
     functions: usize,
     /// Those that ran in a sample.
     ran: usize,
@@ -278,11 +370,11 @@ pub(super) mod tests {
     #[test]
     fn a_redeployed_function_keeps_what_is_known_of_the_code_it_shares() {
         let mut book = Book::default();
-        book.adopt(&map(&[1, 2, 3]));
+        book.adopt(&map(&[1, 2, 3]), &[]);
         for _ in 0..9 {
             book.observe(7, "GET /", &[1, 0, 1]);
         }
-        book.adopt(&map(&[4, 1, 2]));
+        book.adopt(&map(&[4, 1, 2]), &[]);
         // Marks of the old revision are not taken for the new one's.
         book.observe(7, "GET /", &[1, 1, 1, 1]);
         let view = book.view(&cost());
@@ -297,10 +389,10 @@ pub(super) mod tests {
     #[test]
     fn what_is_expected_is_named_by_keys_that_outlast_a_revision() {
         let mut book = Book::default();
-        book.adopt(&map(&[1, 2, 3]));
+        book.adopt(&map(&[1, 2, 3]), &[]);
         let keys = book.observe(7, "GET /", &[1, 0, 1]).unwrap();
         assert_eq!(book.observe(7, "GET /", &[1, 0]), None);
-        book.adopt(&map(&[4, 3]));
+        book.adopt(&map(&[4, 3]), &[]);
         let mut expected = ExpectedPaths::default();
         expected.set.functions = keys.clone();
         expected.forecast.map = keys.iter().map(|id| Share { id: *id, probability: 0.5 }).collect();
@@ -313,7 +405,7 @@ pub(super) mod tests {
     #[test]
     fn a_book_is_restored_as_it_was_and_a_broken_one_is_not() {
         let mut book = Book::default();
-        book.adopt(&map(&[1, 2]));
+        book.adopt(&map(&[1, 2]), &[]);
         book.observe(7, "GET /", &[1, 0]);
         let text = serde_json::to_string(&book).unwrap();
         let restored = serde_json::from_str::<Book>(&text).unwrap().checked().unwrap();

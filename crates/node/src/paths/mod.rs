@@ -17,8 +17,10 @@ mod book;
 mod class;
 mod profile;
 mod program;
+mod relatives;
 mod sampler;
 mod shapes;
+mod touched;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,7 +32,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, Driver, Host, LoadRequest, Program};
+use forerun_driver::{Body, Driver, Host, LoadRequest, Program, Sampled};
+use forerun_specialize::passes::coverage::CoverageMap;
 use forerun_store::Store;
 use forerun_telemetry::EventSender;
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, SpecializationProfile};
@@ -226,8 +229,13 @@ impl Paths {
         }
     }
 
-    fn observe(&self, name: &FunctionName, class: u32, class_name: &str, marks: &[u8]) {
-        let ran = self.followed.lock().get_mut(name).and_then(|entry| entry.book.observe(class, class_name, marks));
+    fn observe(&self, name: &FunctionName, class: u32, class_name: &str, sampled: &Sampled) {
+        let observed = |book: &mut Book| {
+            let keys = book.observe(class, class_name, &sampled.marks)?;
+            sampled.touched.iter().for_each(|memory| book.note_touched(class, *memory));
+            Some(keys)
+        };
+        let ran = self.followed.lock().get_mut(name).and_then(|entry| observed(&mut entry.book));
         if let Some(keys) = ran {
             self.ran.record(PathsRan { function: name.clone(), class, keys });
         }
@@ -239,18 +247,21 @@ impl Paths {
         }
     }
 
-    fn adopt(
-        &self,
-        followed: &Followed,
-        twin: Arc<dyn Program>,
-        map: &forerun_specialize::passes::coverage::CoverageMap,
-    ) {
+    fn adopt(&self, followed: &Followed, twin: Arc<dyn Program>, mut map: CoverageMap) {
         let mut entries = self.followed.lock();
         if entries.len() >= BOOKS_MAX && !entries.contains_key(&followed.spec.name) {
             tracing::warn!(function = %followed.spec.name, "too many functions are followed: this one is not");
             return;
         }
-        entries.entry(followed.spec.name.clone()).or_default().book.adopt(map);
+        let name = &followed.spec.name;
+        let others = || entries.iter().filter(|(other, _)| *other != name).map(|(other, entry)| (other, &entry.book));
+        let named = relatives::name_by_body(others().map(|(_, book)| book), &mut map);
+        let is_new = entries.get(name).is_none_or(|entry| entry.book.samples() == 0);
+        let expected = is_new.then(|| relatives::expected(others(), &map));
+        let entry = entries.entry(name.clone()).or_default();
+        entry.book.adopt(&map, &named);
+        expected.into_iter().for_each(|expected| entry.book.expect(expected));
+        entry.sampler.begin_revision();
         // Only now may requests be sampled: their marks have a meaning.
         let _ = followed.twin.set(twin);
     }
@@ -303,7 +314,7 @@ fn make_twins(paths: &Weak<Paths>, wishes: &Receiver<Arc<Followed>>, parts: &Twi
         let Some(paths) = paths.upgrade() else { return };
         match wish {
             Ok(followed) => match make_twin(&followed, parts) {
-                Ok((twin, map)) => paths.adopt(&followed, twin, &map),
+                Ok((twin, map)) => paths.adopt(&followed, twin, map),
                 Err(reason) => {
                     tracing::info!(function = %followed.spec.name, reason, "no twin: its code paths are not followed");
                 }
@@ -318,7 +329,7 @@ fn make_twins(paths: &Weak<Paths>, wishes: &Receiver<Arc<Followed>>, parts: &Twi
     }
 }
 
-type Twin = (Arc<dyn Program>, forerun_specialize::passes::coverage::CoverageMap);
+type Twin = (Arc<dyn Program>, CoverageMap);
 
 fn make_twin(followed: &Followed, parts: &TwinParts) -> Result<Twin, String> {
     let digest = followed.digest;

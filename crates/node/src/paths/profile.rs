@@ -111,7 +111,7 @@ mod tests {
 
     fn book(samples: u32, ran: impl Fn(u32) -> [u8; 3]) -> Book {
         let mut book = Book::default();
-        book.adopt(&map(&[1, 2, 3]));
+        book.adopt(&map(&[1, 2, 3]), &[]);
         (0..samples).for_each(|number| drop(book.observe(7, "GET /", &ran(number))));
         book
     }

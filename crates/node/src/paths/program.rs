@@ -62,8 +62,8 @@ impl Program for SampledProgram {
             None => Arc::clone(&self.main).invoke(invocation, request),
             Some((twin, class, name)) => {
                 let followed = Arc::clone(&self.followed);
-                let marks = Box::new(move |marks: Vec<u8>| paths.observe(&followed.spec.name, class, &name, &marks));
-                twin.invoke_sampled(invocation, request, marks)
+                let noted = Box::new(move |sampled| paths.observe(&followed.spec.name, class, &name, &sampled));
+                twin.invoke_sampled(invocation, request, noted)
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forerun_driver::{Body, BoxFuture, Invocation, InvokeError, MarksHook, Program, ProgramFacts, Reply};
+use forerun_driver::{Body, BoxFuture, Invocation, InvokeError, Program, ProgramFacts, Reply, SampleHook};
 use http::Request;
 
 use super::cold::Cold;
@@ -41,10 +41,10 @@ impl Program for Judged {
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
-        marks: MarksHook,
+        sample: SampleHook,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
         self.cold.requested();
-        Arc::clone(&self.program).invoke_sampled(invocation, request, marks)
+        Arc::clone(&self.program).invoke_sampled(invocation, request, sample)
     }
 
     fn facts(&self) -> &ProgramFacts {

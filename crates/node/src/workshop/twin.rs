@@ -8,7 +8,7 @@ use forerun_driver::AuthenticImage;
 use forerun_images::ImageLease;
 use forerun_runtime::Tier;
 use forerun_specialize::JobKind;
-use forerun_specialize::passes::coverage::CoverageMap;
+use forerun_specialize::passes::coverage::{self, CoverageMap};
 use forerun_types::ComponentDigest;
 
 use super::product::{Product, file_of, read_beginning};
@@ -41,7 +41,8 @@ impl Workshop {
 
 fn part(kind: JobKind, label: &'static str) -> Product {
     let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: None, bodies_bytes: None };
-    Product { kind, label, recipe: revisions(&[MERGING]), parameters, has_reports: false }
+    let recipe = format!("{}, coverage {}", revisions(&[MERGING]), coverage::REVISION);
+    Product { kind, label, recipe, parameters, has_reports: false }
 }
 
 fn read_map(lease: &ImageLease) -> Result<CoverageMap, MakeFailure> {

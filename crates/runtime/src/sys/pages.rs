@@ -19,6 +19,8 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// Regions the kernel reports in one call; where there are more, it is called again.
 const REGIONS_PER_CALL: usize = 256;
+/// Runs of touched pages that are added up; a memory in more pieces than this is not told about.
+const TOUCHED_RUNS_MAX: usize = 65_536;
 
 /// Why written pages cannot be tracked on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +59,13 @@ pub(crate) enum ScanError {
     OutOfRange,
     #[error("PAGEMAP_SCAN failed")]
     Refused(#[source] io::Error),
+}
+
+/// Pages of a memory that were read or written, as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TouchedPages {
+    pub(crate) resident_bytes: u64,
+    pub(crate) dirty_bytes: u64,
 }
 
 /// Addresses of a memory, in whole pages.
@@ -123,6 +132,21 @@ impl Tracker {
         let mut runs = Vec::new();
         self.scan(span, &filter, runs_max, &mut runs)?;
         Ok(runs)
+    }
+
+    /// How much of a memory is there, and how much of that is written. What only reading has brought there is the file's
+    /// content, or the page of zeros that all share.
+    pub(crate) fn touched(&self, span: Span) -> Result<TouchedPages, ScanError> {
+        let is_there = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+        let shared = PAGE_IS_FILE | PAGE_IS_PFNZERO;
+        let resident = Filter { flags: 0, inverted: 0, all_of: 0, any_of: is_there };
+        let dirty = Filter { flags: 0, inverted: shared, all_of: shared, any_of: is_there };
+        let bytes = |filter: &Filter| {
+            let mut runs = Vec::new();
+            self.scan(span, filter, TOUCHED_RUNS_MAX, &mut runs)?;
+            Ok(runs.iter().map(|run| run.len() as u64).sum())
+        };
+        Ok(TouchedPages { resident_bytes: bytes(&resident)?, dirty_bytes: bytes(&dirty)? })
     }
 
     fn scan(
@@ -267,6 +291,7 @@ const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
 /// Fail for memory that is not registered, instead of calling all of it written.
 const SCAN_CHECK_WPASYNC: u64 = 1 << 1;
 
@@ -509,6 +534,24 @@ mod tests {
         trial.bytes()[page(5)][0] = 0;
         let own = tracker.own_pages(trial.span(), 16).unwrap();
         assert_eq!(own, vec![Range { start: page(4).start, end: page(5).end }]);
+    }
+
+    #[test]
+    fn what_was_read_is_there_and_what_was_written_is_dirty() {
+        let tracker = Tracker::new().unwrap();
+        for trial in [Trial::anonymous(16), Trial::of_file(16)] {
+            let mut trial = trial.unwrap();
+            let pages = |resident: usize, dirty: usize| {
+                let bytes = |pages: usize| (pages * PAGE_BYTES) as u64;
+                TouchedPages { resident_bytes: bytes(resident), dirty_bytes: bytes(dirty) }
+            };
+            assert_eq!(tracker.touched(trial.span()).unwrap(), pages(0, 0));
+            trial.bytes()[page(3)][7] = 1;
+            trial.bytes()[page(9)][0] = 0;
+            assert_eq!(tracker.touched(trial.span()).unwrap().dirty_bytes, pages(2, 2).dirty_bytes);
+            assert_eq!(trial.bytes().iter().map(|byte| u32::from(*byte)).sum::<u32>(), 1);
+            assert_eq!(tracker.touched(trial.span()).unwrap(), pages(16, 2));
+        }
     }
 
     #[test]

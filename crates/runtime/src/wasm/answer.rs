@@ -29,6 +29,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::WasiBody;
 
+use super::cpu_time::CpuTime;
 use super::errors::body_error_from_guest;
 use super::failure::Failure;
 use super::guest::{GuestExit, GuestFuture, HeadSlot};
@@ -343,6 +344,7 @@ pub(super) struct Finisher {
     deploy: Duration,
     deadline: Instant,
     busy: Duration,
+    cpu: CpuTime,
     memory_bytes_peak: u64,
     sample: Option<Sample>,
 }
@@ -352,17 +354,17 @@ impl Finisher {
         program: Arc<WasmProgram>,
         end: EndHook,
         serve_path: ServePath,
-        deploy: Duration,
+        (deploy, cpu): (Duration, CpuTime),
         deadline: Instant,
         sample: Option<Sample>,
     ) -> Self {
-        Self { program, end, serve_path, deploy, deadline, busy: deploy, memory_bytes_peak: 0, sample }
+        Self { program, end, serve_path, deploy, deadline, busy: deploy, cpu, memory_bytes_peak: 0, sample }
     }
 
     /// Runs `poll` and adds its time to the invocation's.
     fn timed<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         let started = Instant::now();
-        let result = poll();
+        let result = self.cpu.during(poll);
         self.busy += started.elapsed();
         result
     }
@@ -435,6 +437,7 @@ impl Finisher {
             serve_path: self.serve_path,
             deploy: self.deploy,
             busy: self.busy,
+            cpu: self.cpu.total(),
             memory_bytes_peak: self.memory_bytes_peak,
         });
     }

@@ -274,6 +274,7 @@ impl WasmDriver {
             ready: ReadyVms::default(),
             trust_rolled_back: TrustCell::default(),
             facts,
+            tracker: self.tracker.as_ref().ok().cloned(),
             programs: self.programs.clone(),
             _image: request.image,
         });

@@ -14,6 +14,7 @@
 mod answer;
 mod bodies;
 mod compile;
+mod cpu_time;
 mod driver;
 mod effects;
 mod engine;

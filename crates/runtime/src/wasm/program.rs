@@ -1,11 +1,13 @@
 //! A revision that can be called: get a VM, enter it, answer.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use forerun_driver::{
     AuthenticImage, Body, BoxFuture, EndHook, HeldReady, Invocation, InvocationEnd, InvokeError, IsolationReport,
-    MarksHook, Program, ProgramFacts, Reply, Trusts,
+    Program, ProgramFacts, Reply, SampleHook, Trusts,
 };
 use forerun_types::{GenericReason, InvocationId, ServePath, VmDiscard};
 use http::{HeaderValue, Request, header};
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::answer::{self, Finisher, Unanswered};
+use super::cpu_time::CpuTime;
 use super::failure::Failure;
 use super::guest::{self, HeadSlot};
 use super::isolation::Isolation;
@@ -21,6 +24,7 @@ use super::reuse::IdleVms;
 use super::sampled::Sample;
 use super::trust::{TrustCell, Use};
 use super::vm::{Linked, Template, Vm};
+use crate::sys::Tracker;
 
 /// Longer than any idle VM has been idle for.
 const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -37,6 +41,8 @@ pub(super) struct WasmProgram {
     /// How far VMs that were put back may be used.
     pub(super) trust_rolled_back: TrustCell,
     pub(super) facts: ProgramFacts,
+    /// Tells which pages of a VM were touched, where the kernel does.
+    pub(super) tracker: Option<Arc<Tracker>>,
     /// All programs of the driver, whose idle VMs may have to make room.
     pub(super) programs: Programs,
     /// Holds the image's place in the cache for as long as its code is mapped.
@@ -56,9 +62,9 @@ impl Program for WasmProgram {
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
-        marks: MarksHook,
+        sample: SampleHook,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
-        Box::pin(async move { self.serve_sampled(invocation, request, marks).await })
+        Box::pin(async move { self.serve_sampled(invocation, request, sample).await })
     }
 
     fn facts(&self) -> &ProgramFacts {
@@ -114,6 +120,8 @@ pub(super) struct Deployed {
     pub(super) vm: Box<Vm>,
     pub(super) serve_path: ServePath,
     pub(super) deploy: Duration,
+    /// CPU time so far, if it is measured.
+    pub(super) cpu: CpuTime,
     /// Reads what the VM noted of the request, if that is wanted.
     pub(super) sample: Option<Sample>,
 }
@@ -122,11 +130,16 @@ impl WasmProgram {
     async fn serve(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> Result<Reply, InvokeError> {
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         let started = Instant::now();
-        let (vm, serve_path) = match self.deploy(id, deadline).await {
+        let mut cpu = CpuTime::of(id);
+        let deployed = {
+            let mut deploying = pin!(self.deploy(id, deadline));
+            poll_fn(|cx| cpu.during(|| deploying.as_mut().poll(cx))).await
+        };
+        let (vm, serve_path) = match deployed {
             Ok(deployed) => deployed,
             Err(failure) => return Err(refuse(end, failure, started.elapsed())),
         };
-        let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), sample: None };
+        let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), cpu, sample: None };
         let invocation = Invocation { id, trace, depth, session, https, deadline, end };
         self.serve_deployed(deployed, invocation, request, started).await
     }
@@ -148,13 +161,13 @@ impl WasmProgram {
         invocation: Invocation,
         request: Request<Body>,
     ) -> Result<Reply, Unanswered> {
-        let Deployed { mut vm, serve_path, deploy, sample } = deployed;
+        let Deployed { mut vm, serve_path, deploy, cpu, sample } = deployed;
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         vm.begin(id, trace, (depth, session), deadline);
         let head_only = request.method() == http::Method::HEAD;
         let slot = HeadSlot::default();
         let guest = guest::enter(vm, with_authority(request), https, slot.clone());
-        let finisher = Finisher::new(self, end, serve_path, deploy, deadline, sample);
+        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), deadline, sample);
         let response = answer::answer(guest, slot, finisher, head_only).await?;
         Ok(Reply { response, serve_path, deploy })
     }
@@ -303,6 +316,7 @@ pub(super) fn refuse(end: EndHook, failure: Failure, deploy: Duration) -> Invoke
         serve_path: ServePath::Generic(GenericReason::NoImage),
         deploy,
         busy: deploy,
+        cpu: None,
         memory_bytes_peak: 0,
     });
     InvokeError { outcome: failure.outcome, detail: failure.detail }

@@ -20,6 +20,7 @@ use http::{Request, request};
 use http_body_util::BodyExt;
 
 use super::answer::Unanswered;
+use super::cpu_time::CpuTime;
 use super::effects::{Effects, SharedBody};
 use super::failure::Failure;
 use super::program::{Deployed, WasmProgram};
@@ -114,7 +115,7 @@ impl WasmProgram {
         );
         let request = question.ask(&vm.store.data().effects);
         let serve_path = ServePath::Generic(again_as);
-        let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), sample: None };
+        let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), cpu: CpuTime::of(asked.id), sample: None };
         self.enter(deployed, asked.again(unanswered.give_up()), request).await
     }
 }

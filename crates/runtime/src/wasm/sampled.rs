@@ -5,35 +5,51 @@
 //! freed, whatever the function's policy, because what it noted is of one request. A guest that failed is not asked: a
 //! VM in which it trapped cannot be entered any more.
 //!
+//! Beside that it gives its memories as lists, `memory0`, `memory1`, ...: of these the kernel says which pages were
+//! touched. To give a list, the guest writes to its memory's first page, which so counts as written.
+//!
 //! What the bytes stand for is not known here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, Invocation, InvokeError, MarksHook, Reply};
+use forerun_driver::{Body, Invocation, InvokeError, Reply, SampleHook, Sampled, TouchedMemory};
 use forerun_types::{GenericReason, ServePath};
 use http::Request;
-use wasmtime::component::{Instance as ComponentInstance, TypedFunc, WasmList};
+use wasmtime::component::{ComponentExportIndex, Instance as ComponentInstance, TypedFunc, WasmList};
 use wasmtime_wasi_http::p3::bindings::Service;
 
+use super::cpu_time::CpuTime;
 use super::failure::Failure;
 use super::program::{Deployed, WasmProgram, refuse};
 use super::vm::{Instance, Linked, Template, Vm};
+use crate::sys::{Span, Tracker, with_bytes};
 
 /// What an instrumented component exports, as the specializer's pass `coverage` names it.
 const COVERAGE_INTERFACE: &str = "forerun:vm/coverage@0.1.0";
 const READ: &str = "read";
+/// What the names of the functions begin with that give a memory; a number follows.
+const MEMORY: &str = "memory";
+/// Memories looked for; the specializer gives no more.
+const MEMORIES_MAX: usize = 100;
 /// More marks than a pass makes are not taken.
 const MARKS_MAX: usize = 1 << 18;
 /// Copying some thousand bytes together takes microseconds; a guest whose memory is slow to come has this long.
 const READ_TIME_MAX: Duration = Duration::from_secs(1);
 
-type Read = TypedFunc<(), (WasmList<u8>,)>;
+type GiveList = TypedFunc<(), (WasmList<u8>,)>;
 
-/// Who wants to know what a VM noted, and the function that says it.
+/// Who wants to know what a VM noted, and the functions that say it.
 pub(super) struct Sample {
-    read: Read,
-    marks: MarksHook,
+    noted: Noted,
+    tracker: Option<Arc<Tracker>>,
+    hook: SampleHook,
+}
+
+/// What an instrumented component exports.
+struct Noted {
+    read: GiveList,
+    memories: Vec<GiveList>,
 }
 
 impl Sample {
@@ -45,13 +61,43 @@ impl Sample {
         };
         runtime.spawn(async move {
             let mut vm = vm;
-            let Self { read, marks } = self;
-            match read_marks(&read, &mut vm).await {
-                Ok(noted) => marks(noted),
+            let Self { noted, tracker, hook } = self;
+            match noted.read(tracker.as_deref(), &mut vm).await {
+                Ok(sampled) => hook(sampled),
                 Err(error) => tracing::warn!(error = %format!("{error:#}"), "a sample could not be read"),
             }
         });
     }
+}
+
+impl Noted {
+    async fn read(&self, tracker: Option<&Tracker>, vm: &mut Vm) -> wasmtime::Result<Sampled> {
+        vm.allow_until(Instant::now() + READ_TIME_MAX);
+        let touched = match tracker {
+            Some(tracker) => touched(&self.memories, tracker, vm).await?,
+            None => None,
+        };
+        let (list,) = self.read.call_async(&mut vm.store, ()).await?;
+        let marks = list.as_le_slice(&vm.store);
+        if marks.len() > MARKS_MAX {
+            wasmtime::bail!("{} marks, at most {MARKS_MAX} are read", marks.len());
+        }
+        Ok(Sampled { marks: marks.to_vec(), touched })
+    }
+}
+
+/// What the kernel says of a VM's memories; `None` if it does not, or there are none.
+async fn touched(memories: &[GiveList], tracker: &Tracker, vm: &mut Vm) -> wasmtime::Result<Option<TouchedMemory>> {
+    let mut all = None;
+    for give in memories {
+        let (memory,) = give.call_async(&mut vm.store, ()).await?;
+        let Some(span) = with_bytes(&mut vm.store, &memory, |data| Span::of(data)) else { return Ok(None) };
+        let Ok(pages) = tracker.touched(span) else { return Ok(None) };
+        let so_far: &mut TouchedMemory = all.get_or_insert_default();
+        so_far.resident_bytes += pages.resident_bytes;
+        so_far.dirty_bytes += pages.dirty_bytes;
+    }
+    Ok(all)
 }
 
 impl WasmProgram {
@@ -59,14 +105,15 @@ impl WasmProgram {
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
-        marks: MarksHook,
+        hook: SampleHook,
     ) -> Result<Reply, InvokeError> {
         let started = Instant::now();
         let serve_path = ServePath::Generic(GenericReason::Sampled);
         match self.template.noting_vm(&self.linked, invocation.deadline).await {
-            Ok((vm, read)) => {
-                let sample = read.map(|read| Sample { read, marks });
-                let deployed = Deployed { vm: Box::new(vm), serve_path, deploy: started.elapsed(), sample };
+            Ok((vm, noted)) => {
+                let sample = noted.map(|noted| Sample { noted, tracker: self.tracker.clone(), hook });
+                let (deploy, cpu) = (started.elapsed(), CpuTime::always());
+                let deployed = Deployed { vm: Box::new(vm), serve_path, deploy, cpu, sample };
                 self.enter(deployed, invocation, request).await
             }
             Err(error) => Err(refuse(invocation.end, Failure::of_instantiation(&error), started.elapsed())),
@@ -75,8 +122,8 @@ impl WasmProgram {
 }
 
 impl Template {
-    /// A new VM, and the function that reads what it notes; `None` if the component is not instrumented.
-    async fn noting_vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<(Vm, Option<Read>)> {
+    /// A new VM, and the functions that give what it notes; `None` if the component is not instrumented.
+    async fn noting_vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<(Vm, Option<Noted>)> {
         let mut store = self.store(deadline);
         let (component, instance) = match linked {
             Linked::Proxy { pre, indices, .. } => {
@@ -99,27 +146,30 @@ impl Template {
             room_bytes: 0,
             warm: None,
         };
-        let read = read_function(&mut vm, &component)?;
-        Ok((vm, read))
+        let noted = noted(&mut vm, &component)?;
+        Ok((vm, noted))
     }
 }
 
-async fn read_marks(read: &Read, vm: &mut Vm) -> wasmtime::Result<Vec<u8>> {
-    vm.allow_until(Instant::now() + READ_TIME_MAX);
-    let (list,) = read.call_async(&mut vm.store, ()).await?;
-    let marks = list.as_le_slice(&vm.store);
-    if marks.len() > MARKS_MAX {
-        wasmtime::bail!("{} marks, at most {MARKS_MAX} are read", marks.len());
-    }
-    Ok(marks.to_vec())
-}
-
-fn read_function(vm: &mut Vm, component: &ComponentInstance) -> wasmtime::Result<Option<Read>> {
+fn noted(vm: &mut Vm, component: &ComponentInstance) -> wasmtime::Result<Option<Noted>> {
     let Some(interface) = component.get_export_index(&mut vm.store, None, COVERAGE_INTERFACE) else {
         return Ok(None);
     };
-    let Some(index) = component.get_export_index(&mut vm.store, Some(&interface), READ) else {
-        return Ok(None);
-    };
+    let Some(read) = list_function(vm, component, &interface, READ)? else { return Ok(None) };
+    let mut memories = Vec::new();
+    for number in 0..MEMORIES_MAX {
+        let Some(memory) = list_function(vm, component, &interface, &format!("{MEMORY}{number}"))? else { break };
+        memories.push(memory);
+    }
+    Ok(Some(Noted { read, memories }))
+}
+
+fn list_function(
+    vm: &mut Vm,
+    component: &ComponentInstance,
+    interface: &ComponentExportIndex,
+    name: &str,
+) -> wasmtime::Result<Option<GiveList>> {
+    let Some(index) = component.get_export_index(&mut vm.store, Some(interface), name) else { return Ok(None) };
     component.get_typed_func(&mut vm.store, index).map(Some)
 }

@@ -10,6 +10,7 @@ pub mod body_hash;
 mod chain;
 pub mod coverage;
 mod layout;
+mod memory_list;
 pub mod prelink;
 mod report;
 pub mod split;

@@ -43,6 +43,7 @@ use wasm_encoder::{ConstExpr, ExportKind, Function, GlobalType, ValType};
 use super::layout::{
     Additions, ComponentLayout, ModuleLayout, Raw, Unsupported, check_input, check_output, module_section,
 };
+use super::memory_list;
 
 /// The instance which the component then exports.
 pub const STATE_INTERFACE: &str = "forerun:vm/state@0.1.0";
@@ -207,10 +208,11 @@ struct Stateful {
 /// Indices of the memories that a module defines.
 fn own_memories(module: u32, layout: &ModuleLayout<'_>) -> Result<Vec<u32>, StateRefusal> {
     let own = (0_u32..).zip(&layout.memories).skip(layout.counts.memories_imported as usize);
-    own.map(|(memory, ty)| {
-        let usual = ty.initial > 0 && !ty.memory64 && ty.page_size_log2.is_none();
-        if usual { Ok(memory) } else { Err(StateRefusal::UnusualMemory { module, memory }) }
-    })
+    own.map(
+        |(memory, ty)| {
+            if memory_list::can_be(ty) { Ok(memory) } else { Err(StateRefusal::UnusualMemory { module, memory }) }
+        },
+    )
     .collect()
 }
 

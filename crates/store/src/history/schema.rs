@@ -5,14 +5,14 @@ use crate::database::{DatabaseKind, Durability};
 pub(super) const KIND: DatabaseKind = DatabaseKind {
     file_name: "history.db",
     application_id: u32::from_be_bytes(*b"FRhi"),
-    migrations: &[FORMAT_1],
+    migrations: &[FORMAT_1, FORMAT_2],
     // The last seconds may go with the power; a sync per batch would make the disk the bottleneck.
     durability: Durability::Checkpoints,
 };
 
 /// Sums have the same columns per minute and per hour. There is no index on invocation ids: ids are random,
 /// and keeping such an index costs more than everything else together, for a look-up that is rare.
-const FORMAT_1: &str = "
+pub(super) const FORMAT_1: &str = "
     CREATE TABLE classes (
         id INTEGER PRIMARY KEY,
         function TEXT NOT NULL,
@@ -86,6 +86,21 @@ const FORMAT_1: &str = "
         SELECT start_unix_s, 3600, function, app, method, route, size_bucket, calls, failures, total_us_sum,
             total_us_max, busy_us_sum, memory_bytes_peak_max, bytes_in_sum, bytes_out_sum
             FROM hours JOIN classes ON classes.id = hours.class;
+";
+
+/// Who called in the end, and CPU time where it was measured. The views name their columns, so that new ones of the
+/// tables have to be named there, too.
+const FORMAT_2: &str = "
+    ALTER TABLE calls ADD COLUMN session BLOB;
+    ALTER TABLE calls ADD COLUMN cpu_us INTEGER;
+    DROP VIEW invocations;
+    CREATE VIEW invocations AS SELECT
+        calls.id, started_unix_us, lower(hex(invocation_id)) AS invocation_id, lower(hex(trace_id)) AS trace_id,
+        lower(hex(span_id)) AS span_id, nullif(lower(hex(parent_span_id)), '') AS parent_span_id, function, app, revision,
+        method, route, size_bucket, caller, nullif(lower(hex(session)), '') AS session, serve_path, outcome, status,
+        routed_us, admitted_us, deployed_us, first_byte_us, total_us, busy_us, cpu_us, memory_bytes_peak, bytes_in,
+        bytes_out
+        FROM calls JOIN classes ON classes.id = calls.class;
 ";
 
 /// The end of an insertion of sums, per minute or per hour: they are added to those of the row that is there.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use forerun_telemetry::{
     Detached, EventSink, EventWriter, InvocationEvent, Phases, RecentInvocations, RequestClass, event_pipe,
 };
-use forerun_types::{GenericReason, InvocationId, Outcome, RevisionNumber, ServePath, SpanId, TraceContext, TraceId};
+use forerun_types::{
+    GenericReason, InvocationId, Outcome, RevisionNumber, ServePath, SessionKey, SpanId, TraceContext, TraceId,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -38,11 +40,13 @@ fn event(number: u64, second: u64) -> InvocationEvent {
         },
         parent_span: number.is_multiple_of(2).then(|| SpanId::from_random(9)),
         caller: None,
+        session: None,
         serve_path: ServePath::Generic(GenericReason::NoImage),
         outcome: if number.is_multiple_of(5) { Outcome::Trap } else { Outcome::Ok },
         status: 200,
         phases: Phases { routed_us: 1, admitted_us: 2, deployed_us: 3, first_byte_us: 4, total_us: number },
         busy_us: 2,
+        cpu_us: None,
         memory_bytes_peak: 1 << 20,
         bytes_in: 3,
         bytes_out: u64::MAX,
@@ -91,6 +95,39 @@ fn calls_and_their_sums_are_there_after_a_restart() {
 }
 
 #[test]
+fn sessions_are_kept_as_hashes_and_cpu_time_where_it_was_measured() {
+    let (_directory, mut writer, history) = open(HistorySettings::default());
+    let measured = InvocationEvent { session: Some(SessionKey::from_hash(0xab)), cpu_us: Some(1), ..event(1, 0) };
+    writer.take(&[measured, event(2, 0)]);
+    writer.flush();
+    let calls = objects(&history, ExportTable::Invocations);
+    assert_eq!((&calls[0]["session"], &calls[0]["cpu_us"]), (&"00000000000000ab".into(), &1.into()));
+    assert_eq!((&calls[1]["session"], &calls[1]["cpu_us"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_history_of_the_first_format_is_read_and_written_on() {
+    let directory = directory_in_memory();
+    drop(Store::open(directory.path(), StoreSettings::default()).unwrap());
+    let first = database::DatabaseKind { migrations: &[schema::FORMAT_1], ..KIND };
+    let old = database::open(directory.path(), &first).unwrap();
+    old.execute_batch(
+        "INSERT INTO classes VALUES (1, 'f', '', 'GET', '/', 0);
+         INSERT INTO calls VALUES (7, 1, x'01', x'02', x'03', NULL, 1, 1, NULL, 'ready', 'ok', 200,
+             1, 2, 3, 4, 5, 6, 7, 8, 9);",
+    )
+    .unwrap();
+    drop(old);
+    let store = Store::open(directory.path(), StoreSettings::default()).unwrap();
+    let (mut writer, history) = store.history(HistorySettings::default()).unwrap();
+    writer.take(&[InvocationEvent { session: Some(SessionKey::from_hash(1)), ..event(1, 0) }]);
+    writer.flush();
+    let calls = objects(&history, ExportTable::Invocations);
+    assert_eq!((&calls[0]["bytes_out"], &calls[0]["session"]), (&9.into(), &Value::Null));
+    assert_eq!(calls[1]["session"], "0000000000000001");
+}
+
+#[test]
 fn exports_what_is_asked_for_page_by_page() {
     let (_directory, mut writer, history) = open(HistorySettings::default());
     // Many rows of one time, over more than one page.
@@ -116,7 +153,7 @@ fn exports_what_is_asked_for_page_by_page() {
     sorted.sort_unstable();
     assert_eq!(sorted, keys);
     let row = csv.lines().nth(1).unwrap();
-    assert!(row.contains(",f1,\"shop, \"\"the\"\" best\",1,GET,/cart/...,0,,generic-no-image,ok,200,"), "{row}");
+    assert!(row.contains(",f1,\"shop, \"\"the\"\" best\",1,GET,/cart/...,0,,,generic-no-image,ok,200,"), "{row}");
 }
 
 #[test]

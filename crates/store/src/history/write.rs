@@ -223,8 +223,9 @@ fn insert_call(connection: &Connection, class: i64, event: &InvocationEvent) -> 
         .prepare_cached(
             "INSERT INTO calls (started_unix_us, invocation_id, trace_id, span_id, parent_span_id, class, revision,
                 caller, serve_path, outcome, status, routed_us, admitted_us, deployed_us, first_byte_us, total_us,
-                busy_us, memory_bytes_peak, bytes_in, bytes_out)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+                busy_us, memory_bytes_peak, bytes_in, bytes_out, session, cpu_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                ?22)",
         )?
         .execute(params![
             integer(event.started_unix_us),
@@ -247,6 +248,8 @@ fn insert_call(connection: &Connection, class: i64, event: &InvocationEvent) -> 
             integer(event.memory_bytes_peak),
             integer(event.bytes_in),
             integer(event.bytes_out),
+            event.session.map(|session| session.as_u64().to_be_bytes()),
+            event.cpu_us.map(integer),
         ])
         .map(drop)
 }

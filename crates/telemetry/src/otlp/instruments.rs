@@ -73,7 +73,9 @@ impl Instruments {
             let deploy_us = event.phases.deployed_us.saturating_sub(event.phases.admitted_us);
             self.init_seconds.record(seconds(deploy_us), &labels);
         }
-        self.cpu_seconds.record(seconds(event.busy_us), &labels);
+        if let Some(cpu_us) = event.cpu_us {
+            self.cpu_seconds.record(seconds(cpu_us), &labels);
+        }
         self.memory_bytes.record(event.memory_bytes_peak, &labels);
     }
 }

@@ -8,6 +8,7 @@
 //! Off unless an endpoint is given. A collector that is away costs spans, which are counted, and nothing
 //! else: requests never wait for it. The `OTEL_*` variables are read as the OpenTelemetry SDK does.
 
+mod callees;
 mod client;
 mod instruments;
 mod spans;
@@ -26,6 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::detached::{Detached, DetachedCounts};
 use crate::event::InvocationEvent;
 use crate::writer::EventSink;
+use callees::Callees;
 use client::CollectorClient;
 use instruments::Instruments;
 
@@ -148,6 +150,7 @@ struct Exporter {
     spans: SpanExporter,
     meters: SdkMeterProvider,
     instruments: Instruments,
+    callees: Callees,
     batch: Vec<SpanData>,
     batch_begun: Instant,
     counts: Arc<Counts>,
@@ -174,7 +177,8 @@ impl Exporter {
         let meters = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).build();
         let instruments = Instruments::new(&meters);
         let (batch, batch_begun) = (Vec::with_capacity(BATCH_SPANS_MAX), Instant::now());
-        Ok(Self { runtime: Some(runtime), spans, meters, instruments, batch, batch_begun, counts })
+        let callees = Callees::default();
+        Ok(Self { runtime: Some(runtime), spans, meters, instruments, callees, batch, batch_begun, counts })
     }
 
     fn export(&mut self) {
@@ -199,7 +203,9 @@ impl EventSink for Exporter {
             if self.batch.is_empty() {
                 self.batch_begun = Instant::now();
             }
-            self.batch.push(spans::span(event));
+            self.callees.remember(event);
+            let links = self.callees.take(event);
+            self.batch.push(spans::span(event, links));
             if self.batch.len() >= BATCH_SPANS_MAX {
                 self.export();
             }

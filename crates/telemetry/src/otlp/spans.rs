@@ -1,6 +1,7 @@
 //! One SERVER span for each invocation, in the words of the OpenTelemetry semantic conventions (HTTP and FaaS).
 //!
-//! A call from one function to another needs no link: the callee's span has the caller's as its parent.
+//! A call from one function to another is told twice: the callee's span has the caller's as its parent, and the caller's
+//! has a link to the callee's (see [`super::callees`]).
 
 use std::time::{Duration, SystemTime};
 
@@ -14,17 +15,11 @@ use crate::event::{InvocationEvent, Phases};
 /// The route of calls by name, from function to function.
 const INTERNAL_ROUTE: &str = "internal";
 
-/// The span of `event`.
-pub(super) fn span(event: &InvocationEvent) -> SpanData {
+/// The span of `event`, with links to the calls it made.
+pub(super) fn span(event: &InvocationEvent, links: SpanLinks) -> SpanData {
     let start_time = SystemTime::UNIX_EPOCH + Duration::from_micros(event.started_unix_us);
     SpanData {
-        span_context: SpanContext::new(
-            TraceId::from_bytes(event.trace.trace_id.to_bytes()),
-            SpanId::from_bytes(event.trace.span_id.to_bytes()),
-            TraceFlags::SAMPLED,
-            false,
-            TraceState::NONE,
-        ),
+        span_context: context(event),
         parent_span_id: event.parent_span.map_or(SpanId::INVALID, |span| SpanId::from_bytes(span.to_bytes())),
         parent_span_is_remote: event.parent_span.is_some() && event.caller.is_none(),
         span_kind: SpanKind::Server,
@@ -34,10 +29,21 @@ pub(super) fn span(event: &InvocationEvent) -> SpanData {
         attributes: attributes(event),
         dropped_attributes_count: 0,
         events: events(start_time, &event.phases),
-        links: SpanLinks::default(),
+        links,
         status: status(event),
         instrumentation_scope: InstrumentationScope::builder("forerun").build(),
     }
+}
+
+/// How others refer to the span of `event`.
+pub(super) fn context(event: &InvocationEvent) -> SpanContext {
+    SpanContext::new(
+        TraceId::from_bytes(event.trace.trace_id.to_bytes()),
+        SpanId::from_bytes(event.trace.span_id.to_bytes()),
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::NONE,
+    )
 }
 
 /// Whether the VM had to be made for this request.
@@ -108,6 +114,9 @@ fn attributes(event: &InvocationEvent) -> Vec<KeyValue> {
     }
     if let Some(caller) = &event.caller {
         attributes.push(KeyValue::new("forerun.caller", caller.to_string()));
+    }
+    if let Some(cpu_us) = event.cpu_us {
+        attributes.push(KeyValue::new("forerun.guest.cpu_us", number(cpu_us)));
     }
     if let Some(error_type) = error_type(event) {
         attributes.push(KeyValue::new("error.type", error_type));

@@ -137,6 +137,10 @@ fn a_call_from_function_to_function_arrives_as_two_spans_of_one_trace() {
     let spans = spans(&traces);
     let [callee, caller] = spans.as_slice() else { panic!("two spans, not {}", spans.len()) };
     assert_eq!((&callee.trace_id, &callee.parent_span_id), (&caller.trace_id, &caller.span_id));
+    let [link] = caller.links.as_slice() else { panic!("one link, not {}", caller.links.len()) };
+    assert_eq!((&link.trace_id, &link.span_id), (&callee.trace_id, &callee.span_id));
+    assert_eq!(text(&link.attributes, "faas.invoked_name").as_deref(), Some("catalog"));
+    assert!(callee.links.is_empty());
     assert_eq!(caller.parent_span_id, SpanId::from_random(77).to_bytes());
     assert_eq!((caller.name.as_str(), callee.name.as_str()), ("GET /cart/...", "GET catalog"));
     assert_eq!(caller.kind, opentelemetry_proto::tonic::trace::v1::span::SpanKind::Server as i32);

@@ -16,10 +16,13 @@ use crate::passes::layout::{ModuleLayout, Unsupported};
 /// Largest map that is read: names are cut, so that the largest component's is below this.
 const MAP_BYTES_MAX: usize = 256 << 20;
 
+/// Modules that were merged into others before, told apart; Python with its libraries has 14.
+const ORIGINS_MAX: usize = 256;
+
 /// The functions of a component, in the order of the bytes that its twin gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoverageMap {
-    /// The core modules which they are in.
+    /// The core modules which they are in, and those which they were in before modules were merged.
     pub modules: Vec<CoveredModule>,
     /// One for each byte.
     pub functions: Vec<CoveredFunction>,
@@ -89,7 +92,7 @@ impl CoverageMap {
         }
         let map: Self =
             serde_json::from_slice(bytes).map_err(|error| MapError::Malformed { reason: error.to_string() })?;
-        let in_bounds = map.functions.len() <= FUNCTIONS_MAX && map.modules.len() <= MODULES_MAX;
+        let in_bounds = map.functions.len() <= FUNCTIONS_MAX && map.modules.len() <= MODULES_MAX + ORIGINS_MAX;
         let modules = map.modules.len();
         if in_bounds && map.functions.iter().all(|function| (function.module as usize) < modules) {
             Ok(map)
@@ -124,28 +127,49 @@ impl MapMaker {
         bodies: &[FunctionBody<'_>],
         outer_name: Option<&str>,
     ) -> Result<(), Unsupported> {
-        // Bounded by `MODULES_MAX` before the map is given away.
-        let number = u32::try_from(self.map.modules.len()).unwrap_or(u32::MAX);
         let names = names::of_module(module);
+        let number = self.module_number();
         let module_name = outer_name.or(names.module).map_or_else(|| format!("module[{number}]"), names::cut);
+        self.map.modules.push(CoveredModule { name: module_name });
+        let mut origins = HashMap::new();
         let hashes = body_hashes(bytes).map_err(unreadable)?;
         for ((body, hash), index) in bodies.iter().zip(hashes).zip(module.counts.functions_imported..) {
             let symbol = names.functions.get(&index).copied();
             let name = symbol.map_or_else(|| format!("func[{index}]"), names::readable);
             let library = names::library(symbol.unwrap_or_default(), &name);
+            let number = match names.origin(index) {
+                Some(origin) => *origins.entry(origin).or_insert_with(|| self.add_origin(origin, number)),
+                None => number,
+            };
+            let library = library.unwrap_or(&self.map.modules[number as usize].name).to_owned();
             let key = self.unique(hash);
             self.map.functions.push(CoveredFunction {
                 hash: key,
                 body: hash,
-                library: library.unwrap_or(&module_name).to_owned(),
+                library,
                 name,
                 module: number,
                 index,
                 code_bytes: u32::try_from(body.as_bytes().len()).unwrap_or(u32::MAX),
             });
         }
-        self.map.modules.push(CoveredModule { name: module_name });
         Ok(())
+    }
+
+    /// The number of the next module.
+    fn module_number(&self) -> u32 {
+        // Bounded by `MODULES_MAX` before the map is given away.
+        u32::try_from(self.map.modules.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The number of a module that was merged into the module `whole`, which stands for those that are too many.
+    fn add_origin(&mut self, name: &str, whole: u32) -> u32 {
+        if self.map.modules.len() >= ORIGINS_MAX {
+            return whole;
+        }
+        let number = self.module_number();
+        self.map.modules.push(CoveredModule { name: names::cut(name) });
+        number
     }
 
     /// Functions that do the same are told apart by their order, which another revision mostly keeps.

@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use wasmparser::{BinaryReader, CustomSectionReader, KnownCustom, Name};
 
 use crate::passes::layout::{ModuleLayout, module_section};
+use crate::passes::prelink::{ORIGINS, read_origins};
 
 /// Longest symbol that is demangled; those of deeply nested generics have a few thousand.
 const SYMBOL_BYTES_MAX: usize = 8 << 10;
@@ -19,6 +20,15 @@ const NAME_BYTES_MAX: usize = 256;
 pub(super) struct Names<'a> {
     pub(super) module: Option<&'a str>,
     pub(super) functions: BTreeMap<u32, &'a str>,
+    /// Which module functions came from, where several were merged: see [`ORIGINS`].
+    pub(super) origins: BTreeMap<u32, &'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// The module that a function was of before modules were merged.
+    pub(super) fn origin(&self, function: u32) -> Option<&'a str> {
+        self.origins.range(..=function).next_back().map(|(_, name)| *name)
+    }
 }
 
 /// The names of a module; those that cannot be read are left out.
@@ -28,6 +38,9 @@ pub(super) fn of_module<'a>(module: &ModuleLayout<'a>) -> Names<'a> {
         let Ok(custom) = CustomSectionReader::new(BinaryReader::new(section.contents, section.range.start)) else {
             continue;
         };
+        if custom.name() == ORIGINS {
+            names.origins = read_origins(custom.data());
+        }
         let KnownCustom::Name(subsections) = custom.as_known() else { continue };
         for subsection in subsections.into_iter().flatten() {
             match subsection {

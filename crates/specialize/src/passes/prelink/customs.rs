@@ -15,7 +15,7 @@ use super::module::CoreModule;
 use super::spaces::{Function, Spaces, count};
 
 /// The name of the custom section with a component's names.
-const COMPONENT_NAMES: &str = "component-name";
+pub(super) const COMPONENT_NAMES: &str = "component-name";
 
 /// Adds the names and custom sections of the instances that joined.
 pub(super) fn write(module: &mut Module, component: &Component<'_>, spaces: &Spaces<'_>, live: &Live) {

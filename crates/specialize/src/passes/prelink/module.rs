@@ -59,6 +59,8 @@ pub(super) struct CoreModule<'a> {
     pub(super) elements: Vec<Element<'a>>,
     pub(super) data: Vec<Data<'a>>,
     pub(super) bodies: Vec<FunctionBody<'a>>,
+    /// What it calls itself.
+    pub(super) name: Option<&'a str>,
     pub(super) function_names: HashMap<u32, &'a str>,
     pub(super) customs: Vec<(&'a str, &'a [u8])>,
     /// The first thing in it that is not merged.
@@ -181,9 +183,13 @@ impl<'a> CoreModule<'a> {
     /// Names are for display: from the first that cannot be read on they are left out.
     fn names(&mut self, sections: wasmparser::NameSectionReader<'a>) {
         for section in sections.map_while(Result::ok) {
-            if let Name::Function(names) = section {
-                self.function_names
-                    .extend(names.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name)));
+            match section {
+                Name::Module { name, .. } => self.name = Some(name),
+                Name::Function(names) => {
+                    let names = names.into_iter().map_while(Result::ok);
+                    self.function_names.extend(names.map(|naming| (naming.index, naming.name)));
+                }
+                _ => {}
             }
         }
     }

@@ -16,6 +16,7 @@ use super::constant::evaluate;
 use super::customs;
 use super::exports::Exports;
 use super::live::{Live, LiveGlobal};
+use super::origins;
 use super::refusal::{PrelinkRefusal, Unsupported};
 use super::segments::{Place, Segment};
 use super::spaces::{Item, Slot, Spaces, count};
@@ -48,6 +49,7 @@ impl Merged<'_, '_> {
         module.section(&DataCountSection { count: data.len() });
         module.section(&self.code()?);
         module.section(&data);
+        origins::write(&mut module, self.component, self.spaces, self.live);
         customs::write(&mut module, self.component, self.spaces, self.live);
         Ok(module.finish())
     }

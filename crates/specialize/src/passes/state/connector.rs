@@ -4,7 +4,7 @@
 use wasm_encoder::{
     Alias, BlockType, CanonicalFunctionSection, CanonicalOption, CodeSection, ComponentAliasSection,
     ComponentTypeSection, ComponentValType, ConstExpr, EntityType, ExportKind, ExportSection, Function,
-    FunctionSection, GlobalSection, GlobalType, ImportSection, InstanceSection, MemArg, MemoryType, Module, ModuleArg,
+    FunctionSection, GlobalSection, GlobalType, ImportSection, InstanceSection, MemoryType, Module, ModuleArg,
     PrimitiveValType, TypeSection, ValType,
 };
 
@@ -14,6 +14,7 @@ use super::{
     module_memory,
 };
 use crate::passes::layout::{Appendix, Counts, ExportedFunction};
+use crate::passes::memory_list;
 
 /// What the connector imports each module's functions and memories from.
 const MODULES: &str = "modules";
@@ -209,7 +210,8 @@ fn connector(parts: Parts) -> Vec<u8> {
     for memory in 0..parts.memories {
         functions.function(core_ty::TRUTH).function(core_ty::SIZE);
         globals.global(mutable(ValType::I64), &ConstExpr::i64_const(0));
-        code.function(&give(memory)).function(&put_back(memory));
+        let kept = 1 + memory;
+        code.function(&memory_list::give(memory, kept)).function(&memory_list::put_back(memory, kept));
     }
     let mut exports = ExportSection::new();
     for (name, index) in connector_exports(parts).iter().zip(parts.imported()..) {
@@ -280,30 +282,6 @@ fn room(parts: Parts) -> Function {
     let mut code = function.instructions();
     code.i32_const(0).i32_const(0).i32_const(ALIGNMENT).local_get(bytes).call(allocator);
     code.local_get(bytes).i32_const(ALIGNMENT).i32_const(1).call(allocator).drop().end();
-    function
-}
-
-/// Where the list's address and length are while the host reads them: over the memory's first bytes.
-fn head(memory: u32) -> MemArg {
-    MemArg { offset: 0, align: 3, memory_index: memory }
-}
-
-/// Keeps the memory's first bytes, puts address 0 and the memory's length over them, and gives the address of that.
-fn give(memory: u32) -> Function {
-    let mut function = Function::new([]);
-    let mut code = function.instructions();
-    code.i32_const(0).i64_load(head(memory)).global_set(1 + memory);
-    // A page has 2^16 bytes, and the length is the upper half of the two numbers.
-    code.i32_const(0).memory_size(memory).i64_extend_i32_u().i64_const(48).i64_shl().i64_store(head(memory));
-    code.i32_const(0).end();
-    function
-}
-
-/// The host has read address and length.
-fn put_back(memory: u32) -> Function {
-    let mut function = Function::new([]);
-    let mut code = function.instructions();
-    code.i32_const(0).global_get(1 + memory).i64_store(head(memory)).end();
     function
 }
 
