@@ -471,10 +471,10 @@ mod tests {
 
     #[test]
     fn a_check_that_falls_due_to_the_microsecond_is_over_at_once() {
-        // The start of every segment in microseconds, found by waiting; times at which the queue does not round up.
+        // The start of every segment that is checked, found by waiting; times at which the queue does not round up.
         for resolution in [Resolution::Second, Resolution::Minute] {
             let bins = TimeBins::new(resolution);
-            for segment in 1..bins.segments() {
+            for segment in bins.next_checked(0).unwrap_or(0)..bins.segments() {
                 let wait_us = bins.segment_start_us(segment);
                 let due_us = (wait_us.next_power_of_two() / 8) * 16;
                 let mut engine = Engine::new(EngineSettings { resolution, ..EngineSettings::default() });

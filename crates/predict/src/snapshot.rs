@@ -17,7 +17,7 @@ use thiserror::Error;
 
 const MAGIC: [u8; 8] = *b"FRPREDCT";
 /// Version of the body. To be raised with every change of a state's fields or meaning.
-pub const SNAPSHOT_VERSION: u32 = 3;
+pub const SNAPSHOT_VERSION: u32 = 4;
 const HEADER_BYTES: usize = 8 + 4 + 8 + 32;
 /// Largest snapshot read: two million functions at 512 bytes, and the tables.
 pub const SNAPSHOT_BYTES_MAX: u64 = 2 << 30;

@@ -11,8 +11,8 @@ use forerun_predict::plan::{Course, PlanTerms};
 use forerun_predict::settings::EngineSettings;
 use forerun_predict::timing::bins::Resolution;
 
-const STATEMENTS: &str = "f680bab50bd7082a3f905b29abdd4f10";
-const STATE: &str = "ee2a3677e8897509c15c607abdda4aab";
+const STATEMENTS: &str = "c9656c4366af6ebccdad44dff34d05f5";
+const STATE: &str = "7ed16ad342bfd2aaca61caa0e195a643";
 
 const SECOND_US: u64 = 1_000_000;
 const EVENTS: u64 = 3_000;

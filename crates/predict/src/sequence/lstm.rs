@@ -24,6 +24,7 @@
 use super::candidates::CANDIDATES_MAX;
 use crate::hash;
 use crate::numeric::{self, add_scaled, dot};
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// Length of an embedding.
@@ -90,6 +91,7 @@ struct Outcome {
 
 impl Step {
     /// State after the step.
+    #[inline(always)]
     pub fn state(&self) -> NetState {
         let mut after = NetState::default();
         let (i, rest) = self.gates.split_at(HIDDEN);
@@ -227,17 +229,12 @@ impl Lstm {
 
     /// Feeds one symbol.
     pub fn step(&self, input: u16, before: &NetState) -> Step {
-        let mut z = self.weighted_sums(self.embedding(input), &before.h);
-        // One loop for each kind of gate, so that the compiler can do several gates at a time.
-        let (sigmoids, rest) = z.split_at_mut(2 * HIDDEN);
-        let (tanhs, more_sigmoids) = rest.split_at_mut(HIDDEN);
-        sigmoids.iter_mut().for_each(|gate| *gate = numeric::sigmoid(*gate));
-        tanhs.iter_mut().for_each(|gate| *gate = numeric::tanh(*gate));
-        more_sigmoids.iter_mut().for_each(|gate| *gate = numeric::sigmoid(*gate));
-        Step { input, before_h: before.h, before_c: before.c, gates: z, outcome: None }
+        let gates = open_gates(self, self.embedding(input), &before.h);
+        Step { input, before_h: before.h, before_c: before.c, gates, outcome: None }
     }
 
     /// `Wx x + Wh h + b`, by blocks that stay in registers while the inputs go by.
+    #[inline(always)]
     fn weighted_sums(&self, x: &[f32], h: &[f32; HIDDEN]) -> [f32; GATES] {
         let mut z = [0f32; GATES];
         for (block, sums) in z.chunks_exact_mut(BLOCK).enumerate() {
@@ -256,45 +253,16 @@ impl Lstm {
 
     /// Probabilities of the candidates (and nothing else) after a state; as many as there are candidates.
     pub fn probabilities(&self, h: &[f32], candidates: &[u16], probabilities: &mut [f32]) {
-        let mut largest = f32::MIN;
-        for (slot, logit) in candidates.iter().zip(probabilities.iter_mut()) {
-            let row = self.output(*slot);
-            *logit = dot(&row[..HIDDEN], h) + row[HIDDEN];
-            largest = largest.max(*logit);
-        }
-        let stated = &mut probabilities[..candidates.len()];
-        stated.iter_mut().for_each(|logit| *logit = numeric::exp(*logit - largest));
-        let sum: f32 = stated.iter().sum();
-        let scale = 1.0 / sum.max(f32::MIN_POSITIVE);
-        stated.iter_mut().for_each(|p| *p *= scale);
+        softmax(self, h, candidates, probabilities);
     }
 
     /// Learns from chunks of consecutive steps, all at once: their gradients are added up and the parameters stepped
     /// once. Steps without an outcome only carry the gradient.
     pub fn train(&mut self, chunks: &[Vec<Step>]) {
-        let mut flows = Vec::with_capacity(chunks.iter().map(Vec::len).sum());
-        for chunk in chunks.iter().filter(|chunk| chunk.iter().any(|step| step.outcome.is_some())) {
-            self.flow_back(chunk, &mut flows);
-        }
-        if flows.is_empty() {
-            return;
-        }
-        self.updates = self.updates.saturating_add(1);
-        let rate = adam_rate(self.updates);
-        for k in 0..EMBEDDING {
-            self.input_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.x[k]), rate);
-        }
-        for k in 0..HIDDEN {
-            self.state_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.h[k]), rate);
-        }
-        self.bias.update(0, &row_gradient(&flows, |_| 1.0), rate);
-        for (slot, gradient) in self.touched.slots.iter().zip(&self.touched.gradients) {
-            self.outputs.update(usize::from(*slot) * ROW, gradient, rate);
-        }
-        self.touched.clear();
-        flows.iter().for_each(|flow| self.update_embedding(flow));
+        learn(self, chunks);
     }
 
+    #[inline(always)]
     fn update_embedding(&mut self, flow: &Flow) {
         let start = usize::from(flow.input) * EMBEDDING;
         for (k, g) in flow.dx.iter().enumerate() {
@@ -307,6 +275,7 @@ impl Lstm {
 
     /// Lets the steps' loss flow back, the last step first, and adds what flowed; the gradients of the outputs are left
     /// in `touched`.
+    #[inline(always)]
     fn flow_back(&mut self, steps: &[Step], flows: &mut Vec<Flow>) {
         let mut dh = [0f32; HIDDEN];
         let mut dc = [0f32; HIDDEN];
@@ -324,6 +293,7 @@ impl Lstm {
         }
     }
 
+    #[inline(always)]
     fn output_gradient(&mut self, outcome: &Outcome, after_h: &[f32; HIDDEN], dh: &mut [f32; HIDDEN]) {
         let mut probabilities = [0f32; CANDIDATES_MAX + 1];
         self.probabilities(after_h, &outcome.candidates, &mut probabilities);
@@ -340,11 +310,13 @@ impl Lstm {
         }
     }
 
+    #[inline(always)]
     fn output(&self, slot: u16) -> &[f32] {
         let start = usize::from(slot) * ROW;
         &self.outputs.value[start..start + ROW]
     }
 
+    #[inline(always)]
     fn embedding(&self, slot: u16) -> &[f32] {
         let start = usize::from(slot) * EMBEDDING;
         &self.embeddings[start..start + EMBEDDING]
@@ -364,7 +336,63 @@ impl Lstm {
     }
 }
 
+/// Values of the gates of one step.
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn open_gates(net: &Lstm, x: &[f32], h: &[f32; HIDDEN]) -> [f32; GATES] {
+    let mut z = net.weighted_sums(x, h);
+    // One loop for each kind of gate, so that the compiler can do several gates at a time.
+    let (sigmoids, rest) = z.split_at_mut(2 * HIDDEN);
+    let (tanhs, more_sigmoids) = rest.split_at_mut(HIDDEN);
+    sigmoids.iter_mut().for_each(|gate| *gate = numeric::sigmoid(*gate));
+    tanhs.iter_mut().for_each(|gate| *gate = numeric::tanh(*gate));
+    more_sigmoids.iter_mut().for_each(|gate| *gate = numeric::sigmoid(*gate));
+    z
+}
+
+/// See [`Lstm::probabilities`].
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn softmax(net: &Lstm, h: &[f32], candidates: &[u16], probabilities: &mut [f32]) {
+    let mut largest = f32::MIN;
+    for (slot, logit) in candidates.iter().zip(probabilities.iter_mut()) {
+        let row = net.output(*slot);
+        *logit = dot(&row[..HIDDEN], h) + row[HIDDEN];
+        largest = largest.max(*logit);
+    }
+    let stated = &mut probabilities[..candidates.len()];
+    stated.iter_mut().for_each(|logit| *logit = numeric::exp(*logit - largest));
+    let sum: f32 = stated.iter().sum();
+    let scale = 1.0 / sum.max(f32::MIN_POSITIVE);
+    stated.iter_mut().for_each(|p| *p *= scale);
+}
+
+/// See [`Lstm::train`].
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn learn(net: &mut Lstm, chunks: &[Vec<Step>]) {
+    let mut flows = Vec::with_capacity(chunks.iter().map(Vec::len).sum());
+    for chunk in chunks.iter().filter(|chunk| chunk.iter().any(|step| step.outcome.is_some())) {
+        net.flow_back(chunk, &mut flows);
+    }
+    if flows.is_empty() {
+        return;
+    }
+    net.updates = net.updates.saturating_add(1);
+    let rate = adam_rate(net.updates);
+    for k in 0..EMBEDDING {
+        net.input_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.x[k]), rate);
+    }
+    for k in 0..HIDDEN {
+        net.state_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.h[k]), rate);
+    }
+    net.bias.update(0, &row_gradient(&flows, |_| 1.0), rate);
+    for (slot, gradient) in net.touched.slots.iter().zip(&net.touched.gradients) {
+        net.outputs.update(usize::from(*slot) * ROW, gradient, rate);
+    }
+    net.touched.clear();
+    flows.iter().for_each(|flow| net.update_embedding(flow));
+}
+
 /// Gradient of one row of weights: over the steps, the value that the row weighs times what flowed back.
+#[inline(always)]
 fn row_gradient(flows: &[Flow], value: impl Fn(&Flow) -> f32) -> [f32; GATES] {
     let mut gradient = [0f32; GATES];
     for (block, sums) in gradient.chunks_exact_mut(BLOCK).enumerate() {
@@ -378,12 +406,14 @@ fn row_gradient(flows: &[Flow], value: impl Fn(&Flow) -> f32) -> [f32; GATES] {
 }
 
 /// `d = W' dz`, for weights stored by input.
+#[inline(always)]
 fn through(weights: &[f32], dz: &[f32; GATES], d: &mut [f32]) {
     for (d, row) in d.iter_mut().zip(weights.chunks_exact(GATES)) {
         *d = dot(row, dz);
     }
 }
 
+#[inline(always)]
 fn cell_gradient(step: &Step, after: &NetState, dh: &[f32; HIDDEN], dc: &mut [f32; HIDDEN]) -> [f32; GATES] {
     let mut dz = [0f32; GATES];
     for k in 0..HIDDEN {
@@ -421,6 +451,7 @@ impl Dense {
     }
 
     /// Steps the parameters from `start` on against their gradients.
+    #[inline(always)]
     fn update(&mut self, start: usize, gradients: &[f32], rate: f32) {
         let range = start..start + gradients.len();
         let values = &mut self.value[range.clone()];

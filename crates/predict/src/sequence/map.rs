@@ -34,31 +34,62 @@ impl Calibrated {
 /// Standard deviations of a 95 % interval.
 const DEVIATIONS: f32 = 1.96;
 
-/// Maps for a number of contexts.
+/// Maps for two families of contexts. A statement is looked up in one map of each and the mean is taken: each map
+/// sees all outcomes, told apart by something else, so half of what chance does to a single map averages out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProbabilityMap {
+    families: [Points; 2],
+}
+
+/// The points of one family's maps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Points {
     values: Vec<f32>,
     outcomes: Vec<f32>,
 }
 
 impl ProbabilityMap {
-    /// Maps that change nothing yet.
-    pub fn new(contexts: usize) -> Self {
-        let values = (0..contexts * CELLS).map(|index| (index % CELLS) as f32 / (CELLS - 1) as f32).collect();
-        Self { values, outcomes: vec![0.0; contexts * CELLS] }
+    /// Maps that change nothing yet, for so many contexts of each family.
+    pub fn new(contexts: [usize; 2]) -> Self {
+        Self { families: contexts.map(Points::new) }
     }
 
-    /// The calibrated form of `stated`.
-    pub fn calibrate(&self, context: usize, stated: f32) -> Calibrated {
-        let (low, share) = position(context, stated);
-        let mix = |points: &[f32]| points[low] * (1.0 - share) + points[low + 1] * share;
-        let probability = mix(&self.values);
-        let outcomes = mix(&self.outcomes);
+    /// The calibrated form of `stated` where these contexts hold, one of each family.
+    pub fn calibrate(&self, contexts: [usize; 2], stated: f32) -> Calibrated {
+        let at = |family: usize| self.families[family].at(contexts[family], stated);
+        let ((first, first_outcomes), (second, second_outcomes)) = (at(0), at(1));
+        let probability = 0.5 * (first + second);
+        // Both have seen the same outcomes in part: they count as one map would that has seen as many as each.
+        let outcomes = 0.5 * (first_outcomes + second_outcomes);
         Calibrated { probability, error: wilson_half_width(probability, outcomes), outcomes }
     }
 
     /// Learns that a statement was right or wrong.
-    pub fn learn(&mut self, context: usize, stated: f32, right: bool) {
+    pub fn learn(&mut self, contexts: [usize; 2], stated: f32, right: bool) {
+        for (family, context) in self.families.iter_mut().zip(contexts) {
+            family.learn(context, stated, right);
+        }
+    }
+
+    pub(crate) fn is_sound(&self, contexts: [usize; 2]) -> bool {
+        self.families.iter().zip(contexts).all(|(family, contexts)| family.is_sound(contexts))
+    }
+}
+
+impl Points {
+    fn new(contexts: usize) -> Self {
+        let values = (0..contexts * CELLS).map(|index| (index % CELLS) as f32 / (CELLS - 1) as f32).collect();
+        Self { values, outcomes: vec![0.0; contexts * CELLS] }
+    }
+
+    /// Value and number of outcomes, interpolated between the two points beside `stated`.
+    fn at(&self, context: usize, stated: f32) -> (f32, f32) {
+        let (low, share) = position(context, stated);
+        let mix = |points: &[f32]| points[low] * (1.0 - share) + points[low + 1] * share;
+        (mix(&self.values), mix(&self.outcomes))
+    }
+
+    fn learn(&mut self, context: usize, stated: f32, right: bool) {
         let (low, share) = position(context, stated);
         let outcome = f32::from(u8::from(right));
         for (cell, weight) in [(low, 1.0 - share), (low + 1, share)] {
@@ -69,7 +100,7 @@ impl ProbabilityMap {
         }
     }
 
-    pub(crate) fn is_sound(&self, contexts: usize) -> bool {
+    fn is_sound(&self, contexts: usize) -> bool {
         self.values.len() == contexts * CELLS
             && self.outcomes.len() == contexts * CELLS
             && self.values.iter().all(|value| (0.0..=1.0).contains(value))
@@ -98,14 +129,15 @@ mod tests {
 
     #[test]
     fn overconfidence_is_corrected() {
-        let mut map = ProbabilityMap::new(2);
+        let mut map = ProbabilityMap::new([2, 1]);
         for step in 0..5_000 {
-            map.learn(1, 0.9, step % 10 < 6);
+            map.learn([1, 0], 0.9, step % 10 < 6);
         }
-        let calibrated = map.calibrate(1, 0.9);
+        let calibrated = map.calibrate([1, 0], 0.9);
         assert!((calibrated.probability - 0.6).abs() < 0.05, "{calibrated:?}");
         assert!(calibrated.error < 0.12 && calibrated.lower(1.96) < calibrated.probability);
-        assert_eq!(map.calibrate(0, 0.9).probability, 0.9, "another context has seen nothing");
+        let half = map.calibrate([0, 0], 0.9).probability;
+        assert!((half - 0.75).abs() < 0.05, "another context of one family has seen nothing: {half}");
     }
 
     #[test]
@@ -117,13 +149,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_statement_is_mapped_into_range(statements in prop::collection::vec((-1f32..2.0, any::<bool>()), 0..200)) {
-            let mut map = ProbabilityMap::new(1);
+            let mut map = ProbabilityMap::new([1, 3]);
             for (stated, right) in statements {
-                map.learn(0, stated, right);
-                let calibrated = map.calibrate(0, stated);
+                map.learn([0, 2], stated, right);
+                let calibrated = map.calibrate([0, 2], stated);
                 prop_assert!((0.0..=1.0).contains(&calibrated.probability) && calibrated.error >= 0.0);
             }
-            prop_assert!(map.is_sound(1));
+            prop_assert!(map.is_sound([1, 3]));
         }
     }
 }

@@ -64,6 +64,7 @@ impl GeometricMixer {
 
     /// Mixes the logarithms of what the experts state; the result sums to one over `used` entries and is zero beyond.
     /// An expert of weight zero need not have stated anything.
+    #[inline(always)]
     pub fn mix(weights: &[f32; EXPERTS], logs: &[Row; EXPERTS], used: usize, mixed: &mut Row) {
         let width = whole_vectors(used);
         mixed.fill(0.0);
@@ -120,6 +121,7 @@ pub fn whole_vectors(used: usize) -> usize {
 }
 
 /// Logarithms of probabilities.
+#[inline(always)]
 pub fn logarithms(probabilities: &[f32], logs: &mut [f32]) {
     for (log, probability) in logs.iter_mut().zip(probabilities) {
         *log = numeric::ln(probability.max(STATED_MIN));

@@ -23,6 +23,7 @@ use super::session::{ORDER_MAX, Session};
 use super::trainer::Trainer;
 use crate::hash;
 use crate::settings::{EngineSettings, ExpertFamilies};
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 /// Width of a row of probabilities: the candidates, "any other", and padding to whole vectors.
@@ -76,6 +77,9 @@ const SEED_OF_OWN: u64 = 0x6f77_6e00;
 const SEED_OF_SIDE: u64 = 0x7369_6465;
 const FIRST_SETS: usize = (ORDER_MAX + 1) * 3 * 2;
 const SECOND_SETS: usize = 16;
+/// Contexts of calibration: by the longest context known, and by how settled that context is and whether the network
+/// agrees with it (the second set of mixing weights).
+const MAPS: [usize; 2] = [ORDER_MAX + 1, SECOND_SETS];
 
 /// What is known about the next call besides the sequence itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -247,6 +251,10 @@ impl Evaluation {
         self.matched
     }
 
+    fn map_contexts(&self) -> [usize; 2] {
+        [self.matched, self.context.second]
+    }
+
     fn entry(&self, symbol: u32) -> usize {
         self.candidates.index(symbol).unwrap_or(self.candidates.symbols().len())
     }
@@ -260,7 +268,7 @@ impl Evaluation {
             self.calibrated = Calibrated { probability: 0.0, error: 0.5, outcomes: 0.0 };
             return;
         }
-        self.calibrated = map.calibrate(self.matched, self.mixed[self.top]);
+        self.calibrated = map.calibrate(self.map_contexts(), self.mixed[self.top]);
         let rest: f32 = (0..used).filter(|index| *index != self.top).map(|index| self.mixed[index]).sum();
         if rest > REST_MIN {
             self.rest_scale = (1.0 - self.calibrated.probability) / rest;
@@ -285,7 +293,7 @@ impl SequenceModel {
             discounts: Discounts::default(),
             popular: Popular::default(),
             mixer: GeometricMixer::new(FIRST_SETS, SECOND_SETS, active),
-            map: ProbabilityMap::new(ORDER_MAX + 1),
+            map: ProbabilityMap::new(MAPS),
             lstm: Lstm::new(settings.seed),
             trainer: Trainer::default(),
             strangers: Strangers::default(),
@@ -302,12 +310,8 @@ impl SequenceModel {
         evaluation.active = self.fill_rows(&contexts, session, evaluation);
         evaluation.matched = (1..=ORDER_MAX).rev().find(|order| contexts[*order].is_some()).unwrap_or(0);
         evaluation.context = mix_context(evaluation, &contexts, used);
-        let width = whole_vectors(used);
-        for expert in (0..EXPERTS).filter(|expert| evaluation.active[*expert]) {
-            logarithms(&evaluation.rows[expert][..width], &mut evaluation.logs[expert][..width]);
-        }
         evaluation.weights = self.mixer.weights(evaluation.context, &evaluation.active);
-        GeometricMixer::mix(&evaluation.weights, &evaluation.logs, used, &mut evaluation.mixed);
+        mix_rows(evaluation, used);
         evaluation.calibrate(&self.map, used);
     }
 
@@ -325,7 +329,8 @@ impl SequenceModel {
         let used = evaluation.candidates.symbols().len() + 1;
         self.mixer.learn(*context, active, logs, mixed, used, outcome);
         if !evaluation.candidates.symbols().is_empty() {
-            self.map.learn(evaluation.matched, evaluation.mixed[evaluation.top], outcome == evaluation.top);
+            let right = outcome == evaluation.top;
+            self.map.learn(evaluation.map_contexts(), evaluation.mixed[evaluation.top], right);
         }
         let stranger = outcome >= evaluation.familiar && outcome + 1 < used;
         self.strangers.learn(evaluation.strangers_invited, stranger);
@@ -491,11 +496,22 @@ impl SequenceModel {
             && self.contexts.is_sound(self.contexts_max)
             && self.popular.is_sound()
             && self.mixer.is_sound(FIRST_SETS, SECOND_SETS)
-            && self.map.is_sound(ORDER_MAX + 1)
+            && self.map.is_sound(MAPS)
             && self.lstm.is_sound()
             && self.trainer.is_sound()
             && self.strangers.is_sound()
     }
+}
+
+/// Mixes what the experts state, with the weights of the evaluation.
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn mix_rows(evaluation: &mut Evaluation, used: usize) {
+    let width = whole_vectors(used);
+    let Evaluation { rows, logs, mixed, weights, active, .. } = evaluation;
+    for expert in (0..EXPERTS).filter(|expert| active[*expert]) {
+        logarithms(&rows[expert][..width], &mut logs[expert][..width]);
+    }
+    GeometricMixer::mix(weights, logs, used, mixed);
 }
 
 /// Keys of the contexts of a call, by expert.

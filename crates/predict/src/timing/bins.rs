@@ -14,6 +14,9 @@ pub const BINS_MAX: usize = 192;
 /// Number of segments of any grid; see [`TimeBins::segment_start`].
 pub const SEGMENTS_MAX: usize = 3 + BINS_MAX / LANES;
 
+/// Silence shorter than this is not worth a check of its own: it teaches no less when it is looked at with the segments
+/// behind it, seconds later, and most idle times get past it.
+const CHECK_US_MIN: u64 = 10_000_000;
 const MINUTE_S: f32 = 60.0;
 const DAY_S: f32 = 86_400.0;
 /// Forty days: one more than a monthly schedule needs.
@@ -39,6 +42,7 @@ pub struct TimeBins {
     segments: Vec<usize>,
     segments_us: Vec<u64>,
     segment_of: Vec<u8>,
+    first_checked: usize,
 }
 
 impl TimeBins {
@@ -56,8 +60,10 @@ impl TimeBins {
         }
         let end_s = |bin: usize| edges_s.get(bin + 1).copied().unwrap_or(edges_s[bin] * 1.5);
         let widths_s = (0..edges_s.len()).map(|bin| end_s(bin) - edges_s[bin]).collect();
-        let segments_us = segments[..segments.len() - 1].iter().map(|start| (edges_s[*start] * 1e6) as u64).collect();
-        Self { edges_s, widths_s, segments, segments_us, segment_of }
+        let segments_us: Vec<u64> =
+            segments[..segments.len() - 1].iter().map(|start| (edges_s[*start] * 1e6) as u64).collect();
+        let first_checked = segments_us.partition_point(|start_us| *start_us < CHECK_US_MIN);
+        Self { edges_s, widths_s, segments, segments_us, segment_of, first_checked }
     }
 
     /// Number of bins.
@@ -114,6 +120,17 @@ impl TimeBins {
     /// The last segment that an idle time has reached.
     pub fn segment_reached(&self, idle_us: u64) -> usize {
         self.segments_us.partition_point(|start_us| *start_us <= idle_us).saturating_sub(1)
+    }
+
+    /// The first segment behind a bin whose start is worth a check that nothing has come; [`None`] behind the last.
+    pub fn next_checked(&self, bin: usize) -> Option<usize> {
+        let next = (self.segment_of(bin) + 1).max(self.first_checked);
+        (next < self.segments()).then_some(next)
+    }
+
+    /// The last segment worth a check that an idle time has reached.
+    pub fn checked_reached(&self, idle_us: u64) -> Option<usize> {
+        Some(self.segment_reached(idle_us)).filter(|segment| *segment >= self.first_checked)
     }
 
     /// Segment that a bin belongs to.

@@ -43,7 +43,7 @@ impl Counts {
     ///
     /// What is at risk in a bin is everything that did not end before it; where nothing is, nothing changes. (The
     /// strengths in use are powers of two, for which `(0 + s h) / (0 + s)` is `h` exactly.)
-    #[inline]
+    #[inline(always)]
     pub fn shrink(&self, first: usize, strength: f32, hazards: &mut Block) -> bool {
         if first >= self.end {
             return false;

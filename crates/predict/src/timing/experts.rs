@@ -94,12 +94,19 @@ pub fn pooled_classes(bins: usize) -> usize {
     1 + CALLS_CLASSES + CALLS_CLASSES * RATE_CLASSES + (bins + 1) + TEMPO_CLASSES + CLOCK_CLASSES
 }
 
+/// Where one function's present idle time counts in the shared tables.
+#[derive(Debug)]
+pub struct Rows {
+    /// Rows of the pooled tables: global, by calls, by calls and rate, after the last idle time, tempo, clock.
+    classes: [usize; 6],
+    pair: usize,
+}
+
 /// Everything the experts look at for one function's present idle time.
 #[derive(Debug)]
 pub struct View {
-    /// Rows of the pooled tables: global, by calls, by calls and rate, after the last idle time, tempo, clock.
-    pub classes: [usize; 6],
-    pair: usize,
+    /// Where it counts.
+    pub rows: Rows,
     pair_counts: Counts,
     own: Counts,
     recent: Counts,
@@ -182,8 +189,8 @@ impl ExpertTables {
         Self { pooled: PooledHazards::new(pooled_classes(bins), bins), pairs: Pairs::new(bins), bins }
     }
 
-    /// Looks at a history.
-    pub fn view(&self, history: &History, bins: &TimeBins) -> View {
+    /// Rows of the tables that an idle time of `history` counts in.
+    pub fn rows(&self, history: &History, bins: &TimeBins) -> Rows {
         let index = |bin: u8| if bin == NO_BIN { bins.len() } else { usize::from(bin) };
         let (last, before) = (index(history.recent[0]), index(history.recent[1]));
         let (calls_class, rate_class) = (history.calls_class(), history.rate_class());
@@ -191,7 +198,7 @@ impl ExpertTables {
         let by_last = by_rate + CALLS_CLASSES * RATE_CLASSES;
         let by_tempo = by_last + bins.len() + 1;
         let by_clock = by_tempo + TEMPO_CLASSES;
-        let mut view = View {
+        Rows {
             classes: [
                 0,
                 1 + calls_class,
@@ -201,17 +208,24 @@ impl ExpertTables {
                 by_clock + history.clock_class(),
             ],
             pair: before * (bins.len() + 1) + last,
+        }
+    }
+
+    /// Looks at a history.
+    pub fn view(&self, history: &History, bins: &TimeBins) -> View {
+        let mut view = View {
+            rows: self.rows(history, bins),
             pair_counts: Counts::default(),
             own: Counts::default(),
             recent: Counts::default(),
             pattern: Counts::default(),
-            calls_class,
-            rate_class,
+            calls_class: history.calls_class(),
+            rate_class: history.rate_class(),
             peakedness: history.peakedness(),
             agreement: 0,
             repeats: history.repeats(),
         };
-        if let Some(pair) = self.pairs.get(view.pair) {
+        if let Some(pair) = self.pairs.get(view.rows.pair) {
             pair.unpack(&mut view.pair_counts);
         }
         history.own.unpack(&mut view.own);
@@ -220,22 +234,23 @@ impl ExpertTables {
         view
     }
 
-    /// Records that the idle time under view ran through `bins` and, if `ended`, ended in the last of them.
-    pub fn record(&mut self, view: &View, bins: std::ops::Range<usize>, ended: bool) {
-        for class in view.classes {
+    /// Records that an idle time that counts in `rows` ran through `bins` and, if `ended`, ended in the last of them.
+    pub fn record(&mut self, rows: &Rows, bins: std::ops::Range<usize>, ended: bool) {
+        for class in rows.classes {
             self.pooled.record(class, bins.clone(), ended);
         }
         if let (true, Some(bin)) = (ended, bins.last()) {
-            self.pairs.get_mut(view.pair).add(bin as u8, PAIR_OBSERVATIONS_MAX);
+            self.pairs.get_mut(rows.pair).add(bin as u8, PAIR_OBSERVATIONS_MAX);
         }
     }
 
     /// Logits of every expert for the block of bins that starts at `first`.
+    #[inline(always)]
     pub fn evaluate(&self, view: &View, first: usize, families: ExpertFamilies, logits: &mut [Block; EXPERTS]) {
         let mut base = [HAZARD_START; LANES];
-        self.pooled.shrink(view.classes[0], first, STRENGTH_GLOBAL, &mut base);
-        self.pooled.shrink(view.classes[1], first, STRENGTH_CLASS, &mut base);
-        self.pooled.shrink(view.classes[2], first, STRENGTH_CLASS, &mut base);
+        self.pooled.shrink(view.rows.classes[0], first, STRENGTH_GLOBAL, &mut base);
+        self.pooled.shrink(view.rows.classes[1], first, STRENGTH_CLASS, &mut base);
+        self.pooled.shrink(view.rows.classes[2], first, STRENGTH_CLASS, &mut base);
         let mut chain = base;
         // The last statement of the chain: an expert without evidence in the block repeats it.
         let mut stated = state(&base);
@@ -244,7 +259,7 @@ impl ExpertTables {
             self.evaluate_sides(view, first, &base, logits);
         }
         if families.markov {
-            self.pooled.shrink(view.classes[3], first, STRENGTH_SIDE, &mut chain);
+            self.pooled.shrink(view.rows.classes[3], first, STRENGTH_SIDE, &mut chain);
             stated = state(&chain);
             logits[1] = stated;
             if view.pair_counts.shrink(first, STRENGTH_PAIR, &mut chain) {
@@ -265,8 +280,9 @@ impl ExpertTables {
         }
     }
 
+    #[inline(always)]
     fn evaluate_sides(&self, view: &View, first: usize, base: &Block, logits: &mut [Block; EXPERTS]) {
-        for (class, index) in [(view.classes[4], 6), (view.classes[5], 7)] {
+        for (class, index) in [(view.rows.classes[4], 6), (view.rows.classes[5], 7)] {
             let mut side = *base;
             self.pooled.shrink(class, first, STRENGTH_SIDE, &mut side);
             logits[index] = state(&side);
@@ -279,6 +295,7 @@ impl ExpertTables {
     }
 }
 
+#[inline(always)]
 fn state(hazards: &Block) -> Block {
     let mut logits = [0.0; LANES];
     for lane in 0..LANES {

@@ -9,6 +9,7 @@
 //! one context has not seen yet the other may know.
 
 use super::bins::LANES;
+use super::experts::EXPERTS;
 use crate::numeric;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ pub struct Mixed {
 /// Weight sets of a hazard mixture.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HazardMixer {
-    active: Vec<bool>,
+    active: [bool; EXPERTS],
     first: WeightSets,
     second: WeightSets,
 }
@@ -54,40 +55,39 @@ pub struct MixContext {
     pub second: usize,
 }
 
-/// Rows of weights: one per expert, then that of the mean, then the bias.
+/// Rows of weights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct WeightSets {
-    row: usize,
-    weights: Vec<f32>,
+    weights: Vec<Weights>,
     counts: Vec<f32>,
 }
 
+/// One weight per expert, then that of the mean, then the bias.
+type Weights = [f32; EXPERTS + 2];
+const MEAN: usize = EXPERTS;
+const BIAS: usize = EXPERTS + 1;
+
 impl HazardMixer {
     /// A mixer that starts with the mean of the experts that take part.
-    pub fn new(active: &[bool], first_sets: usize, second_sets: usize) -> Self {
-        let row = active.len() + 2;
-        Self {
-            active: active.to_vec(),
-            first: WeightSets::new(row, first_sets, 1.0),
-            second: WeightSets::new(row, second_sets, 0.0),
-        }
+    pub fn new(active: [bool; EXPERTS], first_sets: usize, second_sets: usize) -> Self {
+        Self { active, first: WeightSets::new(first_sets, 1.0), second: WeightSets::new(second_sets, 0.0) }
     }
 
-    /// Mixes a block, of which `mixed` has the mean.
-    #[inline]
-    pub fn mix(&self, context: MixContext, logits: &[Block], mixed: &mut Mixed) {
-        let experts = self.active.len();
-        let (first, second) = (self.first.set(context.first), self.second.set(context.second));
-        let mean = mixed.mean;
-        let mean_weight = first[experts] + second[experts];
-        let bias = first[experts + 1] + second[experts + 1];
-        let mut sum = mean.map(|mean| bias + mean_weight * mean);
-        for (((active, block), first), second) in self.active.iter().zip(logits).zip(first).zip(second) {
-            if *active {
-                let weight = first + second;
-                for lane in 0..LANES {
-                    sum[lane] += weight * (block[lane] - mean[lane]);
-                }
+    /// Mixes a block, of which `mixed` has the mean. The logits of experts that do not take part are zero.
+    ///
+    /// The mean is taken out of the sum over the experts: `v m + sum w_e (x_e - m) = (v - sum w_e) m + sum w_e x_e`.
+    #[inline(always)]
+    pub fn mix(&self, context: MixContext, logits: &[Block; EXPERTS], mixed: &mut Mixed) {
+        let (first, second) = (&self.first.weights[context.first], &self.second.weights[context.second]);
+        let mut weights = *first;
+        for (weight, second) in weights.iter_mut().zip(second) {
+            *weight += second;
+        }
+        let mean_weight = weights[MEAN] - weights[..EXPERTS].iter().sum::<f32>();
+        let mut sum = mixed.mean.map(|mean| weights[BIAS] + mean_weight * mean);
+        for expert in 0..EXPERTS {
+            for lane in 0..LANES {
+                sum[lane] += weights[expert] * logits[expert][lane];
             }
         }
         for lane in 0..LANES {
@@ -98,25 +98,32 @@ impl HazardMixer {
 
     /// Learns from a block of which `observed` bins were: `errors` are outcome minus mixed hazard of those and zero for
     /// the rest, and `mean` is that of [`Mixed`].
-    #[inline]
-    pub fn learn(&mut self, context: MixContext, logits: &[Block], mean: &Block, errors: &Block, observed: usize) {
-        let experts = self.active.len();
-        let mut gradients = [0f32; EXPERTS_MAX + 2];
-        for (expert, (active, block)) in self.active.iter().zip(logits).enumerate() {
-            if *active {
-                let mut products = [0f32; LANES];
-                for lane in 0..LANES {
-                    products[lane] = errors[lane] * (block[lane] - mean[lane]);
-                }
-                gradients[expert] = total(&products);
+    #[inline(always)]
+    pub fn learn(
+        &mut self,
+        context: MixContext,
+        logits: &[Block; EXPERTS],
+        mean: &Block,
+        errors: &Block,
+        observed: usize,
+    ) {
+        // The sum of `errors` times a deviation from the mean is the difference of two sums.
+        let along = |block: &Block| {
+            let mut products = [0f32; LANES];
+            for lane in 0..LANES {
+                products[lane] = errors[lane] * block[lane];
+            }
+            total(&products)
+        };
+        let along_mean = along(mean);
+        let mut gradients = [0f32; EXPERTS + 2];
+        for expert in 0..EXPERTS {
+            if self.active[expert] {
+                gradients[expert] = along(&logits[expert]) - along_mean;
             }
         }
-        let mut products = [0f32; LANES];
-        for lane in 0..LANES {
-            products[lane] = errors[lane] * mean[lane];
-        }
-        gradients[experts] = MEAN_SCALE * total(&products);
-        gradients[experts + 1] = total(errors);
+        gradients[MEAN] = MEAN_SCALE * along_mean;
+        gradients[BIAS] = total(errors);
         self.first.step(context.first, &gradients, observed);
         self.second.step(context.second, &gradients, observed);
     }
@@ -124,43 +131,37 @@ impl HazardMixer {
     /// How much each expert that takes part counts in a context, for explanations: its share of the mean and its own
     /// weight together. The second item is the expert's index.
     pub fn weights(&self, context: MixContext) -> impl Iterator<Item = (f32, usize)> + '_ {
-        let experts = self.active.len();
-        let (first, second) = (self.first.set(context.first), self.second.set(context.second));
+        let (first, second) = (&self.first.weights[context.first], &self.second.weights[context.second]);
         let count = self.active.iter().filter(|active| **active).count().max(1) as f32;
-        let deviations: f32 = (0..experts).map(|expert| first[expert] + second[expert]).sum();
-        let share = (first[experts] + second[experts] - deviations) / count;
-        (0..experts)
+        let deviations: f32 = (0..EXPERTS).map(|expert| first[expert] + second[expert]).sum();
+        let share = (first[MEAN] + second[MEAN] - deviations) / count;
+        (0..EXPERTS)
             .filter(|expert| self.active[*expert])
             .map(move |expert| (share + first[expert] + second[expert], expert))
     }
 
     /// Whether restored state has the expected shape and only bounded numbers.
-    pub fn is_sound(&self, active: &[bool], first_sets: usize, second_sets: usize) -> bool {
-        self.active == active
-            && self.first.is_sound(active.len() + 2, first_sets)
-            && self.second.is_sound(active.len() + 2, second_sets)
+    pub fn is_sound(&self, active: &[bool; EXPERTS], first_sets: usize, second_sets: usize) -> bool {
+        self.active == *active && self.first.is_sound(first_sets) && self.second.is_sound(second_sets)
     }
 
     /// Mean of what the experts that take part state.
-    #[inline]
-    pub fn mean(&self, logits: &[Block]) -> Block {
+    #[inline(always)]
+    pub fn mean(&self, logits: &[Block; EXPERTS]) -> Block {
+        let count = self.active.iter().filter(|active| **active).count();
         let mut mean = [0.0; LANES];
-        let mut count = 0.0;
-        for (active, block) in self.active.iter().zip(logits) {
-            if *active {
-                for lane in 0..LANES {
-                    mean[lane] += block[lane];
-                }
-                count += 1.0;
+        for block in logits {
+            for lane in 0..LANES {
+                mean[lane] += block[lane];
             }
         }
-        let scale = 1.0 / f32::max(count, 1.0);
+        let scale = 1.0 / count.max(1) as f32;
         mean.map(|sum| sum * scale)
     }
 }
 
 /// Sum of a block, by halves: a fixed order of additions that the compiler can do several at a time.
-#[inline]
+#[inline(always)]
 fn total(block: &Block) -> f32 {
     let mut eight = [0f32; LANES / 2];
     for lane in 0..LANES / 2 {
@@ -173,37 +174,28 @@ fn total(block: &Block) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// Most experts a mixer may have; room for gradients on the stack.
-const EXPERTS_MAX: usize = 14;
-
 impl WeightSets {
-    fn new(row: usize, sets: usize, mean_weight: f32) -> Self {
-        assert!(row <= EXPERTS_MAX + 2, "gradients are kept in a fixed array");
-        let mut weights = vec![0.0; sets * row];
-        weights.iter_mut().skip(row - 2).step_by(row).for_each(|weight| *weight = mean_weight);
-        Self { row, weights, counts: vec![0.0; sets] }
+    fn new(sets: usize, mean_weight: f32) -> Self {
+        let mut weights = [0.0; EXPERTS + 2];
+        weights[MEAN] = mean_weight;
+        Self { weights: vec![weights; sets], counts: vec![0.0; sets] }
     }
 
-    fn set(&self, index: usize) -> &[f32] {
-        &self.weights[index * self.row..(index + 1) * self.row]
-    }
-
-    fn step(&mut self, index: usize, gradients: &[f32], observed: usize) {
+    #[inline(always)]
+    fn step(&mut self, index: usize, gradients: &Weights, observed: usize) {
         let count = &mut self.counts[index];
         // The count only sets the rate, which has long reached its floor by then.
         *count = (*count + observed as f32).min(1e9);
         let rate = (RATE_START / (1.0 + *count / RATE_HALF_LIFE)).max(RATE_MIN);
-        let weights = &mut self.weights[index * self.row..(index + 1) * self.row];
-        for (weight, gradient) in weights.iter_mut().zip(gradients) {
+        for (weight, gradient) in self.weights[index].iter_mut().zip(gradients) {
             *weight = (*weight + rate * gradient).clamp(-WEIGHT_MAX, WEIGHT_MAX);
         }
     }
 
-    fn is_sound(&self, row: usize, sets: usize) -> bool {
-        self.row == row
-            && self.weights.len() == sets * row
+    fn is_sound(&self, sets: usize) -> bool {
+        self.weights.len() == sets
             && self.counts.len() == sets
-            && self.weights.iter().all(|weight| weight.abs() <= WEIGHT_MAX)
+            && self.weights.iter().flatten().all(|weight| weight.abs() <= WEIGHT_MAX)
             && self.counts.iter().all(|count| (0.0..=1e9).contains(count))
     }
 }
@@ -214,10 +206,24 @@ mod tests {
 
     const CONTEXT: MixContext = MixContext { first: 0, second: 0 };
 
+    /// The first two experts take part.
+    const TWO: [bool; EXPERTS] = {
+        let mut active = [false; EXPERTS];
+        active[0] = true;
+        active[1] = true;
+        active
+    };
+
+    fn of_two(a: f32, b: f32) -> [Block; EXPERTS] {
+        let mut logits = [[0.0; LANES]; EXPERTS];
+        (logits[0], logits[1]) = ([a; LANES], [b; LANES]);
+        logits
+    }
+
     #[test]
     fn the_expert_that_is_right_wins() {
-        let mut mixer = HazardMixer::new(&[true, true], 1, 1);
-        let logits = |truth: bool| [[if truth { 3.0 } else { -3.0 }; LANES], [0.5; LANES]];
+        let mut mixer = HazardMixer::new(TWO, 1, 1);
+        let logits = |truth: bool| of_two(if truth { 3.0 } else { -3.0 }, 0.5);
         let mut mixed = Mixed::default();
         let mix = |mixer: &HazardMixer, truth: bool, mixed: &mut Mixed| {
             mixed.mean = mixer.mean(&logits(truth));
@@ -238,11 +244,11 @@ mod tests {
 
     #[test]
     fn weights_stay_bounded_under_contradiction() {
-        let mut mixer = HazardMixer::new(&[true], 1, 1);
+        let mut mixer = HazardMixer::new(TWO, 1, 1);
         for step in 0..50_000 {
             let errors = [if step % 2 == 0 { 1.0 } else { -1.0 }; LANES];
-            mixer.learn(CONTEXT, &[[13.0; LANES]], &[13.0; LANES], &errors, LANES);
+            mixer.learn(CONTEXT, &of_two(13.0, -13.0), &[13.0; LANES], &errors, LANES);
         }
-        assert!(mixer.is_sound(&[true], 1, 1));
+        assert!(mixer.is_sound(&TWO, 1, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! *When*: the hazard of the next call of each function (or application), learnt on line.
 //!
 //! A call ends one idle time and starts the next. While a function is idle its segments of the time grid are crossed
-//! one by one, found by a queue of checks; crossing a segment teaches the mixture and the pooled tables that nothing
+//! one by one, found by a queue of checks; crossing segments teaches the mixture and the pooled tables that nothing
 //! happened there. A call teaches them that something did. [`TimingModel::forecast`] then states the hazard of every
 //! bin ahead. Indices are dense and given by the caller; time never runs backwards in here (the caller clamps it).
 
@@ -23,12 +23,21 @@ use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXP
 use forecast::{ExpertShare, Forecast};
 use history::History;
 use mixer::{Block, HazardMixer, Mixed};
+use multiversion::multiversion;
 use queue::CheckQueue;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Survival below which a forecast stops: a call is then so certain to have happened that no plan depends on the rest.
 const SURVIVAL_MIN: f32 = 1e-4;
+
+/// Silence there is in plenty where there are many functions: each is silent far more often than it is called. The
+/// pooled tables count all of it, which costs little. The mixture, whose few weights have long settled by then, learns
+/// from one check in so many, with the weight of all of them: as many as there are times this many functions, at least
+/// all and at most one in [`SILENCE_SHARE_MAX`]. Below it nothing is left out.
+const SILENCE_FUNCTIONS: usize = 8_192;
+/// See [`SILENCE_FUNCTIONS`]. Eight steps at once are still less than the first steps of a fresh set of weights.
+const SILENCE_SHARE_MAX: usize = 8;
 
 /// The timing model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +50,8 @@ pub struct TimingModel {
     mixer: HazardMixer,
     histories: Vec<History>,
     queue: CheckQueue,
+    /// Checks so far, of which every so many teach the mixture; see [`SILENCE_SHARE_MAX`].
+    silences: u64,
 }
 
 fn unset_bins() -> TimeBins {
@@ -52,12 +63,13 @@ impl TimingModel {
     pub fn new(resolution: Resolution, families: ExpertFamilies) -> Self {
         let bins = TimeBins::new(resolution);
         let active = TIMING_EXPERTS.map(|expert| expert.takes_part(families));
-        let mixer = HazardMixer::new(&active, bins.segments() * FIRST_CONTEXTS, bins.segments() * SECOND_CONTEXTS);
+        let mixer = HazardMixer::new(active, bins.segments() * FIRST_CONTEXTS, bins.segments() * SECOND_CONTEXTS);
         Self {
             tables: ExpertTables::new(bins.len()),
             mixer,
             histories: Vec::new(),
             queue: CheckQueue::default(),
+            silences: 0,
             bins,
             resolution,
             families,
@@ -97,7 +109,8 @@ impl TimingModel {
         let Some(history) = self.histories.get(index as usize) else { return };
         let idle_s = at_us.saturating_sub(history.last_us) as f32 * 1e-6;
         let bin = self.bins.bin_of(idle_s);
-        self.observe(index, bin + 1, true);
+        let crossed = usize::from(history.crossed).min(bin);
+        self.observe(index, crossed..bin + 1, true, 1);
         self.histories[index as usize].record(at_us, idle_s, bin, count);
         self.schedule(index);
     }
@@ -118,20 +131,8 @@ impl TimingModel {
     /// States the hazard of each bin of the present idle time, counted from the last call.
     pub fn forecast(&self, index: u32, forecast: &mut Forecast) {
         forecast.clear();
-        let Some(history) = self.histories.get(index as usize) else { return };
-        let view = self.tables.view(history, &self.bins);
-        let mut looked = Looked::default();
-        let mut survival = 1.0f32;
-        for segment in 0..self.bins.segments() {
-            let bins = self.bins.segment_start(segment)..self.bins.segment_start(segment + 1);
-            let lanes = self.look(&view, bins, &mut looked);
-            self.mixer.mix(view.mix_context(segment), &looked.logits, &mut looked.mixed);
-            let hazards = &looked.mixed.hazards[lanes];
-            survival = hazards.iter().fold(survival, |survival, hazard| survival * (1.0 - hazard));
-            forecast.hazards.extend_from_slice(hazards);
-            if survival < SURVIVAL_MIN {
-                return;
-            }
+        if let Some(history) = self.histories.get(index as usize) {
+            state_hazards(self, &self.tables.view(history, &self.bins), &mut forecast.hazards);
         }
     }
 
@@ -161,9 +162,9 @@ impl TimingModel {
         // Bins are known to be empty up to the one the idle time is in now; only whole segments are taken. The times are
         // compared as they were put in the queue: rounded to seconds a check could fall due that finds nothing to do and
         // waits for the same moment again, for ever.
-        let end = self.bins.segment_start(self.bins.segment_reached(idle_us));
+        let end = self.bins.checked_reached(idle_us).map_or(0, |segment| self.bins.segment_start(segment));
         if end > crossed {
-            self.observe(index, end, false);
+            self.observe_silence(index, crossed..end);
             self.histories[index as usize].crossed = end as u8;
         }
         self.schedule(index);
@@ -171,35 +172,67 @@ impl TimingModel {
 
     fn schedule(&mut self, index: u32) {
         let history = &mut self.histories[index as usize];
-        let segment = self.bins.segment_of(usize::from(history.crossed));
-        if history.queued || segment + 1 == self.bins.segments() {
-            return;
-        }
-        let wait_us = self.bins.segment_start_us(segment + 1);
+        let next = self.bins.next_checked(usize::from(history.crossed));
+        let Some(segment) = next.filter(|_| !history.queued) else { return };
+        let wait_us = self.bins.segment_start_us(segment);
         history.queued = true;
         self.queue.push(history.last_us.saturating_add(wait_us), wait_us, index);
     }
 
-    /// Teaches that the idle time of `index` ran through the bins from where it was last looked at up to `end`, and,
-    /// if `ended`, that a call came in the bin before `end`.
-    fn observe(&mut self, index: u32, end: usize, ended: bool) {
-        let history = &self.histories[index as usize];
-        let crossed = usize::from(history.crossed).min(end);
-        let view = self.tables.view(history, &self.bins);
-        let mut looked = Looked::default();
-        let mut start = crossed;
-        while start < end {
-            let segment = self.bins.segment_of(start);
-            let next = self.bins.segment_start(segment + 1).min(end);
-            let lanes = self.look(&view, start..next, &mut looked);
-            let context = view.mix_context(segment);
-            self.mixer.mix(context, &looked.logits, &mut looked.mixed);
-            let hit = (ended && next == end).then(|| lanes.end - 1);
-            let errors = errors(&looked.mixed.hazards, lanes, hit);
-            self.mixer.learn(context, &looked.logits, &looked.mixed.mean, &errors, next - start);
-            start = next;
+    /// Teaches that the idle time of `index` ran through `bins`, which no call ended.
+    fn observe_silence(&mut self, index: u32, bins: Range<usize>) {
+        let share = (self.histories.len() / SILENCE_FUNCTIONS).clamp(1, SILENCE_SHARE_MAX);
+        self.silences = self.silences.wrapping_add(1);
+        if self.silences.is_multiple_of(share as u64) {
+            self.observe(index, bins, false, share);
+        } else {
+            let rows = self.tables.rows(&self.histories[index as usize], &self.bins);
+            self.tables.record(&rows, bins, false);
         }
-        self.tables.record(&view, crossed..end, ended);
+    }
+
+    /// Teaches that the idle time of `index` ran through `bins` and, if `ended`, that a call came in the last of them.
+    /// The mixture takes it for `times` such observations.
+    fn observe(&mut self, index: u32, bins: Range<usize>, ended: bool, times: usize) {
+        let view = self.tables.view(&self.histories[index as usize], &self.bins);
+        teach_mixture(self, &view, bins.clone(), ended, times);
+        self.tables.record(&view.rows, bins, ended);
+    }
+}
+
+/// The hazards of all bins, up to where the next call is certain to have come; see [`TimingModel::forecast`].
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn state_hazards(model: &TimingModel, view: &View, stated: &mut Vec<f32>) {
+    let mut looked = Looked::default();
+    let mut survival = 1.0f32;
+    for segment in 0..model.bins.segments() {
+        let bins = model.bins.segment_start(segment)..model.bins.segment_start(segment + 1);
+        let lanes = model.look(view, bins, &mut looked);
+        model.mixer.mix(view.mix_context(segment), &looked.logits, &mut looked.mixed);
+        let hazards = &looked.mixed.hazards[lanes];
+        survival = hazards.iter().fold(survival, |survival, hazard| survival * (1.0 - hazard));
+        stated.extend_from_slice(hazards);
+        if survival < SURVIVAL_MIN {
+            return;
+        }
+    }
+}
+
+/// Teaches the mixture what happened in `bins`; see [`TimingModel::observe`].
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn teach_mixture(model: &mut TimingModel, view: &View, bins: Range<usize>, ended: bool, times: usize) {
+    let mut looked = Looked::default();
+    let mut start = bins.start;
+    while start < bins.end {
+        let segment = model.bins.segment_of(start);
+        let next = model.bins.segment_start(segment + 1).min(bins.end);
+        let lanes = model.look(view, start..next, &mut looked);
+        let context = view.mix_context(segment);
+        model.mixer.mix(context, &looked.logits, &mut looked.mixed);
+        let hit = (ended && next == bins.end).then(|| lanes.end - 1);
+        let errors = errors(&looked.mixed.hazards, lanes, hit, times as f32);
+        model.mixer.learn(context, &looked.logits, &looked.mixed.mean, &errors, (next - start) * times);
+        start = next;
     }
 }
 
@@ -218,7 +251,7 @@ impl Default for Looked {
 
 impl TimingModel {
     /// Sees to it that `looked` is at the block that has `bins`, which are of one segment; returns their lanes in it.
-    #[inline]
+    #[inline(always)]
     fn look(&self, view: &View, bins: Range<usize>, looked: &mut Looked) -> Range<usize> {
         let first = bins.start / LANES * LANES;
         if looked.first != first {
@@ -230,14 +263,14 @@ impl TimingModel {
     }
 }
 
-/// Outcome minus hazard for the lanes observed; zero for the rest.
-fn errors(hazards: &Block, lanes: Range<usize>, hit: Option<usize>) -> Block {
+/// Outcome minus hazard for the lanes observed, `times` over; zero for the rest.
+fn errors(hazards: &Block, lanes: Range<usize>, hit: Option<usize>, times: f32) -> Block {
     let mut errors = [0.0; LANES];
     for lane in lanes {
-        errors[lane] = -hazards[lane];
+        errors[lane] = -hazards[lane] * times;
     }
     if let Some(lane) = hit {
-        errors[lane] = 1.0 - hazards[lane];
+        errors[lane] = (1.0 - hazards[lane]) * times;
     }
     errors
 }

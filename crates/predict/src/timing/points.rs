@@ -27,7 +27,9 @@ pub fn recent(history: &History, bins: usize, counts: &mut Counts) {
 pub fn pattern(history: &History, bins: usize, counts: &mut Counts) -> usize {
     let mut longest = 0;
     let mut fading = 1.0;
-    for start in 1..RECENT_LEN {
+    // Idle times are known up to the first gap; where none is known at `start`, nothing agrees there or beyond.
+    let known = history.recent.iter().take_while(|bin| **bin != NO_BIN).count();
+    for start in 1..known {
         let agreement = agreement(&history.recent, start);
         spread(history.recent[start - 1], MATCH_WEIGHTS[agreement] * fading, bins, counts);
         longest = longest.max(agreement);

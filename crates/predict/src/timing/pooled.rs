@@ -34,12 +34,7 @@ impl PooledHazards {
             return;
         }
         let row = class * self.stride;
-        let mut most = 0f32;
-        for count in &mut self.at_risk[row + bins.start..row + bins.end] {
-            *count += 1.0;
-            // `f32::max` would spend most of this loop on the case that one of them is not a number.
-            most = if *count > most { *count } else { most };
-        }
+        let most = count_all(&mut self.at_risk[row + bins.start..row + bins.end]);
         if ended {
             self.deaths[row + bins.end - 1] += 1.0;
         }
@@ -56,7 +51,7 @@ impl PooledHazards {
 
     /// Replaces each hazard of the block that starts at `first` by the class's own, shrunk to the given one with the
     /// weight of `prior_strength` observations: `(deaths + a * prior) / (at_risk + a)`.
-    #[inline]
+    #[inline(always)]
     pub fn shrink(&self, class: usize, first: usize, prior_strength: f32, hazards: &mut [f32; LANES]) {
         let row = class * self.stride + first;
         let deaths = &self.deaths[row..row + LANES];
@@ -76,6 +71,26 @@ impl PooledHazards {
             && sensible(&self.deaths)
             && sensible(&self.at_risk)
     }
+}
+
+/// Adds one to every count and returns the largest.
+fn count_all(counts: &mut [f32]) -> f32 {
+    // Lane by lane: one running maximum would keep the loop from being done several at a time, and `f32::max` would
+    // spend most of it on the case that one of them is not a number.
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut most = [0f32; 4];
+    let mut chunks = counts.chunks_exact_mut(4);
+    for chunk in &mut chunks {
+        for lane in 0..4 {
+            chunk[lane] += 1.0;
+            most[lane] = larger(chunk[lane], most[lane]);
+        }
+    }
+    for (count, most) in chunks.into_remainder().iter_mut().zip(&mut most) {
+        *count += 1.0;
+        *most = larger(*count, *most);
+    }
+    larger(larger(most[0], most[1]), larger(most[2], most[3]))
 }
 
 #[cfg(test)]
