@@ -14,7 +14,7 @@ if [ ! -x "$tools/bin/componentize-py" ] ||
   "$tools/bin/pip" install --quiet --disable-pip-version-check "componentize-py==$version"
 fi
 mkdir -p "$(dirname "$output")"
-"$tools/bin/componentize-py" --quiet --wit-path "$here/../wit" --world function \
+"$tools/bin/componentize-py" --quiet --wit-path "$here/../wit" --world renewable-function \
   componentize --python-path "$here/app" app --output "$output.new"
 # Whoever watches the file sees a whole component or none.
 mv "$output.new" "$output"

@@ -130,6 +130,7 @@ fn not_warm() -> Vec<WarmRefusal> {
         WarmRefusal::Drew { what: Draw::Time },
         WarmRefusal::Failed { detail: String::new() },
         WarmRefusal::AnswersDiffer { request: String::new(), after: 0 },
+        WarmRefusal::HandlesKept,
         WarmRefusal::StatesDiffer,
         WarmRefusal::Discarded { why: VmDiscard::HandlesLeft },
         WarmRefusal::CheckFailed,
@@ -159,6 +160,7 @@ fn the_list_of_refusals_is_whole() {
         WarmRefusal::Drew { .. }
         | WarmRefusal::Failed { .. }
         | WarmRefusal::AnswersDiffer { .. }
+        | WarmRefusal::HandlesKept
         | WarmRefusal::StatesDiffer
         | WarmRefusal::Discarded { .. }
         | WarmRefusal::CheckFailed

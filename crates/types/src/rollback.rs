@@ -152,6 +152,9 @@ pub enum WarmRefusal {
         /// How many requests warm VMs had answered before, the warm-up not counted.
         after: u32,
     },
+    /// The guest held handles of the host's after the warm-up, other than streams to its log: it would still know of them,
+    /// and the host would not.
+    HandlesKept,
     /// Two VMs that had been warmed up were not alike.
     StatesDiffer,
     /// A VM could not be put back after a warm-up request.
@@ -180,6 +183,7 @@ impl WarmRefusal {
             Self::Drew { .. } => "drew",
             Self::Failed { .. } => "warm-up-failed",
             Self::AnswersDiffer { .. } => "answers-differ",
+            Self::HandlesKept => "handles-kept",
             Self::StatesDiffer => "states-differ",
             Self::Discarded { .. } => "not-put-back",
             Self::CheckFailed => "warm-check-failed",
@@ -197,6 +201,10 @@ impl fmt::Display for WarmRefusal {
             Self::AnswersDiffer { request, after } => write!(
                 f,
                 "a warmed-up VM did not answer {request} as a fresh one does, after {after} requests: the warm-up shows"
+            ),
+            Self::HandlesKept => f.write_str(
+                "the guest held on to requests, headers or other things of the host after the warm-up, as runtimes do that give \
+                 them back when they collect garbage",
             ),
             Self::StatesDiffer => f.write_str("two VMs that had been warmed up were not alike"),
             Self::Discarded { why } => {
@@ -250,6 +258,8 @@ pub enum VmDiscard {
     NotWarm,
     /// The guest gave back a stream to its log that belongs to the warm state.
     StreamLost,
+    /// The guest's own code that draws anew what requests must not share trapped.
+    RenewTrapped,
 }
 
 /// Why VMs get no room in their memory, or no more, though requests have it grow.
@@ -294,7 +304,7 @@ impl fmt::Display for NoRoom {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
@@ -314,6 +324,7 @@ impl VmDiscard {
         Self::RoomChanged,
         Self::NotWarm,
         Self::StreamLost,
+        Self::RenewTrapped,
     ];
 
     /// Stable label, for logs and metrics.
@@ -338,6 +349,7 @@ impl VmDiscard {
             Self::RoomChanged => "room-changed",
             Self::NotWarm => "not-warm",
             Self::StreamLost => "stream-lost",
+            Self::RenewTrapped => "renew-trapped",
         }
     }
 
@@ -365,6 +377,7 @@ impl VmDiscard {
             Self::RoomChanged => "VMs are made with other room in their memory by now",
             Self::NotWarm => "a warmed-up VM has taken its place",
             Self::StreamLost => "the guest gave back a stream to its log that the warm state has",
+            Self::RenewTrapped => "the guest's `renew` failed",
         }
     }
 }

@@ -6,10 +6,12 @@ workers and streams what they give. Knows nothing of reports or texts.
 | `GET /report?currency=EUR&since=2026-01-01` | totals of the order book as JSON |
 | `GET /report/stream?pause_ms=50` | the same orders as CSV, row by row |
 | `POST /analyse` | words, addresses, dates and digests of the text sent |
+| `GET /draw` | a random number |
 | `GET /relay/two/three` | calls function `two` of the application, which calls `three` |
 """
 
 import json
+import random
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,7 +56,7 @@ class BadRequest(Exception):
 
 
 class IncomingHandler(exports.IncomingHandler):
-    """The export of the `function` world."""
+    """The export of every function."""
 
     def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         target = request.path_with_query() or "/"
@@ -71,6 +73,14 @@ class IncomingHandler(exports.IncomingHandler):
         send(reply, response_out)
 
 
+class Warm(exports.Warm):
+    """What a VM does that is put back to the state after the warm-up requests (`reuse = "warm"`)."""
+
+    def renew(self) -> None:
+        """The interpreter seeds its generator at its first request; that would be the same seed for all others."""
+        random.seed()
+
+
 def route(request: IncomingRequest, target: str) -> Reply:
     url = urlsplit(target)
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -81,6 +91,8 @@ def route(request: IncomingRequest, target: str) -> Reply:
             return Reply(200, "text/csv; charset=utf-8", paced(report.rows(query), query))
         case Method_Post(), path if path.endswith("/analyse"):
             return as_json(200, analyse.text(read_text(request)))
+        case Method_Get(), path if path.endswith("/draw"):
+            return as_json(200, {"number": random.getrandbits(64)})
         case Method_Get(), path if path == "/relay" or path.startswith("/relay/"):
             return as_json(200, relay.pass_on(path))
         case _:

@@ -205,7 +205,7 @@ impl Template {
         wasi.stdin(NoInput);
         wasi.stdout(output(GuestStream::Stdout)).stderr(output(GuestStream::Stderr)).envs(&self.environment);
         if let Some(draws) = &self.witness {
-            draws.watch_clocks(&mut wasi);
+            draws.watch(&mut wasi);
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);

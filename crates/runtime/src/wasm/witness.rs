@@ -22,9 +22,12 @@ use wasmtime_wasi::cli::WasiCliCtxView;
 use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock, MonotonicClock, WallClock};
 use wasmtime_wasi::p2::bindings::cli::environment;
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
-use wasmtime_wasi::random::WasiRandomCtx;
+use wasmtime_wasi::random::{Deterministic, WasiRandomCtx};
 
 use super::vm::VmState;
+
+/// Random numbers of VMs that are being warmed up, again and again: no state is kept that was made of others.
+const NUMBERS: &[u8] = b"random numbers that are the same in all VMs that are being warmed up";
 
 /// What was drawn so far; shared by the parts of the VMs that are witnessed.
 #[derive(Clone, Default)]
@@ -35,14 +38,19 @@ impl Draws {
         self.0.fetch_or(draw as u8, Ordering::Relaxed);
     }
 
-    /// One of the things that were drawn, if any was.
-    pub(super) fn any(&self) -> Option<Draw> {
+    /// One of the things that were drawn, if any was that the guest cannot draw anew; `can_renew` says whether it can draw
+    /// anything anew. What others answered, and what key-value stores had, it cannot.
+    pub(super) fn any(&self, can_renew: bool) -> Option<Draw> {
         let noted = self.0.load(Ordering::Relaxed);
-        Draw::ALL.into_iter().find(|draw| noted & *draw as u8 != 0)
+        let renewed = |draw: &Draw| can_renew && matches!(draw, Draw::Randomness | Draw::Time | Draw::Variables);
+        Draw::ALL.into_iter().find(|draw| noted & *draw as u8 != 0 && !renewed(draw))
     }
 
-    /// Clocks that note who looks at them.
-    pub(super) fn watch_clocks(&self, wasi: &mut WasiCtxBuilder) {
+    /// Clocks that note who looks at them, and random numbers that are the same in all VMs: who draws them is noted
+    /// elsewhere.
+    pub(super) fn watch(&self, wasi: &mut WasiCtxBuilder) {
+        let numbers = || Deterministic::new(NUMBERS.to_vec());
+        wasi.secure_random(numbers()).insecure_random(numbers()).insecure_random_seed(0);
         wasi.wall_clock(Watched(WallClock::default(), self.clone()));
         wasi.monotonic_clock(Watched(MonotonicClock::default(), self.clone()));
     }
@@ -54,8 +62,7 @@ impl Draws {
     }
 }
 
-/// Puts the host's functions that hand out randomness and variables behind ones that note it. The clocks are noted where
-/// they are made.
+/// Puts the host's functions that hand out randomness and variables behind ones that note it.
 pub(super) fn add_to_linker(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     random::add_to_linker::<VmState, HasRandom>(linker, VmState::random)?;

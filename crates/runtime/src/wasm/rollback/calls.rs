@@ -27,6 +27,8 @@ pub(in super::super) struct StateExports {
     same: ComponentExportIndex,
     make_room: Option<ComponentExportIndex>,
     memories: Vec<ComponentExportIndex>,
+    /// The guest's own function that draws anew what must not be the same for all requests.
+    renew: Option<ComponentExportIndex>,
     /// How much of it VMs get, for all who make them.
     pub(in super::super) room: Arc<Room>,
 }
@@ -40,6 +42,9 @@ impl StateExports {
     /// Name of the instance.
     pub(in super::super) const INTERFACE: &str = "forerun:vm/state@0.1.0";
 
+    /// Name of the guest's own instance for VMs in the warm state: `examples/wit/deps/forerun-vm/warm.wit`.
+    const WARM_INTERFACE: &str = "forerun:vm/warm@0.1.0";
+
     /// Looks for them.
     pub(in super::super) fn of(component: &Component) -> Option<Self> {
         let instance = component.get_export_index(None, Self::INTERFACE)?;
@@ -51,6 +56,9 @@ impl StateExports {
             same: function("same")?,
             make_room: function("room"),
             memories,
+            renew: component
+                .get_export_index(None, Self::WARM_INTERFACE)
+                .and_then(|warm| component.get_export_index(Some(&warm), "renew")),
             room: Arc::default(),
         })
     }
@@ -106,6 +114,18 @@ impl StateExports {
         instance: &Instance,
     ) -> wasmtime::Result<TypedFunc<(), (bool,)>> {
         instance.get_typed_func(store, self.same)
+    }
+
+    /// Whether the guest can draw anew what it drew before.
+    pub(super) fn can_renew(&self) -> bool {
+        self.renew.is_some()
+    }
+
+    /// Has the guest do that.
+    pub(super) async fn renew(&self, store: &mut Store<VmState>, instance: &Instance) -> wasmtime::Result<()> {
+        let Some(renew) = &self.renew else { return Ok(()) };
+        let renew = instance.get_typed_func::<(), ()>(&mut *store, renew)?;
+        renew.call_async(store, ()).await
     }
 
     /// All memories of a VM.

@@ -9,6 +9,7 @@ use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, RevisionNumber,
 use http::Request;
 use http_body_util::BodyExt;
 
+use super::super::cpu_time::CpuTime;
 use super::super::driver::WasmDriver;
 use super::super::program::{Deployed, WasmProgram};
 use super::super::settings::WasmSettings;
@@ -58,7 +59,13 @@ async fn ask(program: &Arc<WasmProgram>, vm: Box<Vm>, path: &str, secret: &str) 
     };
     let request = Request::post(format!("{path}?{secret}")).header("host", "example.test").header("x-secret", secret);
     let request = request.body(forerun_driver::full_body(secret.to_owned())).unwrap();
-    let deployed = Deployed { vm, serve_path: ServePath::RolledBack, deploy: Duration::ZERO, sample: None };
+    let deployed = Deployed {
+        vm,
+        serve_path: ServePath::RolledBack,
+        deploy: Duration::ZERO,
+        cpu: CpuTime::of(invocation.id),
+        sample: None,
+    };
     let reply = Arc::clone(program).enter(deployed, invocation, request).await;
     let answer = match reply {
         Ok(reply) => {

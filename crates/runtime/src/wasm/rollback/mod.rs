@@ -172,6 +172,7 @@ impl Rollback {
             | VmDiscard::TooManyPages
             | VmDiscard::ScanFailed
             | VmDiscard::RestoreTrapped
+            | VmDiscard::RenewTrapped
             | VmDiscard::Unlike => true,
         };
         if says_something_of_the_function {
@@ -183,6 +184,11 @@ impl Rollback {
     }
 
     async fn try_to_roll_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
+        self.put_back(vm, template, linked).await?;
+        self.renew(vm).await
+    }
+
+    async fn put_back(&self, vm: &mut Vm, template: &Template, linked: &Linked) -> Result<(), VmDiscard> {
         let kept = self.doubts(vm)?;
         let alike = self.alike();
         if alike.room_bytes != vm.room_bytes {

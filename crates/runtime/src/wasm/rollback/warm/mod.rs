@@ -8,8 +8,12 @@
 //! each warm-up request, to a fresh VM of its own ──► the expected answers
 //! two VMs, warmed up ──► nothing drawn from the host (`witness`), no handle left, both alike ──► the state
 //! one of them answers the warm-up requests again and again, put back each time
-//!     ──► as expected, the first time, the second and the hundredth, and at the end it is as it was
+//!     ──► as expected, the first time, the second and the hundredth, and each time as it was
 //! ```
+//!
+//! A guest that has drawn randomness or variables on the way may offer to draw them anew ([`StateExports::renew`]): that is
+//! called in each VM that has been put back, and its owner answers for what it leaves out. While VMs are warmed up, random
+//! numbers are always the same ones, so that two VMs can be compared.
 //!
 //! What fails has a name ([`WarmRefusal`]), and VMs are put back to the state in which they were made. A counter that the
 //! guest keeps in its memory fails the test, since the warm-up advances it; one that only other requests show does not.
@@ -158,7 +162,16 @@ impl Rollback {
         vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams)).ok()?;
         let alike = streams == accepted.streams;
         vm.warm = Some(accepted);
-        alike.then_some(vm)
+        (alike && self.renew(&mut vm).await.is_ok()).then_some(vm)
+    }
+
+    /// Has a VM that begins with the warm state draw anew what it drew on the way there.
+    pub(super) async fn renew(&self, vm: &mut Vm) -> Result<(), VmDiscard> {
+        if vm.warm.is_none() || !self.exports.can_renew() {
+            return Ok(());
+        }
+        let instance = vm.entered.ok_or(VmDiscard::Unlike)?;
+        self.exports.renew(&mut vm.store, &instance).await.map_err(|_| VmDiscard::RenewTrapped)
     }
 
     /// Whether VMs are put back to the warm state, and why not though that is wanted.
@@ -199,7 +212,7 @@ impl Rollback {
         let quiet = template.witnessed(&draws);
         let (mut first, streams) = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
         let (mut second, seconds_streams) = self.warmed(warm_up, &quiet, linked, room_bytes).await?;
-        if let Some(what) = draws.any() {
+        if let Some(what) = draws.any(self.exports.can_renew()) {
             return Err(WarmRefusal::Drew { what }.into());
         }
         let no_state = |why| WarmRefusal::NoState { why: Box::new(why) };
@@ -239,18 +252,19 @@ impl Rollback {
                 let after = u32::try_from(after).unwrap_or(u32::MAX);
                 return Err(WarmRefusal::AnswersDiffer { request: shown(request), after }.into());
             }
-            let put_back = self.try_to_roll_back(&mut vm, quiet, linked).await;
-            put_back.map_err(|why| match why {
+            let refused = |why| match why {
                 VmDiscard::RoomChanged => NoVerdict::NotNow,
                 why => WarmRefusal::Discarded { why }.into(),
-            })?;
+            };
+            self.put_back(&mut vm, quiet, linked).await.map_err(refused)?;
+            if !is_clean(&mut vm).await {
+                return Err(WarmRefusal::CheckFailed.into());
+            }
+            self.renew(&mut vm).await.map_err(refused)?;
             // Requests come first: half of the time is theirs.
             tokio::time::sleep(began.elapsed()).await;
         }
-        match (&vm.point, &vm.warm) {
-            (Some(point), Some(state)) if point.is_clean(&mut vm.store, &state.baseline).await => Ok(()),
-            _ => Err(WarmRefusal::CheckFailed.into()),
-        }
+        Ok(())
     }
 
     /// A new VM that has answered the warm-up requests, one after the other, and has its globals saved as they are then;
@@ -271,9 +285,9 @@ impl Rollback {
             vm.allow_until(Instant::now() + warm_up.time_max);
             (vm, _) = ask(vm, request).await?;
         }
-        let discarded = |why| WarmRefusal::Discarded { why };
-        let streams = what_remains(&mut vm).map_err(discarded)?;
-        vm.renew_state(quiet, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams)).map_err(discarded)?;
+        let streams = what_remains(&mut vm)?;
+        let renewed = vm.renew_state(quiet, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams));
+        renewed.map_err(|why| WarmRefusal::Discarded { why })?;
         let unreadable = |error: wasmtime::Error| WarmRefusal::Failed { detail: error.root_cause().to_string() };
         let instance = vm.entered.ok_or(WarmRefusal::CheckFailed)?;
         self.exports.save(&mut vm.store, &instance).await.map_err(unreadable)?;
@@ -281,6 +295,14 @@ impl Rollback {
         vm.store.data_mut().limiter.made();
         vm.requests = 0;
         Ok((vm, streams))
+    }
+}
+
+/// Whether a VM that has been put back is exactly as the warm state has it.
+async fn is_clean(vm: &mut Vm) -> bool {
+    match (&vm.point, &vm.warm) {
+        (Some(point), Some(state)) => point.is_clean(&mut vm.store, &state.baseline).await,
+        _ => false,
     }
 }
 
@@ -302,17 +324,16 @@ async fn new_vm(quiet: &Template, linked: &Linked) -> Result<Box<Vm>, NoVerdict>
 }
 
 /// The streams to the log that the warm-up has left open, or what it has left that cannot be part of a state.
-fn what_remains(vm: &mut Vm) -> Result<Vec<StreamPlace>, VmDiscard> {
+fn what_remains(vm: &mut Vm) -> Result<Vec<StreamPlace>, WarmRefusal> {
     // Loading cold code has spent it.
     if vm.is_spent() {
-        return Err(VmDiscard::Unlike);
+        return Err(WarmRefusal::Discarded { why: VmDiscard::Unlike });
     }
     let state = vm.store.data_mut();
     if state.limiter.table_grew() {
-        return Err(VmDiscard::TableGrew);
+        return Err(WarmRefusal::Discarded { why: VmDiscard::TableGrew });
     }
-    // The guest would still know of any other handle, and the host would not.
-    state.streams_alone().ok_or(VmDiscard::HandlesLeft)
+    state.streams_alone().ok_or(WarmRefusal::HandlesKept)
 }
 
 fn shown(request: &WarmUpRequest) -> String {
