@@ -194,7 +194,7 @@ fn python_is_put_back_to_where_its_first_request_left_it() {
     });
     assert_eq!((&vms["refusal"], &vms["not_warm"]), (&Value::Null, &Value::Null), "{vms:#}");
     // Seeded on the way to the warm state, and anew for each request: the component's own `renew` does that.
-    let drawn: std::collections::BTreeSet<String> = (0..20).map(|_| ask("/draw").1).collect();
+    let drawn: BTreeSet<String> = (0..20).map(|_| ask("/draw").1).collect();
     assert_eq!(drawn.len(), 20, "random numbers came again: {drawn:?}");
     let analysed = node.client().send("POST", "/analyse", &[], b"Write to ada@example.org on 2026-01-31.");
     assert!(analysed.status == 200 && analysed.text().contains("ada@example.org"), "{analysed:?}");

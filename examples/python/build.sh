@@ -13,8 +13,11 @@ if [ ! -x "$tools/bin/componentize-py" ] ||
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check "componentize-py==$version"
 fi
+# A function that draws anew what must not be the same in all VMs (`reuse = "warm"`) exports one thing more.
+world=function
+if grep -q "^class Warm(" "$here/app/app.py"; then world=renewable-function; fi
 mkdir -p "$(dirname "$output")"
-"$tools/bin/componentize-py" --quiet --wit-path "$here/../wit" --world renewable-function \
+"$tools/bin/componentize-py" --quiet --wit-path "$here/../wit" --world "$world" \
   componentize --python-path "$here/app" app --output "$output.new"
 # Whoever watches the file sees a whole component or none.
 mv "$output.new" "$output"

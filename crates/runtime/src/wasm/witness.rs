@@ -51,7 +51,7 @@ impl Draws {
     pub(super) fn watch(&self, wasi: &mut WasiCtxBuilder) {
         let numbers = || Deterministic::new(NUMBERS.to_vec());
         wasi.secure_random(numbers()).insecure_random(numbers()).insecure_random_seed(0);
-        wasi.wall_clock(Watched(WallClock::default(), self.clone()));
+        wasi.wall_clock(Watched(WallClock, self.clone()));
         wasi.monotonic_clock(Watched(MonotonicClock::default(), self.clone()));
     }
 
