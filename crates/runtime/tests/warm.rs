@@ -5,8 +5,11 @@
 
 mod common;
 
-use common::{Guest, get, load, prepared, spec};
+use std::collections::HashSet;
+
+use common::{Guest, get, load, prepared, repository, spec};
 use forerun_driver::IsolationReport;
+use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{Draw, FunctionSpec, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest};
 use http::Request;
 
@@ -81,7 +84,7 @@ async fn each_request_still_has_its_own_host() {
     with.environment.insert("COLOUR".into(), "blue".into());
     let guest = steady_as(&with);
     guest.text("/learn").await;
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for _ in 0..10 {
         assert_eq!(guest.text("/learnt").await, "yes", "{:?}", report(&guest));
         let random = guest.text("/random").await;
@@ -116,6 +119,47 @@ async fn a_state_that_shows_or_that_all_requests_would_share_is_refused_by_name(
     hasty.limits.timeout_ms = 300;
     let spun = refusal(&hasty).await;
     assert!(matches!(&spun, WarmRefusal::Failed { detail } if detail.contains("time")), "{spun:?}");
+}
+
+/// The guest that seeds itself at its first request, with something replaced in its text.
+fn seeded(from: &str, to: &str) -> Guest {
+    let text = std::fs::read_to_string(repository("tests/guests/renew.wat")).unwrap();
+    assert!(text.contains(from), "{from}");
+    let component = wat::parse_str(text.replace(from, to)).unwrap();
+    load(&add_state_calls(&component).unwrap().component, &warm_spec(&["/"])).unwrap()
+}
+
+async fn seeds_of(guest: &Guest, requests: usize) -> HashSet<u16> {
+    let mut seeds = HashSet::new();
+    for _ in 0..requests {
+        seeds.insert(guest.call(get("/")).await.0);
+    }
+    seeds
+}
+
+#[tokio::test]
+async fn what_the_guest_draws_anew_is_the_same_for_no_two_requests() {
+    let guest = seeded("(;renew;)", "");
+    seeds_of(&guest, 1).await;
+    assert_eq!((report(&guest).policy, report(&guest).not_warm), ("warm", None));
+    let seeds = seeds_of(&guest, 40).await;
+    assert!(seeds.len() > 20, "of 256 there could be: {seeds:?}");
+    assert_eq!(report(&guest).rolled_back, 40, "{:?}", report(&guest));
+}
+
+#[tokio::test]
+async fn a_guest_that_cannot_draw_anew_is_not_warm() {
+    let silent = seeded("(export \"forerun:vm/warm@0.1.0\"", "(export \"somebody:else/warm@0.1.0\"");
+    let trapping = seeded("(;renew;)", "unreachable");
+    let endless = seeded("(;renew;)", "(loop (br 0))");
+    let cannot = WarmRefusal::Discarded { why: VmDiscard::RenewTrapped };
+    for (guest, expected) in
+        [(silent, WarmRefusal::Drew { what: Draw::Randomness }), (trapping, cannot.clone()), (endless, cannot)]
+    {
+        let seeds = seeds_of(&guest, 20).await;
+        assert!(seeds.len() > 5, "each request seeds itself: {seeds:?}");
+        assert_eq!((report(&guest).policy, report(&guest).not_warm), ("rollback", Some(expected)));
+    }
 }
 
 /// Requests that come while the state is tried are served as ever, and each VM has one fate.

@@ -41,6 +41,8 @@ use crate::wasm::witness::Draws;
 /// Requests that a warm VM answers in the test at least, and how often each of them is asked at least.
 const ASKED_MIN: usize = 100;
 const ROUNDS_MIN: usize = 2;
+/// Time for a guest to draw anew: it is nobody's request, and happens after each one.
+const RENEW_TIME_MAX: Duration = Duration::from_millis(100);
 /// Time for the whole test.
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -129,7 +131,7 @@ impl Rollback {
         template: &Template,
         linked: &Linked,
     ) -> Result<Box<Vm>, VmDiscard> {
-        if vm.warm.is_none() {
+        if vm.warm.is_none() && self.warm_up.is_some() {
             self.decide_warmth(template, linked).await;
             if let Some(warm) = self.warm_vm(template, linked).await {
                 self.discarded(VmDiscard::NotWarm);
@@ -171,6 +173,7 @@ impl Rollback {
             return Ok(());
         }
         let instance = vm.entered.ok_or(VmDiscard::Unlike)?;
+        vm.allow_until(Instant::now() + RENEW_TIME_MAX);
         self.exports.renew(&mut vm.store, &instance).await.map_err(|_| VmDiscard::RenewTrapped)
     }
 
