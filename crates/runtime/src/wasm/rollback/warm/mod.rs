@@ -159,12 +159,20 @@ impl Rollback {
             Standing::Accepted(state) => Arc::clone(state),
             Standing::Untried | Standing::Tried | Standing::Refused(_) => return None,
         };
-        let quiet = template.witnessed(&Draws::default());
+        let draws = Draws::default();
+        let quiet = template.witnessed(&draws);
         let (mut vm, streams) = self.warmed(warm_up, &quiet, linked, alike.room_bytes).await.ok()?;
+        let memories = self.memories(&mut vm).await.ok()?;
+        let is_alike = streams == accepted.streams && accepted.baseline.equals(&vm.store, &memories);
+        if !is_alike || draws.any(self.exports.can_renew()).is_some() {
+            tracing::warn!(function = %template.spec.name, "a VM was warmed up to another state than that which passed the test");
+            *alike.warm.lock() = Standing::Refused(WarmRefusal::StatesDiffer);
+            return None;
+        }
         vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams)).ok()?;
-        let alike = streams == accepted.streams;
         vm.warm = Some(accepted);
-        (alike && self.renew(&mut vm).await.is_ok()).then_some(vm)
+        self.renew(&mut vm).await.ok()?;
+        Some(vm)
     }
 
     /// Has a VM that begins with the warm state draw anew what it drew on the way there.
