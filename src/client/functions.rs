@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use forerun_types::FunctionName;
 use serde_json::json;
 
-use super::answers::Function;
+use super::answers::{Function, Refusal, Vms};
 use super::api::Api;
 use super::error::ClientError;
 use super::text;
@@ -47,19 +47,15 @@ pub(super) fn list(output: &Output, api: &Api) -> Result<(), ClientError> {
             let reason: String = function.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             output.warning(&format!("{}: {reason}", function.spec.name));
         }
-        for (function, refusal) in
-            functions.iter().filter_map(|function| Some((function, function.vms.refusal.as_ref()?)))
-        {
-            let why = printable(&refusal.detail);
-            output.note(&format!("{}: a fresh VM for each request: {why}", function.spec.name));
-        }
-        for (function, refusal) in
-            functions.iter().filter_map(|function| Some((function, function.vms.not_warm.as_ref()?)))
-        {
-            let why = printable(&refusal.detail);
-            output
-                .note(&format!("{}: VMs are put back to the state in which they were made: {why}", function.spec.name));
-        }
+        let instead = |what: &str, why_of: fn(&Vms) -> Option<&Refusal>| {
+            for function in &functions {
+                if let Some(why) = why_of(&function.vms) {
+                    output.note(&format!("{}: {what}: {}", function.spec.name, printable(&why.detail)));
+                }
+            }
+        };
+        instead("a fresh VM for each request", |vms| vms.refusal.as_ref());
+        instead("VMs are put back to the state in which they were made", |vms| vms.not_warm.as_ref());
     }
     Ok(())
 }

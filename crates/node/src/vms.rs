@@ -44,14 +44,20 @@ pub struct RefusalView {
     pub detail: String,
 }
 
+impl RefusalView {
+    fn of(reason: &'static str, why: &impl ToString) -> Self {
+        Self { reason, detail: why.to_string() }
+    }
+}
+
 impl From<IsolationReport> for VmsView {
     fn from(report: IsolationReport) -> Self {
         Self {
             policy: report.policy,
-            refusal: report.refusal.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
-            not_warm: report.not_warm.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
+            refusal: report.refusal.map(|why| RefusalView::of(why.label(), &why)),
+            not_warm: report.not_warm.map(|why| RefusalView::of(why.label(), &why)),
             room_bytes: report.room_bytes,
-            no_room: report.no_room.map(|why| RefusalView { reason: why.label(), detail: why.to_string() }),
+            no_room: report.no_room.map(|why| RefusalView::of(why.label(), &why)),
             idle: report.idle_vms,
             idle_bytes: report.idle_bytes,
             rolled_back: report.rolled_back,

@@ -68,16 +68,10 @@ pub(super) fn name_by_body<'b>(books: impl Iterator<Item = &'b Book>, map: &mut 
             *found = (*found).into_iter().chain([(name, library)]).min();
         }
     }
-    let found: Vec<(BodyHash, String, String)> = wanted
-        .into_iter()
-        .filter_map(|(body, found)| found.map(|(name, library)| (body, name.to_owned(), library.to_owned())))
-        .collect();
-    let found: HashMap<BodyHash, (String, String)> =
-        found.into_iter().map(|(body, name, library)| (body, (name, library))).collect();
     let mut named = Vec::new();
     for function in map.functions.iter_mut().filter(is_wanted) {
-        if let Some((name, library)) = found.get(&function.body) {
-            (function.name, function.library) = (name.clone(), library.clone());
+        if let Some((name, library)) = wanted.get(&function.body).copied().flatten() {
+            (function.name, function.library) = (name.to_owned(), library.to_owned());
             named.push(function.hash);
         }
     }

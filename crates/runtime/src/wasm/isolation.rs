@@ -97,18 +97,14 @@ impl Isolation {
 
     /// For display, with the VMs that are idle and the bytes they hold.
     pub(super) fn report(&self, (idle_vms, idle_bytes): (u32, u64)) -> IsolationReport {
-        let (policy, refusal) = match self {
-            Self::Fresh { why, .. } => ("fresh", why.clone()),
-            Self::Reuse => ("reuse", None),
+        let (policy, refusal, not_warm) = match self {
+            Self::Fresh { why, .. } => ("fresh", why.clone(), None),
+            Self::Reuse => ("reuse", None, None),
             Self::Rollback(rollback) => match (rollback.refusal(), rollback.warmth()) {
-                (None, (true, _)) => ("warm", None),
-                (None, (false, _)) => ("rollback", None),
-                (refused, _) => ("fresh", refused),
+                (None, (true, not_warm)) => ("warm", None, not_warm),
+                (None, (false, not_warm)) => ("rollback", None, not_warm),
+                (refused, (_, not_warm)) => ("fresh", refused, not_warm),
             },
-        };
-        let not_warm = match self {
-            Self::Rollback(rollback) => rollback.warmth().1,
-            Self::Fresh { .. } | Self::Reuse => None,
         };
         let counters = match self {
             Self::Rollback(rollback) => Some(&rollback.counters),

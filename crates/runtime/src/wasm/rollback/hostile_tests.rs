@@ -3,9 +3,9 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{EndHook, Invocation, InvokeError, LoadRequest, Program};
+use forerun_driver::{InvokeError, LoadRequest, Program};
 use forerun_specialize::passes::state::add_state_calls;
-use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, RevisionNumber, ServePath, TraceContext, VmDiscard};
+use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber, ServePath, VmDiscard};
 use http::Request;
 use http_body_util::BodyExt;
 
@@ -15,7 +15,7 @@ use super::super::program::{Deployed, WasmProgram};
 use super::super::settings::WasmSettings;
 use super::super::vm::Vm;
 use super::handles::Kept;
-use super::leak_tests::places_of;
+use super::leak_tests::{invocation, places_of};
 use super::nobody::host;
 
 const EARLIER: &str = "hunter2-of-the-earlier-request";
@@ -47,16 +47,7 @@ async fn vm_with_handles_kept(program: &Arc<WasmProgram>) -> Box<Vm> {
 /// Has one VM serve a request that has `secret` in its path, its headers and its body, once, and waits until the VM has
 /// been put back or thrown away.
 async fn ask(program: &Arc<WasmProgram>, vm: Box<Vm>, path: &str, secret: &str) -> Result<String, InvokeError> {
-    let (sender, ended) = tokio::sync::oneshot::channel();
-    let invocation = Invocation {
-        id: InvocationId::from_random(7),
-        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
-        depth: 0,
-        session: None,
-        https: false,
-        deadline: Instant::now() + Duration::from_secs(20),
-        end: EndHook::new(move |end| drop(sender.send(end))),
-    };
+    let (invocation, ended) = invocation();
     let request = Request::post(format!("{path}?{secret}")).header("host", "example.test").header("x-secret", secret);
     let request = request.body(forerun_driver::full_body(secret.to_owned())).unwrap();
     let deployed = Deployed {

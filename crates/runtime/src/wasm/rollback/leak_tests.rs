@@ -4,11 +4,12 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, EndHook, Invocation, LoadRequest, Program};
+use forerun_driver::{Body, EndHook, Invocation, InvocationEnd, LoadRequest, Program};
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber, TraceContext};
 use http::Request;
 use http_body_util::BodyExt;
+use tokio::sync::oneshot;
 use wasmtime::component::WasmList;
 
 use super::super::driver::WasmDriver;
@@ -37,9 +38,9 @@ fn program_of(driver: &WasmDriver, reuse: ReusePolicy) -> Arc<WasmProgram> {
     driver.load_program(request).unwrap()
 }
 
-/// One request, until its VM has been put back.
-async fn call(program: &Arc<WasmProgram>, request: Request<Body>) -> String {
-    let (sender, ended) = tokio::sync::oneshot::channel();
+/// An invocation, and what tells that its VM has been put back or thrown away.
+pub(super) fn invocation() -> (Invocation, oneshot::Receiver<InvocationEnd>) {
+    let (sender, ended) = oneshot::channel();
     let invocation = Invocation {
         id: InvocationId::from_random(7),
         trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
@@ -49,6 +50,12 @@ async fn call(program: &Arc<WasmProgram>, request: Request<Body>) -> String {
         deadline: Instant::now() + Duration::from_secs(20),
         end: EndHook::new(move |end| drop(sender.send(end))),
     };
+    (invocation, ended)
+}
+
+/// One request, until its VM has been put back.
+async fn call(program: &Arc<WasmProgram>, request: Request<Body>) -> String {
+    let (invocation, ended) = invocation();
     let reply = Arc::clone(program).invoke(invocation, request).await.unwrap();
     let body = reply.response.into_body().collect().await.unwrap().to_bytes();
     ended.await.unwrap();
