@@ -163,7 +163,9 @@ fn classes_of_requests_have_maps_of_their_own(node: &Node, function: &str, of_bo
     assert!(common * 20 < all * 19, "{common} of {all} functions are run by both");
     let modules = map["all"]["modules"].as_array().unwrap();
     let used: Vec<&Value> = modules.iter().filter(|module| module["ran"].as_u64() > Some(0)).collect();
-    assert!(!used.is_empty(), "{modules:?}");
+    // They are told apart though the component has them in one by now; the JavaScript engine is one module to begin with.
+    let used_min = if function == "python" { 4 } else { 1 };
+    assert!(used.len() >= used_min, "{modules:?}");
 }
 
 /// What the interpreter does at its first request is done once, and nothing of a request but the warm-up's is ever there.

@@ -41,6 +41,7 @@ Options:
   --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead, sampling: 9]
   --connections LIST   serve, isolation, peers, overhead, sampling: busy connections, as in 1,16 [default: 1,16; isolation: 1]
   --orders N           chain: requests that count [default: 200]
+  --orders-before N    chain: requests before those, while the nodes learn and judge what they prepare [default: 240]
   --pause-ms N         chain: longest pause between two requests; the shortest is a quarter of it [default: 650]
   --starts N           peers: starts of each server in each round [default: 3]; restart: of each server [default: 20]
   --language LIST      chain, overload: rust, python or javascript [default: rust; overload: python]; overhead,
@@ -161,6 +162,7 @@ pub(crate) struct Arguments {
     /// Busy connections of each measurement, in the order in which they are measured.
     pub(crate) connections: Vec<usize>,
     pub(crate) orders: u32,
+    pub(crate) orders_before: u32,
     pub(crate) pause_ms: u64,
     pub(crate) starts: u32,
     /// Languages asked for; `None` if none were.
@@ -195,6 +197,9 @@ impl Arguments {
                 Long("connections") => busy = Some(connections(&parser.value()?.string()?)?),
                 Long("idle") => {
                     arguments.idle_connections = number(&mut parser, "--idle", 1, CONNECTIONS_MAX as u64)? as usize;
+                }
+                Long("orders-before") => {
+                    arguments.orders_before = number(&mut parser, "--orders-before", 1, 100_000)? as u32;
                 }
                 Long("orders") => arguments.orders = number(&mut parser, "--orders", 10, 100_000)? as u32,
                 Long("pause-ms") => arguments.pause_ms = number(&mut parser, "--pause-ms", 8, 600_000)?,
@@ -246,6 +251,7 @@ impl Arguments {
             rounds: 5,
             connections: vec![1, 16],
             orders: 200,
+            orders_before: 240,
             pause_ms: 650,
             starts: 3,
             languages: None,

@@ -1,11 +1,15 @@
 //! A chain of functions that call each other, none of which is warm: what prediction makes of it.
 //!
-//! In Rust it is the shop's checkout, which calls cart, stock, payment and receipt, and two of them the catalog: seven
+//! In Rust it is the shop's checkout, which calls cart, stock, payment and receipt, and the cart the catalog: six
 //! invocations of six functions for one request. In Python and JavaScript it is five functions of the same component,
 //! each of which calls the next. Up to five nodes run at the same time and are asked in turn, each request after a pause of
 //! random length: one that predicts nothing and one that predicts, both of which throw every VM away when it has served, so
 //! that each function is idle and evicted before each request; one with default settings, whose VMs are put back and wait
-//! for a minute; where that is of use, one whose VMs are put back to the state after a warm-up request; and one that keeps its VMs for ever as they are, which is as warm as it gets.
+//! for a minute; where that is of use, one whose VMs are put back to the state after a warm-up request; and one that
+//! keeps its VMs for ever as they are, which is as warm as it gets.
+//!
+//! A node that prepares VMs serves one request in eight without until it has judged them, which takes some 160 requests of a
+//! function, and then one in 256. Requests before those that count are so many that this is over.
 //!
 //! Each node is started, left alone until its code is made, and started again with what it has on disk.
 
@@ -29,8 +33,6 @@ use crate::server::Server;
 use crate::spread::quantile;
 use crate::subjects::Handler;
 
-/// Requests before those that count: the nodes learn, and everyone's caches fill.
-const ORDERS_BEFORE: u32 = 40;
 /// What is put into the cart.
 const PRODUCT: &str = "/cart/lamp";
 /// The functions of a chain that is not the shop.
@@ -137,7 +139,7 @@ impl Chain {
 
     fn method(self) -> String {
         match self.handler {
-            Handler::Rust => "`POST /checkout` of `examples/shop`: seven invocations of six functions".to_owned(),
+            Handler::Rust => "`POST /checkout` of `examples/shop`: six functions".to_owned(),
             Handler::JavaScript | Handler::Python => {
                 format!("`GET {RELAY}`: five functions of the component {}", self.handler.name())
             }
@@ -167,11 +169,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     }
     let [shortest, longest] = pauses_ms(arguments);
     let method = format!(
-        "{}, one request every {shortest} to {longest} ms, {} requests after {ORDERS_BEFORE} that do not count; nodes \
+        "{}, one request every {shortest} to {longest} ms, {} requests after {} that do not count; nodes \
          at the same time, asked in turn. Time from the request's first byte to the answer's last. Wanted: p50 of **predicted** \
          at most {TO_WARM_MAX} of **warm**.",
         chain.method(),
-        arguments.orders
+        arguments.orders,
+        arguments.orders_before
     );
     let raw = json!({ "orders": arguments.orders, "language": chain.handler, "samples": samples });
     Ok(Report::new("chain", method, legend(), vec![figures(&samples), paths(&served)], raw))
@@ -194,19 +197,19 @@ fn language(arguments: &Arguments) -> Result<Handler> {
 async fn ask(nodes: &mut [Node], arguments: &Arguments) -> Result<Vec<Sample>> {
     let mut pauses = Pauses::new(pauses_ms(arguments));
     let mut samples = Vec::new();
-    for round in 0..ORDERS_BEFORE + arguments.orders {
+    for round in 0..arguments.orders_before + arguments.orders {
         if round.is_multiple_of(20) {
-            crate::say(&format!("request {round} of {}", ORDERS_BEFORE + arguments.orders));
+            crate::say(&format!("request {round} of {}", arguments.orders_before + arguments.orders));
         }
         tokio::time::sleep(Duration::from_millis(pauses.next())).await;
         let start = round as usize % nodes.len();
         for offset in 0..nodes.len() {
             let at = (start + offset) % nodes.len();
-            if round == ORDERS_BEFORE {
+            if round == arguments.orders_before {
                 nodes[at].before = Metrics::read(nodes[at].server.admin).await?;
             }
             let sample = nodes[at].order(round).await?;
-            if round >= ORDERS_BEFORE {
+            if round >= arguments.orders_before {
                 samples.push(sample);
             }
         }

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! cargo run --release -p forerun-runtime --example rollback_soak -- --seconds 600 --at-once 8
-//! cargo run --release -p forerun-runtime --example rollback_soak -- --requests 10000000 --seed 7
+//! cargo run --release -p forerun-runtime --example rollback_soak -- --requests 12000000 --runtimes-one-in 32 --seed 7
 //! ```
 //! Several components take part: test guests that keep all they can from request to request, functions of the shop, and the
 //! Python example where it is built. Requests are drawn from a seed; which VM serves which is up to the scheduler. The
-//! answer of a fresh VM is made once for each different request, before rolled-back VMs are asked. The exit code is 1 if
-//! an answer was wrong. It measures no speed: the driver is called in this process, without HTTP.
+//! answer of a fresh VM is made once for each different request, before rolled-back VMs are asked. With `--runtimes-one-in`
+//! the language runtimes, whose requests take a hundred times as long as others, are asked less often than these. The exit
+//! code is 1 if an answer was wrong. It measures no speed: the driver is called in this process, without HTTP.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for people at a terminal")]
 
@@ -28,6 +29,8 @@ use forerun_types::{Outcome, ReusePolicy, ServePath};
 
 /// Between two lines of figures.
 const SHOW_EVERY: Duration = Duration::from_secs(15);
+/// A component that is larger has a language runtime in it.
+const RUNTIME_BYTES_MIN: usize = 5 << 20;
 /// Different requests of those that have a number in them.
 const VARIANTS: u64 = 64;
 
@@ -57,6 +60,7 @@ const LOADS: [(&str, &[&str]); 7] = [
 /// One component with both of its programs.
 struct Subject {
     name: String,
+    is_runtime: bool,
     paths: Vec<String>,
     rolled: Arc<dyn Program>,
     /// Status and body that a fresh VM gave, by path.
@@ -76,6 +80,8 @@ struct Arguments {
     requests: u64,
     at_once: u64,
     seed: u64,
+    /// A language runtime that is drawn is asked one time in so many.
+    runtimes_one_in: u64,
 }
 
 fn main() -> ExitCode {
@@ -86,7 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Arguments {
-    let mut arguments = Arguments { seconds: 60, requests: u64::MAX, at_once: 4, seed: 1 };
+    let mut arguments = Arguments { seconds: 60, requests: u64::MAX, at_once: 4, seed: 1, runtimes_one_in: 1 };
     let mut words = std::env::args().skip(1);
     while let (Some(name), Some(value)) = (words.next(), words.next()) {
         let value = value.parse().unwrap();
@@ -95,7 +101,8 @@ fn arguments() -> Arguments {
             "--requests" => (arguments.requests, arguments.seconds) = (value, u64::MAX / 1_000),
             "--at-once" => arguments.at_once = value,
             "--seed" => arguments.seed = value,
-            other => panic!("no option {other}: --seconds, --requests, --at-once, --seed"),
+            "--runtimes-one-in" => arguments.runtimes_one_in = value,
+            other => panic!("no option {other}: --seconds, --requests, --at-once, --seed, --runtimes-one-in"),
         }
     }
     arguments
@@ -113,10 +120,11 @@ async fn soak(arguments: &Arguments) -> u64 {
     for lane in 0..arguments.at_once {
         let (subjects, tally) = (Arc::clone(&subjects), Arc::clone(&tally));
         let (requests, until) = (arguments.requests, began + Duration::from_secs(arguments.seconds));
+        let runtimes_one_in = usize::try_from(arguments.runtimes_one_in).unwrap();
         let mut numbers = Numbers(arguments.seed.wrapping_add(lane << 32));
         lanes.spawn(async move {
             while tally.requests.fetch_add(1, Ordering::Relaxed) < requests && Instant::now() < until {
-                ask(&subjects, &tally, &mut numbers).await;
+                ask(draw(&subjects, runtimes_one_in, &mut numbers), &tally, &mut numbers).await;
             }
         });
     }
@@ -158,11 +166,21 @@ async fn subject(driver: &WasmDriver, component: &str, paths: &[&str]) -> Option
         expected.insert(path.clone(), (answered.status, answered.body));
     }
     println!("{component}: {} different requests", paths.len());
-    Some(Subject { name: component.to_owned(), paths, rolled, expected })
+    let is_runtime = source.len() > RUNTIME_BYTES_MIN;
+    Some(Subject { name: component.to_owned(), is_runtime, paths, rolled, expected })
 }
 
-async fn ask(subjects: &[Subject], tally: &Tally, numbers: &mut Numbers) {
-    let subject = &subjects[numbers.below(subjects.len())];
+/// The component of the next request.
+fn draw<'s>(subjects: &'s [Subject], runtimes_one_in: usize, numbers: &mut Numbers) -> &'s Subject {
+    loop {
+        let subject = &subjects[numbers.below(subjects.len())];
+        if !subject.is_runtime || numbers.below(runtimes_one_in) == 0 {
+            return subject;
+        }
+    }
+}
+
+async fn ask(subject: &Subject, tally: &Tally, numbers: &mut Numbers) {
     let path = &subject.paths[numbers.below(subject.paths.len())];
     let answered = support::get(&subject.rolled, path).await;
     if subject.expected[path] != (answered.status, answered.body.clone()) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::event::InvocationEvent;
+use crate::priority::stand_back;
 use crate::writer::{EventSink, join};
 
 /// A sink on its own thread; itself a sink that never waits.
@@ -47,9 +48,6 @@ enum Work {
     Stop,
 }
 
-/// A tenth of what a thread of the request path gets while both want all of a processor: at a microsecond or a few for
-/// each event still more than requests can cause.
-const NICENESS: i32 = 10;
 /// At the end, a sink that does not return for this long is left behind: a node must be able to stop on a dead disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,8 +65,7 @@ impl Detached {
         });
         let own = Arc::clone(&shared);
         let work = move || {
-            // On Linux, of this thread only. Where it is not allowed, the thread is as urgent as others.
-            let _ = rustix::process::setpriority_process(None, NICENESS);
+            stand_back();
             loop {
                 match own.next() {
                     Work::Take(events) => sink.take(&events),

@@ -19,6 +19,7 @@ pub mod logging;
 pub mod metrics;
 pub mod otlp;
 pub mod pipe;
+pub mod priority;
 pub mod recent;
 pub mod writer;
 
@@ -29,5 +30,6 @@ pub use logging::{LogFormat, LoggingError, set_up_logging};
 pub use metrics::{Live, Metrics, metric_names};
 pub use otlp::{Otlp, OtlpCounts, OtlpError, OtlpSettings};
 pub use pipe::{EVENT_PIPE_CAPACITY, EventReceiver, EventSender, event_pipe};
+pub use priority::stand_back;
 pub use recent::{RecentInvocations, Visited};
 pub use writer::{EventSink, EventWriter};

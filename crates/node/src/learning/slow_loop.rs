@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use forerun_predict::price::Halt;
-use forerun_telemetry::{Arrival, EventReceiver};
+use forerun_telemetry::{Arrival, EventReceiver, stand_back};
 use forerun_types::{FunctionName, LearningMode};
 
 use super::Shared;
@@ -91,6 +91,7 @@ impl SlowLoop {
     }
 
     pub(super) fn run(mut self) {
+        stand_back();
         let (mut priced, mut kept) = (Instant::now(), Instant::now());
         let mut batch = Vec::new();
         self.remember();

@@ -32,17 +32,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, Driver, Host, LoadRequest, Program, Sampled};
+use forerun_driver::{Driver, Host, LoadRequest, Program, Sampled};
 use forerun_specialize::passes::coverage::CoverageMap;
 use forerun_store::Store;
 use forerun_telemetry::EventSender;
-use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, InvocationId, RevisionNumber, SpecializationProfile};
-use http::Request;
+use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber, SpecializationProfile};
 use parking_lot::Mutex;
+use serde::Serializer;
+use serde::ser::SerializeMap;
 use serde_json::Value;
 
 use self::book::Book;
-use self::class::{Class, Routes};
+use self::class::Routes;
 use self::sampler::Sampler;
 use self::shapes::Shapes;
 use crate::learning::ExpectedPaths;
@@ -83,7 +84,7 @@ pub(crate) struct Paths {
     share_max: f64,
     /// Size of machine code from which on it is worth knowing which of it runs.
     code_bytes_min: u64,
-    followed: Mutex<BTreeMap<FunctionName, Entry>>,
+    followed: Mutex<BTreeMap<FunctionName, SharedEntry>>,
     wishes: SyncSender<Arc<Followed>>,
     /// For whoever foretells; what finds no room is dropped and counted there.
     ran: EventSender<PathsRan>,
@@ -95,12 +96,16 @@ pub(crate) struct Paths {
 /// Says whether anything may be learnt of a function.
 type Permission = Box<dyn Fn(&FunctionName) -> bool + Send + Sync>;
 
+/// What is known of one function. Each of its requests looks into it, those of others do not.
 #[derive(Default)]
 struct Entry {
     book: Book,
     sampler: Sampler,
     shapes: Shapes,
 }
+
+/// The same, shared by the programs of the function's revisions.
+type SharedEntry = Arc<Mutex<Entry>>;
 
 impl Paths {
     /// Reads what was learnt before and starts the thread that makes twins; it ends with the last of these.
@@ -113,7 +118,8 @@ impl Paths {
         let (wishes, asked) = sync_channel(WISHES_MAX);
         let file = parts.store.directory().join("paths.json");
         let books = read_books(&file);
-        let entries = books.into_iter().map(|(name, book)| (name, Entry { book, ..Entry::default() }));
+        let entry = |book| SharedEntry::new(Mutex::new(Entry { book, ..Entry::default() }));
+        let entries = books.into_iter().map(|(name, book)| (name, entry(book)));
         let followed = Mutex::new(entries.collect());
         let paths =
             Arc::new(Self { share_max, code_bytes_min, followed, wishes, ran, file, permission: OnceLock::new() });
@@ -139,7 +145,9 @@ impl Paths {
         revision: RevisionNumber,
         digest: ComponentDigest,
     ) -> Arc<Followed> {
+        let entry = self.entry(&spec.name).map_or_else(OnceLock::new, OnceLock::from);
         Arc::new(Followed {
+            entry,
             routes: Routes::of(spec),
             spec: spec.clone(),
             revision,
@@ -161,24 +169,30 @@ impl Paths {
         spec: &FunctionSpec,
         revision: RevisionNumber,
     ) -> Result<SpecializationProfile, NoProfile> {
-        let followed = self.followed.lock();
-        let entry = followed.get(&spec.name).ok_or(NoProfile::NotFollowed)?;
+        let entry = self.entry(&spec.name).ok_or(NoProfile::NotFollowed)?;
+        let entry = entry.lock();
         profile::of(&entry.book, spec, revision)
     }
 
     /// What requests of a function have looked like lately; in memory only.
     pub(crate) fn shapes(&self, name: &FunctionName) -> Vec<Shape> {
-        self.followed.lock().get(name).map(|entry| entry.shapes.all()).unwrap_or_default()
+        self.entry(name).map(|entry| entry.lock().shapes.all()).unwrap_or_default()
     }
 
     /// Everything known of a function; `None` if none of its requests was ever sampled.
     pub(crate) fn view(&self, name: &FunctionName) -> Option<Value> {
-        self.followed.lock().get(name).map(|entry| entry.book.view(&entry.sampler.cost()))
+        let entry = self.entry(name)?;
+        let entry = entry.lock();
+        Some(entry.book.view(&entry.sampler.cost()))
     }
 
     /// What the next request of a function is expected to run, with names; `None` if none was ever sampled.
     pub(crate) fn expected_view(&self, name: &FunctionName, expected: &ExpectedPaths) -> Option<Value> {
-        self.followed.lock().get(name).map(|entry| entry.book.expected_view(expected))
+        self.entry(name).map(|entry| entry.lock().book.expected_view(expected))
+    }
+
+    fn entry(&self, name: &FunctionName) -> Option<SharedEntry> {
+        self.followed.lock().get(name).cloned()
     }
 
     /// Forgets a function that was removed.
@@ -193,51 +207,15 @@ impl Paths {
         }
     }
 
-    /// Takes note of what a request looks like, and says whether to sample it, which it can be where there `is_twin`. Does
-    /// not wait while a book is written or shown: the request then goes its ordinary way.
-    fn meets(
-        &self,
-        name: &FunctionName,
-        class: &Class<'_>,
-        is_twin: bool,
-        id: InvocationId,
-        request: &Request<Body>,
-    ) -> bool {
-        let Some(mut followed) = self.followed.try_lock() else {
-            return false;
-        };
-        let Some(entry) = followed.get_mut(name) else {
-            return false;
-        };
-        entry.shapes.note(class.id, request);
-        if !is_twin {
-            return false;
-        }
-        // Ids are random; other decisions take their lowest bits.
-        let dice = ((id.as_u128() >> 64) as u32) as f64 / f64::from(u32::MAX);
-        let novelty = entry.book.novelty(class.id);
-        entry.sampler.wants(class.id, novelty, self.share_max, dice)
-    }
-
-    fn account(&self, name: &FunctionName, is_sample: bool, busy: Duration) {
-        let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
-        let Some(mut followed) = self.followed.try_lock() else {
-            return;
-        };
-        if let Some(entry) = followed.get_mut(name) {
-            if is_sample { entry.sampler.sampled(busy_us) } else { entry.sampler.served(busy_us) }
-        }
-    }
-
-    fn observe(&self, name: &FunctionName, class: u32, class_name: &str, sampled: &Sampled) {
+    fn observe(&self, followed: &Followed, class: u32, class_name: &str, sampled: &Sampled) {
         let observed = |book: &mut Book| {
             let keys = book.observe(class, class_name, &sampled.marks)?;
             sampled.touched.iter().for_each(|memory| book.note_touched(class, *memory));
             Some(keys)
         };
-        let ran = self.followed.lock().get_mut(name).and_then(|entry| observed(&mut entry.book));
-        if let Some(keys) = ran {
-            self.ran.record(PathsRan { function: name.clone(), class, keys });
+        let keys = followed.entry.get().and_then(|entry| observed(&mut entry.lock().book));
+        if let Some(keys) = keys {
+            self.ran.record(PathsRan { function: followed.spec.name.clone(), class, keys });
         }
     }
 
@@ -247,18 +225,32 @@ impl Paths {
         }
     }
 
+    /// From now on requests of a revision may be sampled.
     fn adopt(&self, followed: &Followed, twin: Arc<dyn Program>, mut map: CoverageMap) {
-        let mut entries = self.followed.lock();
-        if entries.len() >= BOOKS_MAX && !entries.contains_key(&followed.spec.name) {
-            tracing::warn!(function = %followed.spec.name, "too many functions are followed: this one is not");
-            return;
-        }
         let name = &followed.spec.name;
-        let others = || entries.iter().filter(|(other, _)| *other != name).map(|(other, entry)| (other, &entry.book));
-        let named = relatives::name_by_body(others().map(|(_, book)| book), &mut map);
-        let is_new = entries.get(name).is_none_or(|entry| entry.book.samples() == 0);
-        let expected = is_new.then(|| relatives::expected(others(), &map));
-        let entry = entries.entry(name.clone()).or_default();
+        let others = {
+            let mut entries = self.followed.lock();
+            if entries.len() >= BOOKS_MAX && !entries.contains_key(name) {
+                tracing::warn!(function = %name, "too many functions are followed: this one is not");
+                return;
+            }
+            let others = entries.iter().filter(|(other, _)| *other != name);
+            let others: Vec<_> = others.map(|(other, entry)| (other.clone(), Arc::clone(entry))).collect();
+            let entry = followed.entry.get_or_init(|| Arc::clone(entries.entry(name.clone()).or_default()));
+            // One that was removed and came back may have another by now: the newest programs' is the one that is kept.
+            entries.insert(name.clone(), Arc::clone(entry));
+            others
+        };
+        let Some(entry) = followed.entry.get() else { return };
+        let is_new = entry.lock().book.samples() == 0;
+        let (named, expected) = {
+            // Nobody else holds more than one of them.
+            let others: Vec<_> = others.iter().map(|(name, entry)| (name, entry.lock())).collect();
+            let books = || others.iter().map(|(name, entry)| (*name, &entry.book));
+            let named = relatives::name_by_body(books().map(|(_, book)| book), &mut map);
+            (named, is_new.then(|| relatives::expected(books(), &map)))
+        };
+        let mut entry = entry.lock();
         entry.book.adopt(&map, &named);
         expected.into_iter().for_each(|expected| entry.book.expect(expected));
         entry.sampler.begin_revision();
@@ -267,12 +259,15 @@ impl Paths {
     }
 
     fn write_books(&self) -> io::Result<()> {
-        let text = {
-            let followed = self.followed.lock();
-            let books: BTreeMap<&FunctionName, &Book> =
-                followed.iter().map(|(name, entry)| (name, &entry.book)).collect();
-            serde_json::to_vec(&books)?
-        };
+        let entries: Vec<_> =
+            self.followed.lock().iter().map(|(name, entry)| (name.clone(), Arc::clone(entry))).collect();
+        let mut text = Vec::new();
+        let mut serializer = serde_json::Serializer::new(&mut text);
+        let mut books = serializer.serialize_map(Some(entries.len()))?;
+        for (name, entry) in &entries {
+            books.serialize_entry(name, &entry.lock().book)?;
+        }
+        books.end()?;
         let partial = self.file.with_extension("partial");
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;

@@ -1,14 +1,17 @@
 //! A program with a twin: most requests are served by the one, a few by the other, and the answers are the same.
+//!
+//! A request never waits here: while what is known of the function is being written or shown, it goes its ordinary way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use forerun_driver::{Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply};
-use forerun_types::{ComponentDigest, FunctionSpec, Outcome, ReusePolicy, RevisionNumber};
+use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, Outcome, ReusePolicy, RevisionNumber};
 use http::Request;
 
-use super::Paths;
-use super::class::Routes;
+use super::class::{Class, Routes};
+use super::{Entry, Paths, SharedEntry};
 
 /// One revision, whose requests are sampled; whichever code serves it.
 pub(crate) struct Followed {
@@ -21,6 +24,8 @@ pub(crate) struct Followed {
     /// Whether a twin has been asked for.
     pub(super) is_asked: AtomicBool,
     pub(super) paths: Weak<Paths>,
+    /// What is known of the function, once anything can be.
+    pub(super) entry: OnceLock<SharedEntry>,
 }
 
 /// What the gateway calls.
@@ -35,25 +40,26 @@ impl Program for SampledProgram {
         invocation: Invocation,
         request: Request<Body>,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
-        let paths = self.followed.paths.upgrade();
-        let is_followed = |paths: &Arc<Paths>| {
-            self.main.facts().code_bytes >= paths.code_bytes_min() && paths.may_follow(&self.followed.spec.name)
+        let Some(paths) = self.followed.paths.upgrade().filter(|paths| self.is_followed(paths)) else {
+            return Arc::clone(&self.main).invoke(invocation, request);
         };
-        let Some(paths) = paths.filter(is_followed) else {
+        let twin = self.followed.twin(&paths);
+        let Some(entry) = self.followed.entry.get().cloned() else {
             return Arc::clone(&self.main).invoke(invocation, request);
         };
         let class = self.followed.routes.class(&request);
-        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
-        let twin = self.followed.twin(&paths);
-        let is_sampled = paths.meets(&self.followed.spec.name, &class, twin.is_some(), id, &request);
+        let is_sampled = entry
+            .try_lock()
+            .is_some_and(|mut entry| entry.meets(&class, twin.is_some(), paths.share_max, invocation.id, &request));
         // Its name is written out for samples only.
         let twin = twin.filter(|_| is_sampled).map(|twin| (twin, class.id, class.to_string()));
-        let followed = Arc::clone(&self.followed);
         let is_sample = twin.is_some();
-        let accounts = Arc::clone(&paths);
+        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         let end = EndHook::new(move |report: InvocationEnd| {
-            if report.outcome == Outcome::Ok {
-                accounts.account(&followed.spec.name, is_sample, report.busy);
+            if report.outcome == Outcome::Ok
+                && let Some(mut entry) = entry.try_lock()
+            {
+                entry.account(is_sample, report.busy);
             }
             end.finish(report);
         });
@@ -62,7 +68,7 @@ impl Program for SampledProgram {
             None => Arc::clone(&self.main).invoke(invocation, request),
             Some((twin, class, name)) => {
                 let followed = Arc::clone(&self.followed);
-                let noted = Box::new(move |sampled| paths.observe(&followed.spec.name, class, &name, &sampled));
+                let noted = Box::new(move |sampled| paths.observe(&followed, class, &name, &sampled));
                 twin.invoke_sampled(invocation, request, noted)
             }
         }
@@ -74,6 +80,39 @@ impl Program for SampledProgram {
 
     fn behind(&self) -> Option<&Arc<dyn Program>> {
         Some(&self.main)
+    }
+}
+
+impl SampledProgram {
+    fn is_followed(&self, paths: &Paths) -> bool {
+        self.main.facts().code_bytes >= paths.code_bytes_min() && paths.may_follow(&self.followed.spec.name)
+    }
+}
+
+impl Entry {
+    /// Takes note of what a request looks like, and says whether to sample it, which it can be where there `is_twin`.
+    fn meets(
+        &mut self,
+        class: &Class<'_>,
+        is_twin: bool,
+        share_max: f64,
+        id: InvocationId,
+        request: &Request<Body>,
+    ) -> bool {
+        self.shapes.note(class.id, request);
+        if !is_twin {
+            return false;
+        }
+        // Ids are random; other decisions take their lowest bits.
+        let dice = ((id.as_u128() >> 64) as u32) as f64 / f64::from(u32::MAX);
+        let novelty = self.book.novelty(class.id);
+        self.sampler.wants(class.id, novelty, share_max, dice)
+    }
+
+    /// What a request that ended well took.
+    fn account(&mut self, is_sample: bool, busy: Duration) {
+        let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+        if is_sample { self.sampler.sampled(busy_us) } else { self.sampler.served(busy_us) }
     }
 }
 

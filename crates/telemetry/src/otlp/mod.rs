@@ -246,4 +246,6 @@ fn resource(version: &str) -> Resource {
 }
 
 #[cfg(test)]
+mod receiver;
+#[cfg(test)]
 mod tests;

@@ -1,64 +1,18 @@
 //! The export against a real HTTP receiver that decodes what it gets.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::mpsc;
-use std::thread;
 
 use forerun_types::{Outcome, SpanId};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
+use super::receiver::{Received, collector, spans, text};
 use super::*;
 use crate::event::tests::event;
-
-/// A request as the receiver saw it.
-struct Received {
-    path: String,
-    body: Vec<u8>,
-}
-
-/// A collector on a port of its own that answers every request with `status`.
-fn collector(status: &'static str) -> (String, mpsc::Receiver<Received>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let sender = sender.clone();
-            thread::spawn(move || serve(&stream.unwrap(), status, &sender));
-        }
-    });
-    (endpoint, receiver)
-}
-
-fn serve(mut stream: &TcpStream, status: &str, sender: &mpsc::Sender<Received>) {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        let head = head.to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-        assert!(head.contains("content-type: application/x-protobuf"));
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        let path = head.split(' ').nth(1).unwrap().to_owned();
-        // Before the answer: who has the answer may look at once.
-        if sender.send(Received { path, body }).is_err() {
-            return;
-        }
-        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").unwrap();
-    }
-}
 
 fn start(endpoint: &str) -> (Detached, OtlpCounts) {
     let settings = OtlpSettings { endpoint: endpoint.to_owned(), version: "1.2.3".into(), ..Default::default() };
@@ -66,16 +20,6 @@ fn start(endpoint: &str) -> (Detached, OtlpCounts) {
         Otlp::On { sink, counts } => (sink, counts),
         Otlp::Off => panic!("an endpoint is set"),
     }
-}
-
-fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
-    let AnyValue { value } = attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?;
-    Some(match value? {
-        Value::StringValue(text) => text,
-        Value::BoolValue(flag) => flag.to_string(),
-        Value::IntValue(number) => number.to_string(),
-        other => format!("{other:?}"),
-    })
 }
 
 /// All spans and metrics that arrive before the exporter has gone.
@@ -93,11 +37,6 @@ fn received(receiver: &mpsc::Receiver<Received>) -> (Vec<ExportTraceServiceReque
         }
     }
     (traces, metrics)
-}
-
-fn spans(traces: &[ExportTraceServiceRequest]) -> Vec<Span> {
-    let resources = traces.iter().flat_map(|request| &request.resource_spans);
-    resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| scope.spans.clone()).collect()
 }
 
 #[test]
