@@ -191,10 +191,12 @@ impl Engine {
         if call.at_us < self.now_us || call.at_us > TIME_US_MAX {
             self.counters.times_moved = self.counters.times_moved.saturating_add(1);
         }
+        let known = self.functions.get(&call.target).copied();
+        known.iter().for_each(|index| self.timing.call_up(*index));
         self.advance(call.at_us);
         let at_us = self.now_us;
-        match self.functions.get(&call.target) {
-            Some(index) => self.timing.record(*index, at_us, call.count),
+        match known {
+            Some(index) => self.timing.record(index, at_us, call.count),
             None if self.targets.len() < FUNCTIONS_MAX => {
                 self.functions.insert(call.target, self.timing.add(at_us, call.count));
                 self.targets.push(call.target);
@@ -284,13 +286,12 @@ impl Engine {
 
     fn observe_sequence(&mut self, call: &Call) {
         let Some(key) = sequence_key(call.target.scope, call.session) else { return };
-        let mut state = self.sessions.take(key);
+        let state = self.sessions.get_mut(key);
         let around = surroundings(call.target.scope, call.caller, call.class);
         if self.evaluated.take() != Some((key, around)) {
-            self.sequence.evaluate(&state, &around, &mut self.scratch);
+            self.sequence.evaluate(state, &around, &mut self.scratch);
         }
-        self.sequence.observe(key, &mut state, &around, &self.scratch, call.target.kind);
-        self.sessions.put(key, state);
+        self.sequence.observe(key, state, &self.scratch, call.target.kind);
     }
 
     pub(crate) fn after_restore(&mut self) -> bool {

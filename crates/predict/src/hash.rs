@@ -60,6 +60,27 @@ impl Hasher for KeyHasher {
 /// sort first.
 pub type KeyMap<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
+/// Hasher of keys that are mixed already, for [`MixedMap`].
+#[derive(Default, Clone, Copy)]
+pub struct MixedHasher(u64);
+
+impl Hasher for MixedHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, input: &[u8]) {
+        self.0 = combine(self.0, bytes(input));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// As [`KeyMap`], for keys made by [`mix`] or [`combine`]: to mix them again would only cost time.
+pub type MixedMap<V> = HashMap<u64, V, BuildHasherDefault<MixedHasher>>;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,7 +41,8 @@ pub fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer without a branch or SSE4.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 87.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
     let p = 1.987_569_2e-4;
     let p = p * r + 1.398_2e-3;
@@ -50,7 +51,9 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let p = p * r * r + r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) << 23) as u32)
+    // The integer is in the low bits of the rounded number. To convert `n` would be to ask first, number by number,
+    // whether it is one and in range.
+    p * f32::from_bits(rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23)
 }
 
 /// Logistic function, `1 / (1 + e^-x)`.
@@ -86,6 +89,19 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     // By halves: in order, the additions would wait for each other and take as long as the products.
     let four = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
     (four[0] + four[2]) + (four[1] + four[3]) + tail
+}
+
+/// The largest of whole vectors of numbers, none of which is NaN.
+#[inline(always)]
+pub fn largest(values: &[f32]) -> f32 {
+    let mut most = [f32::MIN; 8];
+    for values in values.chunks_exact(8) {
+        for lane in 0..8 {
+            // Not `f32::max`, which spends most of the loop on the case that one of them is not a number.
+            most[lane] = if values[lane] > most[lane] { values[lane] } else { most[lane] };
+        }
+    }
+    most.into_iter().fold(f32::MIN, |a, b| if a > b { a } else { b })
 }
 
 /// `y += a * x`, element by element.

@@ -127,7 +127,7 @@ impl PathModel {
         (sequence.train_every, sequence.infer) = (self.train_every, self.infer);
         sequence.evaluate(&paths.session, &around, &mut evaluation);
         let symbol = symbol(kind, signature);
-        sequence.observe(u64::from(kind), &mut paths.session, &around, &evaluation, symbol);
+        sequence.observe(u64::from(kind), &mut paths.session, &evaluation, symbol);
         paths.calls = paths.calls.saturating_add(1);
         paths.signatures[signature].record(&ran);
     }

@@ -60,15 +60,21 @@ impl Course {
         let count = hazards.len().min(bins.len());
         let zero = [0.0; BINS_MAX];
         let mut course = Self { count, survival: zero, mass: zero, held_s: zero, best_from: zero };
-        let mut survival = 1.0;
-        for (bin, hazard) in hazards[..count].iter().enumerate() {
-            let mass = survival * hazard;
-            course.survival[bin] = survival;
-            course.mass[bin] = mass;
-            course.held_s[bin] = bins.width_s(bin) * (survival - 0.5 * mass);
-            survival *= 1.0 - hazard;
+        let (hazards, widths_s) = (&hazards[..count], &bins.widths_s()[..count]);
+        // By itself, because each survival waits for the one before; the loops behind it do several bins at a time.
+        let mut left = 1.0;
+        for (survival, hazard) in course.survival[..count].iter_mut().zip(hazards) {
+            *survival = left;
+            left *= 1.0 - hazard;
         }
-        for ((best, hazard), width_s) in course.best_from[..count].iter_mut().zip(hazards).zip(bins.widths_s()) {
+        for ((mass, survival), hazard) in course.mass[..count].iter_mut().zip(&course.survival).zip(hazards) {
+            *mass = survival * hazard;
+        }
+        let waits = course.survival.iter().zip(&course.mass).zip(widths_s);
+        for (held_s, ((survival, mass), width_s)) in course.held_s[..count].iter_mut().zip(waits) {
+            *held_s = width_s * (survival - 0.5 * mass);
+        }
+        for ((best, hazard), width_s) in course.best_from[..count].iter_mut().zip(hazards).zip(widths_s) {
             *best = hazard / (width_s * (1.0 - 0.5 * hazard));
         }
         let mut best = 0.0;
@@ -95,11 +101,12 @@ impl Course {
         }
         let (mut stay, mut start) = ([false; BINS_MAX], [false; BINS_MAX]);
         let (mut from_held, mut from_empty) = (0f32, 0f32);
-        for bin in (0..count).rev() {
-            let hold = gains[bin] + from_held;
-            let hold_anew = hold - self.survival[bin] * terms.load;
-            stay[bin] = hold >= from_empty;
-            start[bin] = hold_anew > from_empty;
+        let choices = stay[..count].iter_mut().zip(&mut start[..count]);
+        for ((stay, start), (gain, survival)) in choices.zip(gains[..count].iter().zip(&self.survival[..count])).rev() {
+            let hold = gain + from_held;
+            let hold_anew = hold - survival * terms.load;
+            *stay = hold >= from_empty;
+            *start = hold_anew > from_empty;
             from_held = larger(hold, from_empty);
             from_empty = larger(hold_anew, from_empty);
         }

@@ -2,7 +2,7 @@
 //!
 //! Two generations as in [`crate::sequence::contexts`]: a sequence that is used stays.
 
-use crate::hash::KeyMap;
+use crate::hash::MixedMap;
 use crate::sequence::session::Session;
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,9 @@ const GENERATION_MAX: usize = 1 << 17;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SessionTable {
     #[serde(with = "crate::sorted")]
-    young: KeyMap<u64, Session>,
+    young: MixedMap<Session>,
     #[serde(with = "crate::sorted")]
-    old: KeyMap<u64, Session>,
+    old: MixedMap<Session>,
 }
 
 impl SessionTable {
@@ -24,17 +24,16 @@ impl SessionTable {
         self.young.get(&key).or_else(|| self.old.get(&key))
     }
 
-    /// Takes the state of a sequence out, or a fresh one.
-    pub fn take(&mut self, key: u64) -> Session {
-        self.young.remove(&key).or_else(|| self.old.remove(&key)).unwrap_or_default()
-    }
-
-    /// Puts a state back.
-    pub fn put(&mut self, key: u64, session: Session) {
-        if self.young.len() >= GENERATION_MAX {
-            self.old = std::mem::take(&mut self.young);
+    /// State of a sequence that is used now, a fresh one if none is kept.
+    pub fn get_mut(&mut self, key: u64) -> &mut Session {
+        if !self.young.contains_key(&key) {
+            let session = self.old.remove(&key).unwrap_or_default();
+            if self.young.len() >= GENERATION_MAX {
+                self.old = std::mem::take(&mut self.young);
+            }
+            return self.young.entry(key).or_insert(session);
         }
-        self.young.insert(key, session);
+        self.young.entry(key).or_default()
     }
 
     /// Forgets a sequence.
@@ -68,10 +67,8 @@ mod tests {
     fn the_number_of_sequences_is_bounded_and_those_in_use_stay() {
         let mut table = SessionTable::default();
         for key in 0..3 * GENERATION_MAX as u64 {
-            let mut session = table.take(1 << 40);
-            session.push(1);
-            table.put(1 << 40, session);
-            table.put(key, Session::default());
+            table.get_mut(1 << 40).push(1);
+            table.get_mut(key);
         }
         assert!(table.len() <= 2 * GENERATION_MAX);
         assert_eq!(table.get(1 << 40).map(Session::len), Some(3 * GENERATION_MAX as u32));

@@ -1,12 +1,12 @@
 //! Serialisation of hash maps in key order, so that equal content gives equal bytes.
 
-use crate::hash::KeyMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::hash::Hash;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
 
 /// Writes the entries in key order.
-pub(crate) fn serialize<K, V, S>(map: &KeyMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
+pub(crate) fn serialize<K, V, H, S>(map: &HashMap<K, V, H>, serializer: S) -> Result<S::Ok, S::Error>
 where
     K: Ord + Eq + Hash + Serialize,
     V: Serialize,
@@ -18,10 +18,11 @@ where
 }
 
 /// Reads the entries back.
-pub(crate) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<KeyMap<K, V>, D::Error>
+pub(crate) fn deserialize<'de, K, V, H, D>(deserializer: D) -> Result<HashMap<K, V, H>, D::Error>
 where
     K: Eq + Hash + DeserializeOwned,
     V: DeserializeOwned,
+    H: BuildHasher + Default,
     D: Deserializer<'de>,
 {
     Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())

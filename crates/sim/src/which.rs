@@ -87,7 +87,7 @@ impl WhichScorer {
         if self.seen > self.score_from && !session.is_empty() {
             self.score(call.kind);
         }
-        self.model.observe(key, &mut session, &around, &self.evaluation, call.kind);
+        self.model.observe(key, &mut session, &self.evaluation, call.kind);
         self.sessions.insert(key, session);
     }
 

@@ -5,7 +5,7 @@
 //! the younger takes its place; a context that is used moves to the younger. Recently used contexts therefore survive,
 //! at constant cost per use.
 
-use crate::hash::KeyMap;
+use crate::hash::MixedMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Successors kept per context: the bound on candidates of one prediction. The rarest gives way.
@@ -132,16 +132,16 @@ impl<'de> Deserialize<'de> for Context {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContextTable {
     #[serde(with = "crate::sorted")]
-    young: KeyMap<u64, Context>,
+    young: MixedMap<Context>,
     #[serde(with = "crate::sorted")]
-    old: KeyMap<u64, Context>,
+    old: MixedMap<Context>,
     generation_max: usize,
 }
 
 impl ContextTable {
     /// A table of at most `contexts_max` contexts.
     pub fn new(contexts_max: usize) -> Self {
-        Self { young: KeyMap::default(), old: KeyMap::default(), generation_max: (contexts_max / 2).max(1) }
+        Self { young: MixedMap::default(), old: MixedMap::default(), generation_max: (contexts_max / 2).max(1) }
     }
 
     /// What followed a context.

@@ -37,8 +37,9 @@ pub const SLOTS: usize = 4_096;
 pub const OTHER_SLOT: u16 = 0;
 
 const GATES: usize = 4 * HIDDEN;
-/// Gates summed at a time: as many as fit the vector registers of every machine.
-const BLOCK: usize = 32;
+/// Gates summed at a time: half the vector registers of processors with wide ones, enough sums that none waits for the
+/// one before.
+const BLOCK: usize = 64;
 /// Adam's customary constants; the rate is its usual 1e-3 times three, because each example is seen once.
 const RATE: f32 = 3e-3;
 const MEAN_DECAY: f32 = 0.9;
@@ -252,7 +253,7 @@ impl Lstm {
     }
 
     /// Probabilities of the candidates (and nothing else) after a state; as many as there are candidates.
-    pub fn probabilities(&self, h: &[f32], candidates: &[u16], probabilities: &mut [f32]) {
+    pub fn probabilities(&self, h: &[f32; HIDDEN], candidates: &[u16], probabilities: &mut [f32]) {
         softmax(self, h, candidates, probabilities);
     }
 
@@ -351,18 +352,21 @@ fn open_gates(net: &Lstm, x: &[f32], h: &[f32; HIDDEN]) -> [f32; GATES] {
 
 /// See [`Lstm::probabilities`].
 #[multiversion(targets("x86_64+avx+avx2"))]
-fn softmax(net: &Lstm, h: &[f32], candidates: &[u16], probabilities: &mut [f32]) {
-    let mut largest = f32::MIN;
-    for (slot, logit) in candidates.iter().zip(probabilities.iter_mut()) {
-        let row = net.output(*slot);
-        *logit = dot(&row[..HIDDEN], h) + row[HIDDEN];
-        largest = largest.max(*logit);
+fn softmax(net: &Lstm, h: &[f32; HIDDEN], candidates: &[u16], probabilities: &mut [f32]) {
+    // Whole vectors, the last one filled up with what is less probable than anything.
+    let mut stated = [f32::MIN; (CANDIDATES_MAX + 1).next_multiple_of(8)];
+    let used = candidates.len().min(CANDIDATES_MAX + 1);
+    for (slot, logit) in candidates.iter().zip(&mut stated) {
+        let (row, bias) = net.output(*slot).split_at(HIDDEN);
+        *logit = dot(row, h) + bias[0];
     }
-    let stated = &mut probabilities[..candidates.len()];
+    let stated = &mut stated[..used.next_multiple_of(8)];
+    let largest = numeric::largest(stated);
     stated.iter_mut().for_each(|logit| *logit = numeric::exp(*logit - largest));
-    let sum: f32 = stated.iter().sum();
+    let sum: f32 = stated[..used].iter().sum();
     let scale = 1.0 / sum.max(f32::MIN_POSITIVE);
     stated.iter_mut().for_each(|p| *p *= scale);
+    probabilities[..used].copy_from_slice(&stated[..used]);
 }
 
 /// See [`Lstm::train`].

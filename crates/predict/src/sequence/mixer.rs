@@ -74,7 +74,8 @@ impl GeometricMixer {
                 numeric::add_scaled(row, *weight, &logs[..width]);
             }
         }
-        let largest = row[..used].iter().copied().fold(f32::MIN, f32::max);
+        row[used..].fill(f32::MIN);
+        let largest = numeric::largest(row);
         for value in row.iter_mut() {
             *value = numeric::exp(*value - largest);
         }

@@ -173,6 +173,8 @@ impl Strangers {
 /// A prediction, with what is needed to learn from its outcome and to explain it.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
+    /// Keys of the contexts of the call, by expert.
+    keys: [Option<u64>; EXPERTS],
     candidates: Candidates,
     places: Places,
     /// Number of candidates that are not strangers.
@@ -194,6 +196,7 @@ pub struct Evaluation {
 impl Default for Evaluation {
     fn default() -> Self {
         Self {
+            keys: [None; EXPERTS],
             candidates: Candidates::default(),
             places: Places::default(),
             familiar: 0,
@@ -304,7 +307,8 @@ impl SequenceModel {
 
     /// Predicts the next symbol of a sequence.
     pub fn evaluate(&self, session: &Session, around: &Surroundings, evaluation: &mut Evaluation) {
-        let contexts = self.find_contexts(session, around);
+        evaluation.keys = keys(session, around);
+        let contexts = self.find_contexts(&evaluation.keys);
         self.collect_candidates(&contexts, session, evaluation);
         let used = evaluation.candidates.symbols().len() + 1;
         evaluation.active = self.fill_rows(&contexts, session, evaluation);
@@ -316,14 +320,7 @@ impl SequenceModel {
     }
 
     /// Learns what came after an evaluation, and moves the sequence on. `key` names the sequence in training.
-    pub fn observe(
-        &mut self,
-        key: u64,
-        session: &mut Session,
-        around: &Surroundings,
-        evaluation: &Evaluation,
-        symbol: u32,
-    ) {
+    pub fn observe(&mut self, key: u64, session: &mut Session, evaluation: &Evaluation, symbol: u32) {
         let outcome = evaluation.entry(symbol);
         let Evaluation { context, active, logs, mixed, .. } = evaluation;
         let used = evaluation.candidates.symbols().len() + 1;
@@ -334,7 +331,7 @@ impl SequenceModel {
         }
         let stranger = outcome >= evaluation.familiar && outcome + 1 < used;
         self.strangers.learn(evaluation.strangers_invited, stranger);
-        self.learn_contexts(session, around, symbol);
+        self.learn_contexts(&evaluation.keys, symbol);
         if self.families.lstm && self.infer {
             let trainer = &mut self.trainer;
             trainer.outcome(key, &evaluation.slots, outcome, &mut self.lstm, self.train_every);
@@ -374,12 +371,11 @@ impl SequenceModel {
         self.contexts.len()
     }
 
-    fn find_contexts(&self, session: &Session, around: &Surroundings) -> [Option<&Context>; EXPERTS] {
+    fn find_contexts(&self, keys: &[Option<u64>; EXPERTS]) -> [Option<&Context>; EXPERTS] {
         let mut contexts = [None; EXPERTS];
         if !self.families.markov {
             return contexts;
         }
-        let keys = keys(session, around);
         let find = |expert: usize| keys[expert].and_then(|key| self.contexts.get(key));
         // A context is learnt together with its shorter ones: where those are not known, it need not be looked for.
         for orders in [&[1, 2, 3, 4][..], &[OWN, OWN + 1]] {
@@ -454,19 +450,10 @@ impl SequenceModel {
         let sum = self.popular.probabilities(candidates.symbols(), &mut rows[0]);
         rows[0][used - 1] = (1.0 - sum).max(1e-6);
         rows[0][used..width].fill(0.0);
-        for (expert, lower) in BACK_OFF {
-            let (before, row) = two_rows(rows, lower, expert, width);
-            match contexts[expert].filter(|context| context.total() > 0) {
-                Some(context) => {
-                    back_off(before, context, self.discounts.of(expert), places.of(expert, used), row);
-                }
-                None => row.copy_from_slice(before),
-            }
-        }
+        back_off_all(contexts, &self.discounts, places, used, rows);
         if self.families.statistical {
             active[RECENT] = true;
-            let (frequency, row) = two_rows(rows, 0, RECENT, width);
-            recency(frequency, session, places.of(RECENT, used), row);
+            recency(session, places, used, rows);
         }
         if self.families.lstm && self.infer && !session.is_empty() {
             active[NETWORK] = true;
@@ -476,14 +463,14 @@ impl SequenceModel {
         active
     }
 
-    fn learn_contexts(&mut self, session: &Session, around: &Surroundings, symbol: u32) {
+    fn learn_contexts(&mut self, keys: &[Option<u64>; EXPERTS], symbol: u32) {
         self.popular.add(symbol);
         if !self.families.markov {
             return;
         }
-        for (expert, key) in keys(session, around).into_iter().enumerate() {
+        for (expert, key) in keys.iter().enumerate() {
             if let Some(key) = key {
-                let before = self.contexts.add(key, symbol);
+                let before = self.contexts.add(*key, symbol);
                 self.discounts.count(expert, before);
             }
         }
@@ -562,11 +549,39 @@ impl Discounts {
 }
 
 /// One row to read and a later one to write.
+#[inline(always)]
 fn two_rows(rows: &mut [Row; EXPERTS], read: usize, write: usize, width: usize) -> (&[f32], &mut [f32]) {
     let (before, from) = rows.split_at_mut(write);
     (&before[read][..width], &mut from[0][..width])
 }
 
+/// The rows of all contexts that are known. One that is not passes on what it would back off to.
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn back_off_all(
+    contexts: &[Option<&Context>; EXPERTS],
+    discounts: &Discounts,
+    places: &Places,
+    used: usize,
+    rows: &mut [Row; EXPERTS],
+) {
+    // The row that says what an expert would.
+    let mut speaker = [0; EXPERTS];
+    speaker.iter_mut().enumerate().for_each(|(expert, speaker)| *speaker = expert);
+    for (expert, lower) in BACK_OFF {
+        let Some(context) = contexts[expert] else {
+            speaker[expert] = speaker[lower];
+            continue;
+        };
+        let (before, row) = two_rows(rows, speaker[lower], expert, whole_vectors(used));
+        if context.total() > 0 {
+            back_off(before, context, discounts.of(expert), places.of(expert, used), row);
+        } else {
+            row.copy_from_slice(before);
+        }
+    }
+}
+
+#[inline(always)]
 fn back_off(lower: &[f32], context: &Context, discount: f32, places: impl Iterator<Item = usize>, row: &mut [f32]) {
     let total = context.total() as f32;
     let escape = discount * context.successors().len() as f32 / total;
@@ -576,11 +591,13 @@ fn back_off(lower: &[f32], context: &Context, discount: f32, places: impl Iterat
     }
 }
 
-fn recency(frequency: &[f32], session: &Session, places: impl Iterator<Item = usize>, row: &mut [f32]) {
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn recency(session: &Session, places: &Places, used: usize, rows: &mut [Row; EXPERTS]) {
+    let (frequency, row) = two_rows(rows, 0, RECENT, whole_vectors(used));
     let total: f32 = session.recent().iter().map(|(_, weight)| weight).sum();
     let scale = 1.0 / (total + RECENT_PRIOR);
     row.iter_mut().zip(frequency).for_each(|(p, frequency)| *p = frequency * (RECENT_PRIOR * scale));
-    for ((_, weight), place) in session.recent().iter().zip(places) {
+    for ((_, weight), place) in session.recent().iter().zip(places.of(RECENT, used)) {
         row[place] += weight * scale;
     }
 }
@@ -642,7 +659,7 @@ mod tests {
             if index * 4 >= symbols.len() * 3 {
                 right += u32::from(evaluation.top().is_some_and(|(top, _)| top == *symbol));
             }
-            model.observe(1, &mut session, &around, &evaluation, *symbol);
+            model.observe(1, &mut session, &evaluation, *symbol);
         }
         f64::from(right) / (symbols.len() as f64 / 4.0)
     }
@@ -669,7 +686,7 @@ mod tests {
             let around = Surroundings { sides: [Some(class), None, None], ..Surroundings::default() };
             model.evaluate(&session, &around, &mut evaluation);
             right += u32::from(step >= 2_000 && evaluation.top().is_some_and(|(top, _)| u64::from(top) == class));
-            model.observe(1, &mut session, &around, &evaluation, class as u32);
+            model.observe(1, &mut session, &evaluation, class as u32);
         }
         assert!(right > 990, "{right} of 1000");
     }

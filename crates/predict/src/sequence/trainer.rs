@@ -27,6 +27,10 @@ pub struct Trainer {
     chunks: u64,
     /// Chunks that have ended and wait until there are [`BATCH`] steps to learn from at once.
     waiting: Vec<Vec<Step>>,
+    /// Memory of chunks that have been learnt from, for those that begin: a chunk is large, and one begins and ends with
+    /// nearly every call where sequences are many.
+    #[serde(skip)]
+    spare: Vec<Vec<Step>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,7 +48,7 @@ impl Trainer {
             step.set_outcome(candidates, target);
         }
         if place.steps.len() >= CHUNK {
-            let steps = std::mem::take(&mut place.steps);
+            let steps = std::mem::replace(&mut place.steps, new_chunk(&mut self.spare));
             self.train(steps, lstm, train_every);
         }
     }
@@ -61,7 +65,9 @@ impl Trainer {
             if self.places.len() >= PLACES {
                 self.evict(lstm, train_every);
             }
-            self.places.insert(key, Place { used, steps: vec![step] });
+            let mut steps = new_chunk(&mut self.spare);
+            steps.push(step);
+            self.places.insert(key, Place { used, steps });
         }
         self.by_use.insert(used, key);
     }
@@ -85,12 +91,22 @@ impl Trainer {
     fn train(&mut self, steps: Vec<Step>, lstm: &mut Lstm, train_every: u64) {
         self.chunks += 1;
         if train_every == 0 || !self.chunks.is_multiple_of(train_every) {
+            self.keep_spare(steps);
             return;
         }
         self.waiting.push(steps);
         if waiting_steps(&self.waiting) >= BATCH {
             lstm.train(&self.waiting);
-            self.waiting.clear();
+            while let Some(steps) = self.waiting.pop() {
+                self.keep_spare(steps);
+            }
+        }
+    }
+
+    fn keep_spare(&mut self, mut steps: Vec<Step>) {
+        steps.clear();
+        if self.spare.len() < BATCH {
+            self.spare.push(steps);
         }
     }
 
@@ -104,6 +120,10 @@ impl Trainer {
             && waiting_steps(&self.waiting) < BATCH
             && self.waiting.iter().all(|chunk| !chunk.is_empty() && is_chunk(chunk))
     }
+}
+
+fn new_chunk(spare: &mut Vec<Vec<Step>>) -> Vec<Step> {
+    spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK))
 }
 
 fn waiting_steps(chunks: &[Vec<Step>]) -> usize {

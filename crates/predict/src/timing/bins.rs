@@ -6,9 +6,13 @@
 //! half minutes so that a difference of whole minutes falls in the middle of its bin.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Number of bins processed together by the vector loops.
 pub const LANES: usize = 16;
+/// Bins worked on at a time within a block: as many as a vector register of today's processors holds, so that what an
+/// expert computes stays in registers.
+pub const HALF: usize = LANES / 2;
 /// Bound on the number of bins of any grid, so that a bin index fits a byte with a code to spare.
 pub const BINS_MAX: usize = 192;
 /// Number of segments of any grid; see [`TimeBins::segment_start`].
@@ -139,6 +143,32 @@ impl TimeBins {
     }
 }
 
+/// One for the lanes from `lanes.start` to before `lanes.end`, zero for the others: every lane of a block can then be
+/// computed alike, several at a time, where a loop over some of them could not.
+#[inline(always)]
+pub fn lane_mask(lanes: Range<usize>) -> [f32; LANES] {
+    const FROM: [f32; 2 * LANES] = steps(0.0, 1.0);
+    const UNTIL: [f32; 2 * LANES] = steps(1.0, 0.0);
+    let (start, end) = (LANES - lanes.start.min(LANES), LANES - lanes.end.min(LANES));
+    let (from, until) = (&FROM[start..start + LANES], &UNTIL[end..end + LANES]);
+    let mut mask = [0.0; LANES];
+    for lane in 0..LANES {
+        mask[lane] = from[lane] * until[lane];
+    }
+    mask
+}
+
+/// A block of one number and a block of another.
+const fn steps(first: f32, second: f32) -> [f32; 2 * LANES] {
+    let mut steps = [first; 2 * LANES];
+    let mut lane = LANES;
+    while lane < 2 * LANES {
+        steps[lane] = second;
+        lane += 1;
+    }
+    steps
+}
+
 fn second_edges() -> Vec<f32> {
     let mut edges_s = vec![0.0];
     let mut edge_s = 1.0f32;
@@ -192,6 +222,14 @@ mod tests {
         assert_eq!(bins.bin_of(60.0), 0);
         assert_eq!(bins.bin_of(120.0), 1);
         assert_eq!(bins.bin_of(3600.0), 59);
+    }
+
+    #[test]
+    fn a_mask_has_its_lanes_and_no_others() {
+        for (start, end) in (0..=LANES).flat_map(|start| (start..=LANES).map(move |end| (start, end))) {
+            let mask = lane_mask(start..end);
+            assert!((0..LANES).all(|lane| mask[lane] == f32::from(u8::from((start..end).contains(&lane)))));
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 //! There is no network among them: in the study it saved one or two percent of the coding cost of timing for most of
 //! the time an event takes, and much of that is had from the pattern and tempo experts.
 
-use super::bins::{BINS_MAX, LANES, TimeBins};
+use super::bins::{BINS_MAX, HALF, TimeBins};
 use super::counts::Counts;
 use super::history::{CALLS_CLASSES, CLOCK_CLASSES, History, NO_BIN, RATE_CLASSES, TEMPO_CLASSES};
 use super::mixer::{Block, MixContext};
@@ -14,7 +14,9 @@ use super::pooled::PooledHazards;
 use super::sketch::Sketch;
 use crate::numeric;
 use crate::settings::ExpertFamilies;
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// A timing expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -95,15 +97,17 @@ pub fn pooled_classes(bins: usize) -> usize {
 }
 
 /// Where one function's present idle time counts in the shared tables.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rows {
     /// Rows of the pooled tables: global, by calls, by calls and rate, after the last idle time, tempo, clock.
     classes: [usize; 6],
     pair: usize,
+    calls_class: usize,
+    rate_class: usize,
 }
 
 /// Everything the experts look at for one function's present idle time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct View {
     /// Where it counts.
     pub rows: Rows,
@@ -111,12 +115,13 @@ pub struct View {
     own: Counts,
     recent: Counts,
     pattern: Counts,
-    calls_class: usize,
-    rate_class: usize,
     peakedness: usize,
     agreement: usize,
     repeats: bool,
 }
+
+/// What is stated about half a block of bins.
+type Half = [f32; HALF];
 
 /// Number of first and of second mixing contexts per segment.
 pub const FIRST_CONTEXTS: usize = CALLS_CLASSES * 4;
@@ -127,10 +132,10 @@ impl View {
     /// Mixing contexts for a segment.
     pub fn mix_context(&self, segment: usize) -> MixContext {
         MixContext {
-            first: segment * FIRST_CONTEXTS + self.calls_class * 4 + self.peakedness,
+            first: segment * FIRST_CONTEXTS + self.rows.calls_class * 4 + self.peakedness,
             second: segment * SECOND_CONTEXTS
                 + (self.agreement * 2 + usize::from(self.repeats)) * RATE_CLASSES
-                + self.rate_class,
+                + self.rows.rate_class,
         }
     }
 }
@@ -205,87 +210,96 @@ impl ExpertTables {
                 by_rate + calls_class * RATE_CLASSES + rate_class,
                 by_last + last,
                 by_tempo + history.tempo_class(bins),
-                by_clock + history.clock_class(),
+                by_clock + history.clock_class(calls_class, rate_class),
             ],
             pair: before * (bins.len() + 1) + last,
+            calls_class,
+            rate_class,
         }
     }
 
-    /// Looks at a history.
-    pub fn view(&self, history: &History, bins: &TimeBins) -> View {
-        let mut view = View {
-            rows: self.rows(history, bins),
-            pair_counts: Counts::default(),
-            own: Counts::default(),
-            recent: Counts::default(),
-            pattern: Counts::default(),
-            calls_class: history.calls_class(),
-            rate_class: history.rate_class(),
-            peakedness: history.peakedness(),
-            agreement: 0,
-            repeats: history.repeats(),
-        };
+    /// Looks at a history; `view` is a fresh one.
+    pub fn view(&self, history: &History, bins: &TimeBins, view: &mut View) {
+        view.rows = self.rows(history, bins);
+        view.peakedness = history.peakedness();
+        view.repeats = history.repeats();
         if let Some(pair) = self.pairs.get(view.rows.pair) {
             pair.unpack(&mut view.pair_counts);
         }
         history.own.unpack(&mut view.own);
         points::recent(history, bins.len(), &mut view.recent);
         view.agreement = points::pattern(history, bins.len(), &mut view.pattern);
-        view
+        for counts in [&mut view.pair_counts, &mut view.own, &mut view.recent, &mut view.pattern] {
+            counts.settle();
+        }
     }
 
     /// Records that an idle time that counts in `rows` ran through `bins` and, if `ended`, ended in the last of them.
-    pub fn record(&mut self, rows: &Rows, bins: std::ops::Range<usize>, ended: bool) {
-        for class in rows.classes {
-            self.pooled.record(class, bins.clone(), ended);
-        }
+    pub fn record(&mut self, rows: &Rows, bins: Range<usize>, ended: bool) {
+        record_all(&mut self.pooled, &rows.classes, bins.clone(), ended);
         if let (true, Some(bin)) = (ended, bins.last()) {
             self.pairs.get_mut(rows.pair).add(bin as u8, PAIR_OBSERVATIONS_MAX);
         }
     }
 
-    /// Logits of every expert for the block of bins that starts at `first`.
+    /// Logits of every expert for the bins of a block that starts at `first`, as far as they are in one half with one
+    /// that is `wanted`.
     #[inline(always)]
-    pub fn evaluate(&self, view: &View, first: usize, families: ExpertFamilies, logits: &mut [Block; EXPERTS]) {
-        let mut base = [HAZARD_START; LANES];
-        self.pooled.shrink(view.rows.classes[0], first, STRENGTH_GLOBAL, &mut base);
-        self.pooled.shrink(view.rows.classes[1], first, STRENGTH_CLASS, &mut base);
-        self.pooled.shrink(view.rows.classes[2], first, STRENGTH_CLASS, &mut base);
+    pub fn evaluate(
+        &self,
+        view: &View,
+        first: usize,
+        wanted: Range<usize>,
+        families: ExpertFamilies,
+        logits: &mut [Block; EXPERTS],
+    ) {
+        for half in wanted.start / HALF..wanted.end.div_ceil(HALF) {
+            let start = half * HALF;
+            let mut state = |expert: usize, stated: &Half| {
+                logits[expert][start..start + HALF].copy_from_slice(stated);
+            };
+            self.evaluate_half(view, first + start, families, &mut state);
+        }
+    }
+
+    /// Logits of every expert for the half block that starts at `first`, each given to `tell`.
+    #[inline(always)]
+    fn evaluate_half(&self, view: &View, first: usize, families: ExpertFamilies, tell: &mut impl FnMut(usize, &Half)) {
+        let classes = &view.rows.classes;
+        let mut base = [HAZARD_START; HALF];
+        self.pooled.shrink(classes[0], first, STRENGTH_GLOBAL, &mut base);
+        self.pooled.shrink(classes[1], first, STRENGTH_CLASS, &mut base);
+        self.pooled.shrink(classes[2], first, STRENGTH_CLASS, &mut base);
         let mut chain = base;
         // The last statement of the chain: an expert without evidence in the block repeats it.
         let mut stated = state(&base);
         if families.statistical {
-            logits[0] = stated;
-            self.evaluate_sides(view, first, &base, logits);
+            tell(0, &stated);
+            for (class, index) in [(classes[4], 6), (classes[5], 7)] {
+                let mut side = base;
+                self.pooled.shrink(class, first, STRENGTH_SIDE, &mut side);
+                tell(index, &state(&side));
+            }
         }
         if families.markov {
-            self.pooled.shrink(view.rows.classes[3], first, STRENGTH_SIDE, &mut chain);
+            self.pooled.shrink(classes[3], first, STRENGTH_SIDE, &mut chain);
             stated = state(&chain);
-            logits[1] = stated;
+            tell(1, &stated);
             if view.pair_counts.shrink(first, STRENGTH_PAIR, &mut chain) {
                 stated = state(&chain);
             }
-            logits[2] = stated;
+            tell(2, &stated);
         }
         if families.statistical {
             if view.own.shrink(first, STRENGTH_OWN, &mut chain) {
                 stated = state(&chain);
             }
-            logits[3] = stated;
+            tell(3, &stated);
             for (counts, index) in [(&view.recent, 4), (&view.pattern, 5)] {
                 let mut short = chain;
                 let changed = counts.shrink(first, STRENGTH_SHORT, &mut short);
-                logits[index] = if changed { state(&short) } else { stated };
+                tell(index, &if changed { state(&short) } else { stated });
             }
-        }
-    }
-
-    #[inline(always)]
-    fn evaluate_sides(&self, view: &View, first: usize, base: &Block, logits: &mut [Block; EXPERTS]) {
-        for (class, index) in [(view.rows.classes[4], 6), (view.rows.classes[5], 7)] {
-            let mut side = *base;
-            self.pooled.shrink(class, first, STRENGTH_SIDE, &mut side);
-            logits[index] = state(&side);
         }
     }
 
@@ -295,10 +309,17 @@ impl ExpertTables {
     }
 }
 
+#[multiversion(targets("x86_64+avx+avx2"))]
+fn record_all(pooled: &mut PooledHazards, classes: &[usize; 6], bins: Range<usize>, ended: bool) {
+    for class in classes {
+        pooled.record(*class, bins.clone(), ended);
+    }
+}
+
 #[inline(always)]
-fn state(hazards: &Block) -> Block {
-    let mut logits = [0.0; LANES];
-    for lane in 0..LANES {
+fn state(hazards: &Half) -> Half {
+    let mut logits = [0.0; HALF];
+    for lane in 0..HALF {
         logits[lane] = numeric::stretch(hazards[lane]);
     }
     logits
@@ -307,7 +328,7 @@ fn state(hazards: &Block) -> Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timing::bins::Resolution;
+    use crate::timing::bins::{LANES, Resolution};
     use crate::timing::sketch::ONE;
 
     #[test]
@@ -315,17 +336,20 @@ mod tests {
         let bins = TimeBins::new(Resolution::Second);
         let tables = ExpertTables::new(bins.len());
         let history = History::first(0, 1);
-        let view = tables.view(&history, &bins);
+        let mut view = View::default();
+        tables.view(&history, &bins, &mut view);
         let mut logits = [[0.0; LANES]; EXPERTS];
-        tables.evaluate(&view, 128, ExpertFamilies::ALL, &mut logits);
+        tables.evaluate(&view, 128, 0..LANES, ExpertFamilies::ALL, &mut logits);
+        assert!(logits.iter().flatten().all(|logit| *logit < 0.0), "a hazard is rare before anything is known");
         assert!(logits.iter().flatten().all(|logit| logit.is_finite()));
     }
 
     #[test]
     fn own_counts_dominate_after_a_few_observations() {
-        let mut hazards = [0.01; LANES];
+        let mut hazards = [0.01; HALF];
         let mut own = Counts::default();
         own.add(3, 20 * ONE as u16);
+        own.settle();
         own.shrink(0, STRENGTH_OWN, &mut hazards);
         assert!(hazards[3] > 0.9, "{}", hazards[3]);
         assert!(hazards[2] < 0.01);

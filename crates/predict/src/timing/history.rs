@@ -103,7 +103,8 @@ impl History {
             return 0;
         }
         const LIMITS_S: [f32; RATE_CLASSES - 2] = [90.0, 400.0, 1_800.0, 7_200.0, 28_800.0];
-        1 + LIMITS_S.iter().filter(|limit_s| self.mean_idle_s() >= **limit_s).count()
+        let mean_idle_s = self.mean_idle_s();
+        1 + LIMITS_S.iter().filter(|limit_s| mean_idle_s >= **limit_s).count()
     }
 
     /// The tempo: the mean of the last four idle times, whether the last one was longer or shorter, and how many calls
@@ -131,7 +132,7 @@ impl History {
 
     /// Where the last call fell on the clock. People write schedules in round numbers: a function called on the full
     /// hour is more likely to be on a timer than one called at 10:07.
-    pub fn clock_class(&self) -> usize {
+    pub fn clock_class(&self, calls_class: usize, rate_class: usize) -> usize {
         let minute = self.last_us / 60_000_000 % 60;
         let roundness = if minute == 0 {
             4
@@ -144,7 +145,7 @@ impl History {
         } else {
             0
         };
-        (roundness * CALLS_CLASSES + self.calls_class()) * RATE_CLASSES + self.rate_class()
+        (roundness * CALLS_CLASSES + calls_class) * RATE_CLASSES + rate_class
     }
 
     /// How concentrated its idle times are, from 0 (spread out) to 3 (nearly always the same).
@@ -203,7 +204,7 @@ mod tests {
                     prop_assert!(history.calls_class() < CALLS_CLASSES);
                     prop_assert!(history.rate_class() < RATE_CLASSES);
                     prop_assert!(history.tempo_class(&bins) < TEMPO_CLASSES);
-                    prop_assert!(history.clock_class() < CLOCK_CLASSES);
+                    prop_assert!(history.clock_class(history.calls_class(), history.rate_class()) < CLOCK_CLASSES);
                     prop_assert!(history.peakedness() < 4);
                 }
             }

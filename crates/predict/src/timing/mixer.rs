@@ -108,22 +108,18 @@ impl HazardMixer {
         observed: usize,
     ) {
         // The sum of `errors` times a deviation from the mean is the difference of two sums.
-        let along = |block: &Block| {
-            let mut products = [0f32; LANES];
-            for lane in 0..LANES {
-                products[lane] = errors[lane] * block[lane];
-            }
-            total(&products)
-        };
-        let along_mean = along(mean);
+        let along_mean = total(&quarters(&product(errors, mean)));
+        let mut along = [[0f32; LANES / 4]; EXPERTS];
+        for expert in 0..EXPERTS {
+            along[expert] = quarters(&product(errors, &logits[expert]));
+        }
+        let along = totals(&along);
         let mut gradients = [0f32; EXPERTS + 2];
         for expert in 0..EXPERTS {
-            if self.active[expert] {
-                gradients[expert] = along(&logits[expert]) - along_mean;
-            }
+            gradients[expert] = if self.active[expert] { along[expert] - along_mean } else { 0.0 };
         }
         gradients[MEAN] = MEAN_SCALE * along_mean;
-        gradients[BIAS] = total(errors);
+        gradients[BIAS] = total(&quarters(errors));
         self.first.step(context.first, &gradients, observed);
         self.second.step(context.second, &gradients, observed);
     }
@@ -160,18 +156,51 @@ impl HazardMixer {
     }
 }
 
-/// Sum of a block, by halves: a fixed order of additions that the compiler can do several at a time.
+/// Sums of a quarter of the lanes each. A block is summed by halves: a fixed order of additions that the compiler can do
+/// several at a time.
+type Quarters = [f32; LANES / 4];
+
 #[inline(always)]
-fn total(block: &Block) -> f32 {
-    let mut eight = [0f32; LANES / 2];
+fn product(a: &Block, b: &Block) -> Block {
+    let mut product = [0.0; LANES];
+    for lane in 0..LANES {
+        product[lane] = a[lane] * b[lane];
+    }
+    product
+}
+
+#[inline(always)]
+fn quarters(block: &Block) -> Quarters {
+    let mut halves = [0f32; LANES / 2];
     for lane in 0..LANES / 2 {
-        eight[lane] = block[lane] + block[lane + LANES / 2];
+        halves[lane] = block[lane] + block[lane + LANES / 2];
     }
-    let mut four = [0f32; LANES / 4];
+    let mut quarters = [0f32; LANES / 4];
     for lane in 0..LANES / 4 {
-        four[lane] = eight[lane] + eight[lane + LANES / 4];
+        quarters[lane] = halves[lane] + halves[lane + LANES / 4];
     }
+    quarters
+}
+
+#[inline(always)]
+fn total(four: &Quarters) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
+}
+
+/// As [`total`] of the quarters of all experts, several experts at a time.
+#[inline(always)]
+fn totals(quarters: &[Quarters; EXPERTS]) -> [f32; EXPERTS] {
+    let mut lanes = [[0f32; EXPERTS]; LANES / 4];
+    for (expert, quarters) in quarters.iter().enumerate() {
+        for lane in 0..LANES / 4 {
+            lanes[lane][expert] = quarters[lane];
+        }
+    }
+    let mut totals = [0f32; EXPERTS];
+    for expert in 0..EXPERTS {
+        totals[expert] = (lanes[0][expert] + lanes[2][expert]) + (lanes[1][expert] + lanes[3][expert]);
+    }
+    totals
 }
 
 impl WeightSets {

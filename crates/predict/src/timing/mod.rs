@@ -18,7 +18,7 @@ pub mod sketch;
 
 use crate::numeric;
 use crate::settings::ExpertFamilies;
-use bins::{LANES, Resolution, TimeBins};
+use bins::{LANES, Resolution, TimeBins, lane_mask};
 use experts::{EXPERTS, ExpertTables, FIRST_CONTEXTS, SECOND_CONTEXTS, TIMING_EXPERTS, View};
 use forecast::{ExpertShare, Forecast};
 use history::History;
@@ -38,6 +38,9 @@ const SURVIVAL_MIN: f32 = 1e-4;
 const SILENCE_FUNCTIONS: usize = 8_192;
 /// See [`SILENCE_FUNCTIONS`]. Eight steps at once are still less than the first steps of a fresh set of weights.
 const SILENCE_SHARE_MAX: usize = 8;
+
+/// Checks whose histories are called up from memory together: as many loads as a processor has under way at a time.
+const CHECKED_TOGETHER: usize = 16;
 
 /// The timing model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,9 +125,18 @@ impl TimingModel {
             if due.is_empty() {
                 return;
             }
-            for index in due {
-                self.check(index, now_us);
+            for together in due.chunks(CHECKED_TOGETHER) {
+                together.iter().for_each(|index| self.call_up(*index));
+                together.iter().for_each(|index| self.check(*index, now_us));
             }
+        }
+    }
+
+    /// Has a history brought from memory while something else is done: where there are many functions, to wait for each
+    /// when it is needed takes longer than what is then done with it.
+    pub fn call_up(&self, index: u32) {
+        if let Some(history) = self.histories.get(index as usize) {
+            std::hint::black_box((history.last_us, history.recent[0]));
         }
     }
 
@@ -132,18 +144,21 @@ impl TimingModel {
     pub fn forecast(&self, index: u32, forecast: &mut Forecast) {
         forecast.clear();
         if let Some(history) = self.histories.get(index as usize) {
-            state_hazards(self, &self.tables.view(history, &self.bins), &mut forecast.hazards);
+            let mut view = View::default();
+            self.tables.view(history, &self.bins, &mut view);
+            state_hazards(self, &view, &mut forecast.hazards);
         }
     }
 
     /// What each expert says of the bin that is most probable in `forecast`, with its weight: the reasons.
     pub fn explain(&self, index: u32, bin: usize) -> Vec<ExpertShare> {
         let Some(history) = self.histories.get(index as usize) else { return Vec::new() };
-        let view = self.tables.view(history, &self.bins);
+        let mut view = View::default();
+        self.tables.view(history, &self.bins, &mut view);
         let segment = self.bins.segment_of(bin);
-        let start = self.bins.segment_start(segment);
+        let start = bin / LANES * LANES;
         let mut logits = [[0.0; LANES]; EXPERTS];
-        self.tables.evaluate(&view, start, self.families, &mut logits);
+        self.tables.evaluate(&view, start, 0..LANES, self.families, &mut logits);
         let weights = self.mixer.weights(view.mix_context(segment));
         weights
             .map(|(weight, expert)| ExpertShare {
@@ -194,7 +209,8 @@ impl TimingModel {
     /// Teaches that the idle time of `index` ran through `bins` and, if `ended`, that a call came in the last of them.
     /// The mixture takes it for `times` such observations.
     fn observe(&mut self, index: u32, bins: Range<usize>, ended: bool, times: usize) {
-        let view = self.tables.view(&self.histories[index as usize], &self.bins);
+        let mut view = View::default();
+        self.tables.view(&self.histories[index as usize], &self.bins, &mut view);
         teach_mixture(self, &view, bins.clone(), ended, times);
         self.tables.record(&view.rows, bins, ended);
     }
@@ -207,7 +223,7 @@ fn state_hazards(model: &TimingModel, view: &View, stated: &mut Vec<f32>) {
     let mut survival = 1.0f32;
     for segment in 0..model.bins.segments() {
         let bins = model.bins.segment_start(segment)..model.bins.segment_start(segment + 1);
-        let lanes = model.look(view, bins, &mut looked);
+        let lanes = model.look(view, bins, model.bins.len(), &mut looked);
         model.mixer.mix(view.mix_context(segment), &looked.logits, &mut looked.mixed);
         let hazards = &looked.mixed.hazards[lanes];
         survival = hazards.iter().fold(survival, |survival, hazard| survival * (1.0 - hazard));
@@ -226,7 +242,7 @@ fn teach_mixture(model: &mut TimingModel, view: &View, bins: Range<usize>, ended
     while start < bins.end {
         let segment = model.bins.segment_of(start);
         let next = model.bins.segment_start(segment + 1).min(bins.end);
-        let lanes = model.look(view, start..next, &mut looked);
+        let lanes = model.look(view, start..next, bins.end, &mut looked);
         let context = view.mix_context(segment);
         model.mixer.mix(context, &looked.logits, &mut looked.mixed);
         let hit = (ended && next == bins.end).then(|| lanes.end - 1);
@@ -251,23 +267,28 @@ impl Default for Looked {
 
 impl TimingModel {
     /// Sees to it that `looked` is at the block that has `bins`, which are of one segment; returns their lanes in it.
+    /// Bins from `end` on will not be asked for.
     #[inline(always)]
-    fn look(&self, view: &View, bins: Range<usize>, looked: &mut Looked) -> Range<usize> {
+    fn look(&self, view: &View, bins: Range<usize>, end: usize, looked: &mut Looked) -> Range<usize> {
         let first = bins.start / LANES * LANES;
+        let lanes = bins.start - first..bins.end - first;
         if looked.first != first {
             looked.first = first;
-            self.tables.evaluate(view, first, self.families, &mut looked.logits);
+            let wanted = lanes.start..(end - first).min(LANES);
+            self.tables.evaluate(view, first, wanted, self.families, &mut looked.logits);
             looked.mixed.mean = self.mixer.mean(&looked.logits);
         }
-        bins.start - first..bins.end - first
+        lanes
     }
 }
 
 /// Outcome minus hazard for the lanes observed, `times` over; zero for the rest.
+#[inline(always)]
 fn errors(hazards: &Block, lanes: Range<usize>, hit: Option<usize>, times: f32) -> Block {
+    let observed = lane_mask(lanes);
     let mut errors = [0.0; LANES];
-    for lane in lanes {
-        errors[lane] = -hazards[lane] * times;
+    for lane in 0..LANES {
+        errors[lane] = if observed[lane] > 0.0 { -hazards[lane] * times } else { 0.0 };
     }
     if let Some(lane) = hit {
         errors[lane] = (1.0 - hazards[lane]) * times;

@@ -38,6 +38,7 @@ pub fn pattern(history: &History, bins: usize, counts: &mut Counts) -> usize {
     longest
 }
 
+#[inline(always)]
 fn spread(bin: u8, weight: f32, bins: usize, counts: &mut Counts) {
     if bin == NO_BIN || weight <= 0.0 {
         return;
@@ -61,7 +62,7 @@ fn agreement(recent: &[u8; RECENT_LEN], start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timing::bins::{LANES, Resolution, TimeBins};
+    use crate::timing::bins::{HALF, Resolution, TimeBins};
 
     fn history(idles: &[usize]) -> History {
         let bins = TimeBins::new(Resolution::Minute);
@@ -76,9 +77,10 @@ mod tests {
     fn a_cycle_is_recognised() {
         let mut counts = Counts::default();
         assert_eq!(pattern(&history(&[5, 5, 40, 5, 5, 40, 5, 5]), 100, &mut counts), 3);
-        let mut hazards = [0.0; LANES];
-        counts.shrink(32, 1.0, &mut hazards);
-        assert!(hazards[8] > 0.5, "after two fives comes forty: {hazards:?}");
+        counts.settle();
+        let mut hazards = [0.0; HALF];
+        counts.shrink(40, 1.0, &mut hazards);
+        assert!(hazards[0] > 0.5, "after two fives comes forty: {hazards:?}");
     }
 
     #[test]

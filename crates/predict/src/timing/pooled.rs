@@ -5,92 +5,152 @@
 //! that is the Kaplan-Meier treatment of censoring, without which functions that fell silent look as if they were about
 //! to return. The hazard is `deaths / at_risk`, shrunk towards a coarser class.
 
-use super::bins::LANES;
-use serde::{Deserialize, Serialize};
+use super::bins::{HALF, LANES, lane_mask};
+use super::mixer::Block;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::ops::Range;
 
 /// At-risk count at which a class is halved, so that it follows a drifting population. At 4,000 the standard error of
 /// a hazard of 0.01 is 0.0016: more memory would not show in a decision.
 const AT_RISK_MAX: f32 = 4_000.0;
 
 /// Hazard tables of a fixed number of classes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct PooledHazards {
-    stride: usize,
-    deaths: Vec<f32>,
-    at_risk: Vec<f32>,
+    bins: usize,
+    /// The blocks of the first class, then those of the second, and so on.
+    cells: Vec<Cell>,
+}
+
+/// The counts of one class in one block of bins, zero beyond the grid. They are read together, and a block is a cache
+/// line.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Cell {
+    deaths: Block,
+    at_risk: Block,
 }
 
 impl PooledHazards {
     /// Empty tables for `classes` classes over `bins` bins.
     pub fn new(classes: usize, bins: usize) -> Self {
-        // One block of padding lets the vector loops read a full block from any bin.
-        let stride = bins + LANES;
-        Self { stride, deaths: vec![0.0; classes * stride], at_risk: vec![0.0; classes * stride] }
+        Self { bins, cells: vec![Cell::default(); classes * bins.div_ceil(LANES)] }
     }
 
     /// Records that idle times of `class` were still running in `bins` and, if `ended`, that one ended in the last.
-    pub fn record(&mut self, class: usize, bins: std::ops::Range<usize>, ended: bool) {
+    #[inline(always)]
+    pub fn record(&mut self, class: usize, bins: Range<usize>, ended: bool) {
         if bins.is_empty() {
             return;
         }
-        let row = class * self.stride;
-        let most = count_all(&mut self.at_risk[row + bins.start..row + bins.end]);
+        let row = self.row(class);
+        let cells = &mut self.cells[row];
+        let last = bins.end - 1;
+        let mut most = [0f32; LANES];
+        for block in bins.start / LANES..=last / LANES {
+            cells[block].count(block * LANES, &bins, &mut most);
+        }
         if ended {
-            self.deaths[row + bins.end - 1] += 1.0;
+            cells[last / LANES].deaths[last % LANES] += 1.0;
         }
         // A crowd that falls silent together goes through the later bins after the first has been halved for it.
-        if self.at_risk[row] > AT_RISK_MAX || most > 2.0 * AT_RISK_MAX {
-            for count in self.at_risk[row..row + self.stride].iter_mut() {
-                *count *= 0.5;
-            }
-            for count in self.deaths[row..row + self.stride].iter_mut() {
-                *count *= 0.5;
-            }
+        if cells[0].at_risk[0] > AT_RISK_MAX || most.iter().any(|most| *most > 2.0 * AT_RISK_MAX) {
+            cells.iter_mut().for_each(Cell::halve);
         }
     }
 
-    /// Replaces each hazard of the block that starts at `first` by the class's own, shrunk to the given one with the
-    /// weight of `prior_strength` observations: `(deaths + a * prior) / (at_risk + a)`.
+    /// Replaces each hazard of the half of a block that starts at `first` by the class's own, shrunk to the given one
+    /// with the weight of `prior_strength` observations: `(deaths + a * prior) / (at_risk + a)`.
     #[inline(always)]
-    pub fn shrink(&self, class: usize, first: usize, prior_strength: f32, hazards: &mut [f32; LANES]) {
-        let row = class * self.stride + first;
-        let deaths = &self.deaths[row..row + LANES];
-        let at_risk = &self.at_risk[row..row + LANES];
-        for lane in 0..LANES {
+    pub fn shrink(&self, class: usize, first: usize, prior_strength: f32, hazards: &mut [f32; HALF]) {
+        let Cell { deaths, at_risk } = &self.cells[self.row(class)][first / LANES];
+        let start = first % LANES / HALF * HALF;
+        let (deaths, at_risk) = (&deaths[start..start + HALF], &at_risk[start..start + HALF]);
+        for lane in 0..HALF {
             hazards[lane] = (deaths[lane] + prior_strength * hazards[lane]) / (at_risk[lane] + prior_strength);
         }
     }
 
     /// Whether the tables have the shape the caller expects and hold only sensible numbers; for restored state.
     pub fn is_sound(&self, classes: usize, bins: usize) -> bool {
-        let expected = classes * (bins + LANES);
-        let sensible = |counts: &[f32]| counts.iter().all(|count| (0.0..=2.0 * AT_RISK_MAX).contains(count));
-        self.stride == bins + LANES
-            && self.deaths.len() == expected
-            && self.at_risk.len() == expected
-            && sensible(&self.deaths)
-            && sensible(&self.at_risk)
+        let sensible = |counts: &Block| counts.iter().all(|count| (0.0..=2.0 * AT_RISK_MAX).contains(count));
+        self.bins == bins
+            && self.cells.len() == classes * bins.div_ceil(LANES)
+            && self.cells.iter().all(|cell| sensible(&cell.deaths) && sensible(&cell.at_risk))
+    }
+
+    #[inline(always)]
+    fn row(&self, class: usize) -> Range<usize> {
+        let blocks = self.bins.div_ceil(LANES);
+        class * blocks..(class + 1) * blocks
+    }
+
+    /// The counts in the form in which they are written: class after class, each followed by a block of zeros.
+    fn written(&self, counts: impl Fn(&Cell) -> &Block) -> Vec<f32> {
+        let blocks = self.bins.div_ceil(LANES).max(1);
+        let row = |cells: &[Cell]| {
+            let counted: Vec<f32> = cells.iter().flat_map(&counts).copied().take(self.bins).collect();
+            counted.into_iter().chain([0.0; LANES])
+        };
+        self.cells.chunks(blocks).flat_map(row).collect()
     }
 }
 
-/// Adds one to every count and returns the largest.
-fn count_all(counts: &mut [f32]) -> f32 {
-    // Lane by lane: one running maximum would keep the loop from being done several at a time, and `f32::max` would
-    // spend most of it on the case that one of them is not a number.
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let mut most = [0f32; 4];
-    let mut chunks = counts.chunks_exact_mut(4);
-    for chunk in &mut chunks {
-        for lane in 0..4 {
-            chunk[lane] += 1.0;
-            most[lane] = larger(chunk[lane], most[lane]);
+impl Cell {
+    /// Counts those of `bins` that are in the block, which starts at `first`, and raises `most` to the counts.
+    #[inline(always)]
+    fn count(&mut self, first: usize, bins: &Range<usize>, most: &mut Block) {
+        let counted = lane_mask(bins.start.saturating_sub(first)..bins.end - first);
+        for lane in 0..LANES {
+            self.at_risk[lane] += counted[lane];
+        }
+        // `f32::max` would spend most of it on the case that one of them is not a number.
+        for lane in 0..LANES {
+            most[lane] = if self.at_risk[lane] > most[lane] { self.at_risk[lane] } else { most[lane] };
         }
     }
-    for (count, most) in chunks.into_remainder().iter_mut().zip(&mut most) {
-        *count += 1.0;
-        *most = larger(*count, *most);
+
+    fn halve(&mut self) {
+        self.deaths.iter_mut().chain(&mut self.at_risk).for_each(|count| *count *= 0.5);
     }
-    larger(larger(most[0], most[1]), larger(most[2], most[3]))
+}
+
+/// The form in which tables are written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    stride: usize,
+    deaths: Vec<f32>,
+    at_risk: Vec<f32>,
+}
+
+impl Serialize for PooledHazards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stride = self.bins + LANES;
+        let (deaths, at_risk) = (self.written(|cell| &cell.deaths), self.written(|cell| &cell.at_risk));
+        Written { stride, deaths, at_risk }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PooledHazards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Written { stride, deaths, at_risk } = Written::deserialize(deserializer)?;
+        let bins = stride.checked_sub(LANES).filter(|bins| *bins > 0);
+        let bins = bins.ok_or_else(|| D::Error::custom("a grid has bins"))?;
+        if deaths.len() != at_risk.len() || !deaths.len().is_multiple_of(stride) {
+            return Err(D::Error::custom("the counts do not fill their classes"));
+        }
+        let mut cells = Vec::with_capacity(deaths.len().div_ceil(LANES));
+        for (deaths, at_risk) in deaths.chunks(stride).zip(at_risk.chunks(stride)) {
+            for (deaths, at_risk) in deaths[..bins].chunks(LANES).zip(at_risk[..bins].chunks(LANES)) {
+                let mut cell = Cell::default();
+                cell.deaths[..deaths.len()].copy_from_slice(deaths);
+                cell.at_risk[..at_risk.len()].copy_from_slice(at_risk);
+                cells.push(cell);
+            }
+        }
+        Ok(Self { bins, cells })
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +164,7 @@ mod tests {
             pooled.record(0, 0..4, true);
             pooled.record(0, 0..4, false);
         }
-        let mut hazards = [0.01; LANES];
+        let mut hazards = [0.01; HALF];
         pooled.shrink(0, 0, 2.0, &mut hazards);
         assert!((hazards[3] - 0.455).abs() < 0.01, "{}", hazards[3]);
         assert!(hazards[2] < 0.01);
