@@ -113,31 +113,25 @@ pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
 }
 
 /// Packs a number into IEEE 754 half precision (round to nearest, saturating), for state kept per function.
-#[inline]
+#[inline(always)]
 pub fn to_half(x: f32) -> u16 {
     let bits = x.to_bits();
     let sign = ((bits >> 16) & 0x8000) as u16;
-    let magnitude = bits & 0x7fff_ffff;
-    if magnitude >= 0x477f_f000 {
-        return sign | 0x7bff;
-    }
-    if magnitude < 0x3880_0000 {
-        // Below the smallest normal half: treated as zero. Network states that small carry nothing.
-        return sign;
-    }
+    // Both bounds are choices between numbers that are there, so that a loop can do several at a time.
+    let magnitude = (bits & 0x7fff_ffff).min(0x477f_efff);
     let rounded = magnitude + 0x0fff + ((magnitude >> 13) & 1);
-    sign | ((rounded - 0x3800_0000) >> 13) as u16
+    let half = (rounded.wrapping_sub(0x3800_0000) >> 13) as u16;
+    // Below the smallest normal half: treated as zero. Network states that small carry nothing.
+    sign | if magnitude < 0x3880_0000 { 0 } else { half }
 }
 
 /// Unpacks a number made by [`to_half`].
-#[inline]
+#[inline(always)]
 pub fn from_half(half: u16) -> f32 {
     let sign = (u32::from(half) & 0x8000) << 16;
     let magnitude = u32::from(half) & 0x7fff;
-    if magnitude < 0x0400 {
-        return f32::from_bits(sign);
-    }
-    f32::from_bits(sign | ((magnitude << 13) + 0x3800_0000))
+    let wide = (magnitude << 13) + 0x3800_0000;
+    f32::from_bits(sign | if magnitude < 0x0400 { 0 } else { wide })
 }
 
 #[cfg(test)]

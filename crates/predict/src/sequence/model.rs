@@ -458,7 +458,7 @@ impl SequenceModel {
         if self.families.lstm && self.infer && !session.is_empty() {
             active[NETWORK] = true;
             rows[NETWORK][used..width].fill(0.0);
-            self.lstm.probabilities(&session.net_state().h, slots, &mut rows[NETWORK][..used]);
+            self.lstm.probabilities(&session.net_output(), slots, &mut rows[NETWORK][..used]);
         }
         active
     }

@@ -61,17 +61,26 @@ impl Session {
     /// State of the network.
     pub fn net_state(&self) -> NetState {
         let mut state = NetState::default();
-        for (index, half) in self.state.iter().enumerate().take(2 * HIDDEN) {
-            let part = if index < HIDDEN { &mut state.h } else { &mut state.c };
-            part[index % HIDDEN] = from_half(*half);
+        let halves = self.state.split_at_checked(HIDDEN).unwrap_or_default();
+        for (part, halves) in [(&mut state.h, halves.0), (&mut state.c, halves.1)] {
+            part.iter_mut().zip(halves).for_each(|(x, half)| *x = from_half(*half));
         }
         state
     }
 
+    /// The network's output in that state.
+    pub fn net_output(&self) -> [f32; HIDDEN] {
+        let mut output = [0.0; HIDDEN];
+        output.iter_mut().zip(&self.state).for_each(|(x, half)| *x = from_half(*half));
+        output
+    }
+
     /// Keeps a state of the network.
     pub fn set_net_state(&mut self, state: &NetState) {
-        self.state.clear();
-        self.state.extend(state.h.iter().chain(&state.c).map(|x| to_half(*x)));
+        self.state.resize(2 * HIDDEN, 0);
+        let (output, memory) = self.state.split_at_mut(HIDDEN);
+        output.iter_mut().zip(&state.h).for_each(|(half, x)| *half = to_half(*x));
+        memory.iter_mut().zip(&state.c).for_each(|(half, x)| *half = to_half(*x));
     }
 
     /// Records the next symbol.

@@ -223,12 +223,15 @@ impl ExpertTables {
         view.rows = self.rows(history, bins);
         view.peakedness = history.peakedness();
         view.repeats = history.repeats();
-        if let Some(pair) = self.pairs.get(view.rows.pair) {
-            pair.unpack(&mut view.pair_counts);
-        }
+        let pair = self.pairs.get(view.rows.pair);
+        // Brought from memory while the rest is unpacked.
+        std::hint::black_box(pair.map(Sketch::is_empty));
         history.own.unpack(&mut view.own);
         points::recent(history, bins.len(), &mut view.recent);
         view.agreement = points::pattern(history, bins.len(), &mut view.pattern);
+        if let Some(pair) = pair {
+            pair.unpack(&mut view.pair_counts);
+        }
         for counts in [&mut view.pair_counts, &mut view.own, &mut view.recent, &mut view.pattern] {
             counts.settle();
         }
