@@ -47,15 +47,15 @@ impl PooledHazards {
         let row = self.row(class);
         let cells = &mut self.cells[row];
         let last = bins.end - 1;
-        let mut most = [0f32; LANES];
+        let mut too_many = false;
         for block in bins.start / LANES..=last / LANES {
-            cells[block].count(block * LANES, &bins, &mut most);
+            too_many |= cells[block].count(block * LANES, &bins);
         }
         if ended {
             cells[last / LANES].deaths[last % LANES] += 1.0;
         }
         // A crowd that falls silent together goes through the later bins after the first has been halved for it.
-        if cells[0].at_risk[0] > AT_RISK_MAX || most.iter().any(|most| *most > 2.0 * AT_RISK_MAX) {
+        if cells[0].at_risk[0] > AT_RISK_MAX || too_many {
             cells.iter_mut().for_each(Cell::halve);
         }
     }
@@ -98,17 +98,15 @@ impl PooledHazards {
 }
 
 impl Cell {
-    /// Counts those of `bins` that are in the block, which starts at `first`, and raises `most` to the counts.
+    /// Counts those of `bins` that are in the block, which starts at `first`, and says whether a count is too large.
     #[inline(always)]
-    fn count(&mut self, first: usize, bins: &Range<usize>, most: &mut Block) {
+    fn count(&mut self, first: usize, bins: &Range<usize>) -> bool {
         let counted = lane_mask(bins.start.saturating_sub(first)..bins.end - first);
         for lane in 0..LANES {
             self.at_risk[lane] += counted[lane];
         }
-        // `f32::max` would spend most of it on the case that one of them is not a number.
-        for lane in 0..LANES {
-            most[lane] = if self.at_risk[lane] > most[lane] { self.at_risk[lane] } else { most[lane] };
-        }
+        // Without leaving early, so that all are compared at once.
+        self.at_risk.iter().fold(false, |found, count| found | (*count > 2.0 * AT_RISK_MAX))
     }
 
     fn halve(&mut self) {
