@@ -191,11 +191,9 @@ impl Engine {
         if call.at_us < self.now_us || call.at_us > TIME_US_MAX {
             self.counters.times_moved = self.counters.times_moved.saturating_add(1);
         }
-        let known = self.functions.get(&call.target).copied();
-        known.iter().for_each(|index| self.timing.call_up(*index));
         self.advance(call.at_us);
         let at_us = self.now_us;
-        match known {
+        match self.functions.get(&call.target).copied() {
             Some(index) => self.timing.record(index, at_us, call.count),
             None if self.targets.len() < FUNCTIONS_MAX => {
                 self.functions.insert(call.target, self.timing.add(at_us, call.count));

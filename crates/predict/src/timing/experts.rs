@@ -224,8 +224,6 @@ impl ExpertTables {
         view.peakedness = history.peakedness();
         view.repeats = history.repeats();
         let pair = self.pairs.get(view.rows.pair);
-        // Brought from memory while the rest is unpacked.
-        std::hint::black_box(pair.map(Sketch::is_empty));
         history.own.unpack(&mut view.own);
         points::recent(history, bins.len(), &mut view.recent);
         view.agreement = points::pattern(history, bins.len(), &mut view.pattern);

@@ -39,9 +39,6 @@ const SILENCE_FUNCTIONS: usize = 8_192;
 /// See [`SILENCE_FUNCTIONS`]. Eight steps at once are still less than the first steps of a fresh set of weights.
 const SILENCE_SHARE_MAX: usize = 8;
 
-/// Checks whose histories are called up from memory together: as many loads as a processor has under way at a time.
-const CHECKED_TOGETHER: usize = 16;
-
 /// The timing model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TimingModel {
@@ -125,18 +122,9 @@ impl TimingModel {
             if due.is_empty() {
                 return;
             }
-            for together in due.chunks(CHECKED_TOGETHER) {
-                together.iter().for_each(|index| self.call_up(*index));
-                together.iter().for_each(|index| self.check(*index, now_us));
+            for index in due {
+                self.check(index, now_us);
             }
-        }
-    }
-
-    /// Has a history brought from memory while something else is done: where there are many functions, to wait for each
-    /// when it is needed takes longer than what is then done with it.
-    pub fn call_up(&self, index: u32) {
-        if let Some(history) = self.histories.get(index as usize) {
-            std::hint::black_box((history.last_us, history.recent[0]));
         }
     }
 

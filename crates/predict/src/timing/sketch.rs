@@ -36,11 +36,6 @@ impl Sketch {
         self.counts[..self.used()].iter().map(|count| u32::from(*count)).sum()
     }
 
-    /// Whether nothing has been observed.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Largest count, in 1/[`ONE`].
     pub fn peak(&self) -> u32 {
         self.counts[..self.used()].iter().map(|count| u32::from(*count)).max().unwrap_or(0)
