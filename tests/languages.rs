@@ -180,7 +180,11 @@ fn python_is_put_back_to_where_its_first_request_left_it() {
         "name": "python",
         "routes": ["/..."],
         "reuse": { "policy": "warm" },
-        "warm_up": [{ "path": "/report?currency=EUR" }, { "path": "/no-such-path" }],
+        "warm_up": [
+            { "path": "/report?currency=EUR" },
+            { "path": "/relay/next", "answer_to_calls": { "body": "{\"functions\": 1}" } },
+            { "path": "/no-such-path" },
+        ],
         "limits": { "memory_bytes": 256 << 20 },
     });
     assert_eq!(node.deploy(&specification, &component).status, 200);

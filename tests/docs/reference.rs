@@ -76,7 +76,8 @@ fn table_of_keys(text: &mut String, title: &str, path: &str, object: &Value) {
     for (key, value) in properties {
         let inner = format!("{path}{key}");
         for (object, name) in objects_in(value, &inner) {
-            table_of_keys(text, &format!("`[{name}]`"), &format!("{name}."), object);
+            let within = name.trim_start_matches('[').trim_end_matches(']');
+            table_of_keys(text, &format!("`[{name}]`"), &format!("{within}."), object);
         }
     }
 }
@@ -197,6 +198,7 @@ fn manifest_part(name: &str) -> Value {
         "FunctionSpec" => function,
         "Limits" => &function["limits"]["properties"],
         "WarmUp" => &function["warm_up"]["items"]["properties"],
+        "CallAnswer" => &function["warm_up"]["items"]["properties"]["answer_to_calls"]["properties"],
         "Reuse" => function["reuse"]["anyOf"]
             .as_array()
             .unwrap()

@@ -95,8 +95,10 @@ impl Way {
         match self {
             Self::Off | Self::Predicted => Some("\"fresh\""),
             Self::Default => None,
-            // The last function of a chain, which calls no other.
-            Self::WarmedUp => Some("\"warm\"\nwarm_up = [{ path = \"/relay\" }]"),
+            // As one that calls another and as the last one, which calls none.
+            Self::WarmedUp => Some(
+                "\"warm\"\nwarm_up = [{ path = \"/relay/next\", answer_to_calls = { body = '{\"functions\": 1}' } }, { path = \"/relay\" }]",
+            ),
             Self::Warm => Some("{ requests_max = 1000000, idle_ms = 600000 }"),
         }
     }
@@ -225,8 +227,8 @@ fn legend() -> Vec<String> {
          ready ahead were expected"
             .to_owned(),
         "**default**: `forerun up`: VMs are put back after use and wait for a minute, and others are made ready".to_owned(),
-        "**warmed-up**: the same with `reuse = \"warm\"`: VMs are put back to the state after one request that calls no other \
-         function, which has passed its test"
+        "**warmed-up**: the same with `reuse = \"warm\"`: VMs are put back to the state after two requests, one that calls a \
+         function, of which the manifest has the answer, and one that calls none; the state has passed its test"
             .to_owned(),
         "**warm**: `forerun up --learning off --sample-share 0`, every function with `reuse`: VMs are kept and not isolated".to_owned(),
     ]

@@ -10,11 +10,13 @@ use std::collections::HashSet;
 use common::{Guest, get, load, prepared, repository, spec};
 use forerun_driver::IsolationReport;
 use forerun_specialize::passes::state::add_state_calls;
-use forerun_types::{Draw, FunctionSpec, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest};
+use forerun_types::{
+    CallAnswer, Draw, FunctionSpec, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest,
+};
 use http::Request;
 
 fn warm_up(path: &str) -> WarmUpRequest {
-    WarmUpRequest { method: "GET".into(), path: path.into(), body: String::new() }
+    WarmUpRequest { method: "GET".into(), path: path.into(), body: String::new(), answer_to_calls: None }
 }
 
 fn warm_spec(paths: &[&str]) -> FunctionSpec {
@@ -185,4 +187,39 @@ async fn requests_at_the_same_time_are_served_meanwhile() {
         guest.text("/count").await;
     }
     assert_eq!((guest.text("/learnt").await.as_str(), guest.program.isolation().policy), ("yes", "warm"));
+}
+
+/// A request that calls another function warms a VM up where the manifest says what the call is answered; nobody is called.
+#[tokio::test]
+async fn calls_of_the_warm_up_get_the_answer_of_the_manifest_and_nobody_elses() {
+    let catalog = r#"{"currency":"EUR","products":[{"id":"lamp","title":"Lamp","about":"","cents":1}]}"#;
+    let answer = |body: &str| CallAnswer { status: 200, content_type: "application/json".into(), body: body.into() };
+    let cart = |answer: Option<CallAnswer>| {
+        let mut with = spec();
+        with.reuse = ReusePolicy::Warm;
+        with.warm_up = vec![WarmUpRequest { method: "POST".into(), answer_to_calls: answer, ..warm_up("/cart/lamp") }];
+        load(&prepared("examples/shop/components/cart.wasm"), &with).unwrap()
+    };
+    let settled = async |guest: &Guest| {
+        // Its VMs get room in their memory first.
+        for _ in 0..20 {
+            drop(guest.call(get("/none")).await);
+        }
+        report(guest)
+    };
+    let told = cart(Some(answer(catalog)));
+    let report = settled(&told).await;
+    assert_eq!((report.policy, &report.not_warm), ("warm", &None), "{report:?}");
+    assert!(told.recorded.calls.lock().unwrap().is_empty(), "nobody is called while a VM is warmed up");
+    let request =
+        Request::post("/cart/lamp").header("host", "example.test").body(forerun_driver::empty_body()).unwrap();
+    let (status, _, end) = told.call(request).await;
+    assert_eq!((status, end.serve_path), (502, ServePath::RolledBack), "the host of this test has no catalog");
+    assert_eq!(told.recorded.calls.lock().unwrap().len(), 1, "later requests call whom they mean");
+
+    let untold = settled(&cart(None)).await;
+    assert_eq!(untold.not_warm, Some(WarmRefusal::Drew { what: Draw::Answer }), "{untold:?}");
+    let impossible = CallAnswer { status: 42, ..answer(catalog) };
+    let impossible = settled(&cart(Some(impossible))).await;
+    assert_eq!(impossible.not_warm, Some(WarmRefusal::Drew { what: Draw::Answer }), "{impossible:?}");
 }

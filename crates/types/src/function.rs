@@ -92,10 +92,36 @@ pub struct WarmUpRequest {
     /// Body, as text.
     #[serde(default)]
     pub body: String,
+    /// What the calls it makes of others are answered; without, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_to_calls: Option<CallAnswer>,
+}
+
+/// An answer made up for the calls of a warm-up request: nobody is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallAnswer {
+    /// HTTP status.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// Value of the header `content-type`.
+    #[serde(default = "json")]
+    pub content_type: String,
+    /// Body, as text.
+    #[serde(default)]
+    pub body: String,
 }
 
 fn get() -> String {
     "GET".to_owned()
+}
+
+fn ok() -> u16 {
+    200
+}
+
+fn json() -> String {
+    "application/json".to_owned()
 }
 
 /// Why a specification is refused although each field is well formed.

@@ -18,7 +18,7 @@ pub mod session;
 pub mod trace;
 
 pub use digest::{ComponentDigest, DigestError};
-pub use function::{FunctionSpec, ReusePolicy, RevisionNumber, SpecError, WarmUpRequest};
+pub use function::{CallAnswer, FunctionSpec, ReusePolicy, RevisionNumber, SpecError, WarmUpRequest};
 pub use image::{EngineFingerprint, ImageKey, ImageState, ProfileDigest};
 pub use learning::{LEARNING_MODES, LearningMode, LearningModeError};
 pub use limits::FunctionLimits;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use forerun_types::limits::FunctionLimits;
-use forerun_types::{FunctionName, FunctionSpec, ReusePolicy, WarmUpRequest};
+use forerun_types::{CallAnswer, FunctionName, FunctionSpec, ReusePolicy, WarmUpRequest};
 
 use super::raw::{self, ForerunToml};
 use crate::diagnostic::Findings;
@@ -26,6 +26,8 @@ const FUNCTION_TABLE: &str = "function";
 const WARM_UP_BODY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a warm-up request's path, as a request line may have in the gateway's common default.
 const WARM_UP_PATH_BYTES_MAX: usize = 8 << 10;
+/// Longest content type of an answer to the calls of a warm-up request.
+const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// Whether the document says that it is ours.
 pub(crate) fn is_forerun(document: &Document<'_>) -> bool {
@@ -144,7 +146,7 @@ impl Reader<'_> {
     }
 
     fn warm_up(&mut self, request: raw::WarmUp) -> WarmUpRequest {
-        let raw::WarmUp { path, method, body } = request;
+        let raw::WarmUp { path, method, body, answer_to_calls } = request;
         let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '#';
         let path_ok = path.value.starts_with('/') && path.value.chars().all(plain);
         if !path_ok || path.value.len() > WARM_UP_PATH_BYTES_MAX {
@@ -156,12 +158,36 @@ impl Reader<'_> {
             let finding = self.findings.error(method.span.clone(), format_args!("`{}` is not a method", method.value));
             finding.help("methods are upper-case words such as GET and POST");
         }
-        if let Some(body) = body.as_ref().filter(|body| body.value.len() > WARM_UP_BODY_BYTES_MAX) {
-            let message = format!("the body of a warm-up request has at most {WARM_UP_BODY_BYTES_MAX} bytes");
-            self.findings.error(body.span.clone(), message);
-        }
         let method = method.map_or_else(|| "GET".to_owned(), |method| method.value);
-        WarmUpRequest { method, path: path.value, body: body.map(|body| body.value).unwrap_or_default() }
+        let answer_to_calls = answer_to_calls.map(|answer| self.call_answer(answer));
+        WarmUpRequest { method, path: path.value, body: self.warm_up_body(body), answer_to_calls }
+    }
+
+    fn warm_up_body(&mut self, body: Option<At<String>>) -> String {
+        let Some(body) = body else { return String::new() };
+        if body.value.len() > WARM_UP_BODY_BYTES_MAX {
+            let message = format!("a body in a warm-up request has at most {WARM_UP_BODY_BYTES_MAX} bytes");
+            self.findings.error(body.span, message);
+        }
+        body.value
+    }
+
+    fn call_answer(&mut self, answer: raw::CallAnswer) -> CallAnswer {
+        let raw::CallAnswer { status, content_type, body } = answer;
+        if let Some(status) = status.as_ref().filter(|status| !(200..600).contains(&status.value)) {
+            let finding = self.findings.error(status.span.clone(), format_args!("{} is not a status", status.value));
+            finding.help("an answer has a status from 200 to 599");
+        }
+        let plain =
+            |text: &str| text.len() <= CONTENT_TYPE_BYTES_MAX && text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+        if let Some(kind) = content_type.as_ref().filter(|kind| !plain(&kind.value)) {
+            self.findings.error(kind.span.clone(), format_args!("`{}` is not a content type", kind.value));
+        }
+        CallAnswer {
+            status: status.and_then(|status| u16::try_from(status.value).ok()).unwrap_or(200),
+            content_type: content_type.map_or_else(|| "application/json".to_owned(), |kind| kind.value),
+            body: self.warm_up_body(body),
+        }
     }
 
     fn limits(&mut self, limits: &raw::Limits) -> FunctionLimits {

@@ -110,6 +110,21 @@ pub(crate) struct WarmUp {
     pub(crate) method: Option<At<String>>,
     /// Body, as text. Empty by default.
     pub(crate) body: Option<At<String>>,
+    /// What the calls it makes of others are answered while a VM is warmed up: nobody is called then, and without an
+    /// answer a request that calls others warms nothing up.
+    pub(crate) answer_to_calls: Option<CallAnswer>,
+}
+
+/// A made-up answer to all calls of a warm-up request.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CallAnswer {
+    /// HTTP status, 200 to 599. 200 by default.
+    pub(crate) status: Option<At<u64>>,
+    /// Value of the header `content-type`. `application/json` by default.
+    pub(crate) content_type: Option<At<String>>,
+    /// Body, as text. Empty by default.
+    pub(crate) body: Option<At<String>>,
 }
 
 /// What a function may use; all keys have defaults.

@@ -106,7 +106,7 @@ pub(super) struct VmState {
     pub(super) limiter: MemoryLimiter,
     pub(super) groups: VmGroups,
     /// Notes what is drawn, if that is of interest.
-    draws: Option<Draws>,
+    pub(super) draws: Option<Draws>,
 }
 
 impl Linked {

@@ -2,7 +2,7 @@
 //!
 //! Used where a state is to be shared by all later requests (`rollback::warm`): whatever was drawn on the way there would
 //! be the same for all of them. For a witnessed VM the node is a quiet one: its output goes nowhere, it reaches no other
-//! service, and has no key-value stores. Outside of that nothing is noted, and nothing costs anything.
+//! service (the manifest has the answer to a call, or there is none), and has no key-value stores. Outside of that nothing is noted, and nothing costs anything.
 //!
 //! Waiting (for a timer, a stream) is no draw: it tells the guest nothing.
 
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use forerun_driver::{
     Body, BoxFuture, Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError,
-    OutboundTimeouts, StoreName,
+    OutboundTimeouts, StoreName, full_body,
 };
-use forerun_types::{Draw, FunctionName, InvocationId};
-use http::{Request, Response};
+use forerun_types::{CallAnswer, Draw, FunctionName, InvocationId};
+use http::{Request, Response, header};
+use parking_lot::Mutex;
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::cli::WasiCliCtxView;
@@ -29,19 +30,31 @@ use super::vm::VmState;
 /// Random numbers of VMs that are being warmed up, again and again: no state is kept that was made of others.
 const NUMBERS: &[u8] = b"random numbers that are the same in all VMs that are being warmed up";
 
-/// What was drawn so far; shared by the parts of the VMs that are witnessed.
+/// What was drawn so far, and what calls are answered; shared by the parts of the VMs that are witnessed.
 #[derive(Clone, Default)]
-pub(super) struct Draws(Arc<AtomicU8>);
+pub(super) struct Draws(Arc<Witness>);
+
+#[derive(Default)]
+struct Witness {
+    drawn: AtomicU8,
+    /// To the calls of the request that is being answered. It is made up, so that to be given it is no draw.
+    answer: Mutex<Option<CallAnswer>>,
+}
 
 impl Draws {
     pub(super) fn note(&self, draw: Draw) {
-        self.0.fetch_or(draw as u8, Ordering::Relaxed);
+        self.0.drawn.fetch_or(draw as u8, Ordering::Relaxed);
+    }
+
+    /// From now on calls of others are answered so; with nothing, they fail and are noted.
+    pub(super) fn answer_calls(&self, answer: Option<CallAnswer>) {
+        *self.0.answer.lock() = answer;
     }
 
     /// One of the things that were drawn, if any was that the guest cannot draw anew; `can_renew` says whether it can draw
     /// anything anew. What others answered, and what key-value stores had, it cannot.
     pub(super) fn any(&self, can_renew: bool) -> Option<Draw> {
-        let noted = self.0.load(Ordering::Relaxed);
+        let noted = self.0.drawn.load(Ordering::Relaxed);
         let renewed = |draw: &Draw| can_renew && matches!(draw, Draw::Randomness | Draw::Time | Draw::Variables);
         Draw::ALL.into_iter().find(|draw| noted & *draw as u8 != 0 && !renewed(draw))
     }
@@ -185,6 +198,14 @@ impl Quiet {
     }
 }
 
+fn response(answer: &CallAnswer) -> http::Result<Response<Body>> {
+    Response::builder()
+        .status(answer.status)
+        .header(header::CONTENT_TYPE, &answer.content_type)
+        .header(header::CONTENT_LENGTH, answer.body.len())
+        .body(full_body(answer.body.clone()))
+}
+
 impl GuestLog for Quiet {
     fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
 }
@@ -196,9 +217,13 @@ impl Outbound for Quiet {
         request: Request<Body>,
         _: OutboundTimeouts,
     ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
-        self.0.note(Draw::Answer);
-        let destination = request.uri().authority().map_or_else(String::new, ToString::to_string);
-        Box::pin(std::future::ready(Err(OutboundError::Denied { destination })))
+        let answer = self.0.0.answer.lock().as_ref().and_then(|answer| response(answer).ok());
+        let answer = answer.ok_or_else(|| {
+            self.0.note(Draw::Answer);
+            let destination = request.uri().authority().map_or_else(String::new, ToString::to_string);
+            OutboundError::Denied { destination }
+        });
+        Box::pin(std::future::ready(answer))
     }
 }
 

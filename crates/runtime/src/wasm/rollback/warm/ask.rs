@@ -41,6 +41,9 @@ struct Reading {
 pub(super) async fn ask(mut vm: Box<Vm>, request: &WarmUpRequest) -> Result<(Box<Vm>, Answer), WarmRefusal> {
     let failed =
         |detail: String| WarmRefusal::Failed { detail: format!("{} {}: {detail}", request.method, request.path) };
+    if let Some(draws) = &vm.store.data().draws {
+        draws.answer_calls(request.answer_to_calls.clone());
+    }
     let http = http_request(request).map_err(|error| failed(error.to_string()))?;
     let deadline = vm.store.data().deadline();
     let trace = TraceContext { trace_id: TraceId::from_random(0), span_id: SpanId::from_random(0), sampled: false };
