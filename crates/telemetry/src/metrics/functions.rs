@@ -52,9 +52,18 @@ pub(super) struct InvocationMetrics {
     response_bytes: Family<FunctionLabel, Counter>,
     busy: Family<FunctionLabel, Seconds>,
     memory: Family<FunctionLabel, Histogram>,
-    /// Found by one look-up for each event.
-    functions: Mutex<HashMap<FunctionName, FunctionMetrics>>,
+    found: Mutex<Found>,
 }
+
+/// Series that were found before, so that an event costs one look-up among functions and one among serve paths.
+#[derive(Default)]
+struct Found {
+    functions: HashMap<FunctionName, FunctionMetrics>,
+    phases: HashMap<ServePath, [Option<Histogram>; PHASES.len()]>,
+}
+
+/// What a request goes through, in order.
+const PHASES: [&str; 5] = ["route", "queue", "deploy", "execute", "stream"];
 
 /// The series of one function.
 struct FunctionMetrics {
@@ -80,7 +89,7 @@ impl InvocationMetrics {
             response_bytes: Family::default(),
             busy: Family::default(),
             memory: Family::new_with_constructor(memory),
-            functions: Mutex::default(),
+            found: Mutex::default(),
         };
         register(registry, &INVOCATIONS, metrics.invocations.clone());
         register(registry, &DURATION, metrics.duration.clone());
@@ -93,22 +102,25 @@ impl InvocationMetrics {
     }
 
     pub(super) fn take(&self, events: &[InvocationEvent]) {
-        let mut functions = self.functions.lock();
+        let Found { functions, phases } = &mut *self.found.lock();
         for event in events {
-            if !functions.contains_key(&event.function) {
-                let own_label = functions.len() < FUNCTION_LABELS_MAX;
-                let label = if own_label { event.function.as_str() } else { OTHER };
-                functions.insert(event.function.clone(), self.function(label));
+            match functions.get_mut(&event.function) {
+                Some(function) => self.count(function, event),
+                None => {
+                    let own_label = functions.len() < FUNCTION_LABELS_MAX;
+                    let label = if own_label { event.function.as_str() } else { OTHER };
+                    let function = functions.entry(event.function.clone()).or_insert_with(|| self.function(label));
+                    self.count(function, event);
+                }
             }
-            if let Some(function) = functions.get_mut(&event.function) {
-                self.count(function, event);
-            }
-            self.observe_phases(event);
+            self.observe_phases(phases.entry(event.serve_path).or_default(), event);
         }
     }
 
     pub(super) fn forget(&self, function: &FunctionName) {
-        let Some(FunctionMetrics { label, invocations, .. }) = self.functions.lock().remove(function) else { return };
+        let Some(FunctionMetrics { label, invocations, .. }) = self.found.lock().functions.remove(function) else {
+            return;
+        };
         if &*label.function == OTHER {
             return;
         }
@@ -151,10 +163,12 @@ impl InvocationMetrics {
         }
     }
 
-    fn observe_phases(&self, event: &InvocationEvent) {
+    fn observe_phases(&self, found: &mut [Option<Histogram>; PHASES.len()], event: &InvocationEvent) {
         let serve_path = event.serve_path.label();
-        for (phase, duration_us) in phases(&event.phases) {
-            self.phase.get_or_create(&PhaseLabels { phase, serve_path }).observe(seconds(duration_us));
+        for (number, duration_us) in phases(&event.phases) {
+            let labels = || PhaseLabels { phase: PHASES[number], serve_path };
+            let series = found[number].get_or_insert_with(|| self.phase.get_or_create_owned(&labels()));
+            series.observe(seconds(duration_us));
         }
     }
 }
@@ -164,18 +178,12 @@ fn invocation_labels(function: &FunctionLabel, serve_path: ServePath, outcome: O
     InvocationLabels { function, serve_path: serve_path.label(), outcome: outcome.label() }
 }
 
-/// Each phase that was reached, with its own duration. A phase that was not reached ended at zero.
-fn phases(phases: &Phases) -> impl Iterator<Item = (&'static str, u64)> {
+/// The number of each phase that was reached, with its own duration. A phase that was not reached ended at zero.
+fn phases(phases: &Phases) -> impl Iterator<Item = (usize, u64)> {
     let Phases { routed_us, admitted_us, deployed_us, first_byte_us, total_us } = *phases;
-    let ends = [
-        ("route", routed_us),
-        ("queue", admitted_us),
-        ("deploy", deployed_us),
-        ("execute", first_byte_us),
-        ("stream", total_us),
-    ];
+    let ends = [routed_us, admitted_us, deployed_us, first_byte_us, total_us];
     let mut start_us = 0;
-    ends.into_iter().filter(|(_, end_us)| *end_us > 0).map(move |(phase, end_us)| {
+    ends.into_iter().enumerate().filter(|(_, end_us)| *end_us > 0).map(move |(phase, end_us)| {
         let duration_us = end_us.saturating_sub(start_us);
         start_us = end_us;
         (phase, duration_us)
@@ -194,8 +202,8 @@ mod tests {
     fn phases_are_differences_of_what_was_reached() {
         let whole = Phases { routed_us: 1, admitted_us: 3, deployed_us: 7, first_byte_us: 15, total_us: 31 };
         let durations: Vec<_> = phases(&whole).collect();
-        assert_eq!(durations, [("route", 1), ("queue", 2), ("deploy", 4), ("execute", 8), ("stream", 16)]);
+        assert_eq!(durations, [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16)]);
         let rejected = Phases { routed_us: 1, total_us: 5, ..Phases::default() };
-        assert_eq!(phases(&rejected).collect::<Vec<_>>(), [("route", 1), ("stream", 4)]);
+        assert_eq!(phases(&rejected).collect::<Vec<_>>(), [(0, 1), (4, 4)]);
     }
 }
