@@ -193,8 +193,8 @@ impl Engine {
         }
         self.advance(call.at_us);
         let at_us = self.now_us;
-        match self.functions.get(&call.target).copied() {
-            Some(index) => self.timing.record(index, at_us, call.count),
+        match self.functions.get(&call.target) {
+            Some(index) => self.timing.record(*index, at_us, call.count),
             None if self.targets.len() < FUNCTIONS_MAX => {
                 self.functions.insert(call.target, self.timing.add(at_us, call.count));
                 self.targets.push(call.target);

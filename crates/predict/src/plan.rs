@@ -10,6 +10,7 @@
 //! For a function that the event is a call of with probability `p` only, `V` is multiplied by it. The value-to-go is computed backwards from the end of the grid; beyond it nothing is held, so the mass of "never
 //! again" earns nothing. Without the cost of starting, plans flicker between neighbouring bins.
 
+use crate::numeric;
 use crate::timing::bins::{BINS_MAX, TimeBins};
 
 /// Most windows one plan may have. More would be a plan that follows noise; a plan with more keeps the earliest ones,
@@ -79,7 +80,7 @@ impl Course {
         }
         let mut best = 0.0;
         for bin in course.best_from[..count].iter_mut().rev() {
-            best = larger(*bin, best);
+            best = numeric::larger(*bin, best);
             *bin = best;
         }
         course
@@ -107,8 +108,8 @@ impl Course {
             let hold_anew = hold - survival * terms.load;
             *stay = hold >= from_empty;
             *start = hold_anew > from_empty;
-            from_held = larger(hold, from_empty);
-            from_empty = larger(hold_anew, from_empty);
+            from_held = numeric::larger(hold, from_empty);
+            from_empty = numeric::larger(hold_anew, from_empty);
         }
         self.cut(bins, share, terms.held, (&stay[..count], &start[..count]), windows);
         if terms.held { from_held } else { from_empty }
@@ -154,11 +155,6 @@ impl Course {
             bin += 1;
         }
     }
-}
-
-/// The larger of two numbers that are not NaN; `f32::max` spends most of the recursion's time on the case that they are.
-fn larger(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
 }
 
 /// Computes the windows worth holding for what comes with certainty; see [`Course::plan`].

@@ -101,6 +101,7 @@ mod tests {
                 let id = InvocationId::from_random(number.into());
                 prop_assert_eq!(recent.get(id).is_some(), end.contains(&number));
             }
+            prop_assert!(recent.ring.lock().events.len() <= capacity);
         }
     }
 

@@ -99,29 +99,24 @@ pub struct WarmUpRequest {
 
 /// An answer made up for the calls of a warm-up request: nobody is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct CallAnswer {
     /// HTTP status.
-    #[serde(default = "ok")]
     pub status: u16,
     /// Value of the header `content-type`.
-    #[serde(default = "json")]
     pub content_type: String,
     /// Body, as text.
-    #[serde(default)]
     pub body: String,
+}
+
+impl Default for CallAnswer {
+    fn default() -> Self {
+        Self { status: 200, content_type: "application/json".to_owned(), body: String::new() }
+    }
 }
 
 fn get() -> String {
     "GET".to_owned()
-}
-
-fn ok() -> u16 {
-    200
-}
-
-fn json() -> String {
-    "application/json".to_owned()
 }
 
 /// Why a specification is refused although each field is well formed.

@@ -183,9 +183,10 @@ impl Reader<'_> {
         if let Some(kind) = content_type.as_ref().filter(|kind| !plain(&kind.value)) {
             self.findings.error(kind.span.clone(), format_args!("`{}` is not a content type", kind.value));
         }
+        let usual = CallAnswer::default();
         CallAnswer {
-            status: status.and_then(|status| u16::try_from(status.value).ok()).unwrap_or(200),
-            content_type: content_type.map_or_else(|| "application/json".to_owned(), |kind| kind.value),
+            status: status.and_then(|status| u16::try_from(status.value).ok()).unwrap_or(usual.status),
+            content_type: content_type.map_or(usual.content_type, |kind| kind.value),
             body: self.warm_up_body(body),
         }
     }

@@ -228,7 +228,7 @@ impl Paths {
     /// From now on requests of a revision may be sampled.
     fn adopt(&self, followed: &Followed, twin: Arc<dyn Program>, mut map: CoverageMap) {
         let name = &followed.spec.name;
-        let others = {
+        let (others, entry) = {
             let mut entries = self.followed.lock();
             if entries.len() >= BOOKS_MAX && !entries.contains_key(name) {
                 tracing::warn!(function = %name, "too many functions are followed: this one is not");
@@ -236,12 +236,10 @@ impl Paths {
             }
             let others = entries.iter().filter(|(other, _)| *other != name);
             let others: Vec<_> = others.map(|(other, entry)| (other.clone(), Arc::clone(entry))).collect();
-            let entry = followed.entry.get_or_init(|| Arc::clone(entries.entry(name.clone()).or_default()));
-            // One that was removed and came back may have another by now: the newest programs' is the one that is kept.
-            entries.insert(name.clone(), Arc::clone(entry));
-            others
+            let known = entries.entry(name.clone()).or_default();
+            // A revision of a function that was removed meanwhile keeps what it had, which nobody looks at any more.
+            (others, followed.entry.get_or_init(|| Arc::clone(known)))
         };
-        let Some(entry) = followed.entry.get() else { return };
         let is_new = entry.lock().book.samples() == 0;
         let (named, expected) = {
             // Nobody else holds more than one of them.

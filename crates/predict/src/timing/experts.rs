@@ -223,13 +223,12 @@ impl ExpertTables {
         view.rows = self.rows(history, bins);
         view.peakedness = history.peakedness();
         view.repeats = history.repeats();
-        let pair = self.pairs.get(view.rows.pair);
+        if let Some(pair) = self.pairs.get(view.rows.pair) {
+            pair.unpack(&mut view.pair_counts);
+        }
         history.own.unpack(&mut view.own);
         points::recent(history, bins.len(), &mut view.recent);
         view.agreement = points::pattern(history, bins.len(), &mut view.pattern);
-        if let Some(pair) = pair {
-            pair.unpack(&mut view.pair_counts);
-        }
         for counts in [&mut view.pair_counts, &mut view.own, &mut view.recent, &mut view.pattern] {
             counts.settle();
         }

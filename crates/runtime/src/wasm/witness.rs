@@ -2,7 +2,8 @@
 //!
 //! Used where a state is to be shared by all later requests (`rollback::warm`): whatever was drawn on the way there would
 //! be the same for all of them. For a witnessed VM the node is a quiet one: its output goes nowhere, it reaches no other
-//! service (the manifest has the answer to a call, or there is none), and has no key-value stores. Outside of that nothing is noted, and nothing costs anything.
+//! service (the manifest has the answer to a call, or there is none), and has no key-value stores. Outside of that nothing
+//! is noted, and nothing costs anything.
 //!
 //! Waiting (for a timer, a stream) is no draw: it tells the guest nothing.
 
