@@ -207,11 +207,14 @@ fn a_chain_of_calls_is_foreseen_from_its_first_call() {
         let order = shop.client().send("POST", "/checkout", &[("cookie", &cookie)], b"");
         assert_eq!(order.status, 201, "{order:?}");
     };
-    (0..8).for_each(|_| buy());
-    let calls = eventually("the calls to be known", || {
+    let orders = 8;
+    (0..orders).for_each(|_| buy());
+    // All of them: in between there is an order of which some calls have not been learnt.
+    let calls = eventually("the calls of all orders to be known", || {
         let calls = shop.admin_json("/v1/calls");
-        let of_checkout = calls["calls"].as_array()?.iter().filter(|edge| edge["caller"] == "checkout").count();
-        (of_checkout == 4).then_some(calls)
+        let of_checkout = calls["calls"].as_array()?.iter().filter(|edge| edge["caller"] == "checkout");
+        let known = of_checkout.filter(|edge| edge["calls"].as_u64() == Some(orders)).count();
+        (known == 4).then_some(calls)
     });
     let sure = |edge: &Value| edge["probability"].as_f64() > Some(0.8) && edge["lag_us"].as_u64() < Some(1_000_000);
     assert!(
