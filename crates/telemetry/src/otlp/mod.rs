@@ -183,7 +183,10 @@ impl Exporter {
 
     fn export(&mut self) {
         let Some(runtime) = self.runtime.as_ref().filter(|_| !self.batch.is_empty()) else { return };
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_SPANS_MAX));
+        let mut batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_SPANS_MAX));
+        for span in &mut batch {
+            span.links = self.callees.take(&span.span_context);
+        }
         let count = batch.len() as u64;
         // Why it failed has been logged by the client, once until it works again.
         if runtime.block_on(self.spans.export(batch)).is_err() {
@@ -204,8 +207,7 @@ impl EventSink for Exporter {
                 self.batch_begun = Instant::now();
             }
             self.callees.remember(event);
-            let links = self.callees.take(event);
-            self.batch.push(spans::span(event, links));
+            self.batch.push(spans::span(event));
             if self.batch.len() >= BATCH_SPANS_MAX {
                 self.export();
             }

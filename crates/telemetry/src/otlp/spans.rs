@@ -15,8 +15,8 @@ use crate::event::{InvocationEvent, Phases};
 /// The route of calls by name, from function to function.
 const INTERNAL_ROUTE: &str = "internal";
 
-/// The span of `event`, with links to the calls it made.
-pub(super) fn span(event: &InvocationEvent, links: SpanLinks) -> SpanData {
+/// The span of `event`, as yet without links to the calls it made.
+pub(super) fn span(event: &InvocationEvent) -> SpanData {
     let start_time = SystemTime::UNIX_EPOCH + Duration::from_micros(event.started_unix_us);
     SpanData {
         span_context: context(event),
@@ -29,7 +29,7 @@ pub(super) fn span(event: &InvocationEvent, links: SpanLinks) -> SpanData {
         attributes: attributes(event),
         dropped_attributes_count: 0,
         events: events(start_time, &event.phases),
-        links,
+        links: SpanLinks::default(),
         status: status(event),
         instrumentation_scope: InstrumentationScope::builder("forerun").build(),
     }

@@ -119,6 +119,25 @@ fn a_call_from_function_to_function_arrives_as_two_spans_of_one_trace() {
 }
 
 #[test]
+fn a_call_whose_event_comes_after_its_callers_is_linked_all_the_same() {
+    let (endpoint, receiver) = collector("200 OK");
+    let (mut sink, _counts) = start(&endpoint);
+    let caller = event(1);
+    let mut callee = event(2);
+    callee.caller = Some(caller.function.clone());
+    callee.trace = caller.trace.child(SpanId::from_random(99));
+    callee.parent_span = Some(caller.trace.span_id);
+    sink.take(&[caller]);
+    sink.take(&[callee.clone()]);
+    drop(sink);
+    let (traces, _) = received(&receiver);
+    let spans = spans(&traces);
+    assert_eq!(spans.len(), 2);
+    let [link] = spans[0].links.as_slice() else { panic!("one link, not {}", spans[0].links.len()) };
+    assert_eq!(link.span_id, callee.trace.span_id.to_bytes());
+}
+
+#[test]
 fn many_events_are_sent_in_batches_and_none_twice() {
     let (endpoint, receiver) = collector("200 OK");
     let (mut sink, _counts) = start(&endpoint);
