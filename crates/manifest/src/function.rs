@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use forerun_types::limits::FunctionLimits;
-use forerun_types::{FunctionName, FunctionSpec, ReusePolicy, RoutePattern, SpecError};
+use forerun_types::{FunctionName, FunctionSpec, ReusePolicy, RoutePattern, SpecError, WarmUpRequest};
 
 use crate::diagnostic::Findings;
 use crate::manifest::{Build, SourceCheck};
@@ -88,13 +88,17 @@ pub(crate) fn check_spec(spec: &FunctionSpec, place: impl Fn(&str) -> Option<Spa
     for _ in 0..CHECK_ROUNDS_MAX {
         let Err(error) = rest.check() else { return };
         let field = match &error {
-            SpecError::OutOfRange { field, .. } | SpecError::TooMany { field, .. } => (*field).to_owned(),
-            SpecError::BadVariable { field, name, .. } => variable_path(field, name, &rest),
-            SpecError::RouteTwice { .. } => "routes".to_owned(),
-            SpecError::NothingToWarmUpWith => "reuse".to_owned(),
+            SpecError::OutOfRange { field, .. } | SpecError::TooMany { field, .. } => Some((*field).to_owned()),
+            SpecError::BadVariable { field, name, .. } => Some(variable_path(field, name, &rest)),
+            SpecError::RouteTwice { .. } => Some("routes".to_owned()),
+            SpecError::NothingToWarmUpWith => Some("reuse".to_owned()),
+            // Who read it has said so, where it stands.
+            SpecError::BadWarmUp { .. } => None,
         };
-        let table = field.split('.').next().unwrap_or("");
-        findings.error(place(&field).or_else(|| place(table)), &error);
+        if let Some(field) = field {
+            let table = field.split('.').next().unwrap_or("");
+            findings.error(place(&field).or_else(|| place(table)), &error);
+        }
         if !forget(&mut rest, &error) {
             return;
         }
@@ -146,8 +150,14 @@ fn forget(spec: &mut FunctionSpec, error: &SpecError) -> bool {
             variables.remove(&name);
         }
         SpecError::RouteTwice { .. } => spec.routes.clear(),
+        SpecError::BadWarmUp { index, .. } => spec.warm_up[*index] = unobjectionable(),
     }
     true
+}
+
+/// A warm-up request in the place of one that has been objected to.
+fn unobjectionable() -> WarmUpRequest {
+    WarmUpRequest { method: "GET".to_owned(), path: "/".to_owned(), body: String::new(), answer_to_calls: None }
 }
 
 /// The routes of a manifest as they are claimed.

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{self, FunctionLimits};
+use crate::warm_up::{WarmUpFault, WarmUpRequest};
 use crate::{FunctionName, OutboundHost, RoutePattern};
 
 /// Number of a revision of one function: 1, 2, 3, ... in order of deployment.
@@ -80,45 +81,6 @@ pub enum ReusePolicy {
     },
 }
 
-/// A request that exercises a function without doing harm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WarmUpRequest {
-    /// `GET`, `POST`, ...
-    #[serde(default = "get")]
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// Body, as text.
-    #[serde(default)]
-    pub body: String,
-    /// What the calls it makes of others are answered; without, none is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer_to_calls: Option<CallAnswer>,
-}
-
-/// An answer made up for the calls of a warm-up request: nobody is called.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CallAnswer {
-    /// HTTP status.
-    pub status: u16,
-    /// Value of the header `content-type`.
-    pub content_type: String,
-    /// Body, as text.
-    pub body: String,
-}
-
-impl Default for CallAnswer {
-    fn default() -> Self {
-        Self { status: 200, content_type: "application/json".to_owned(), body: String::new() }
-    }
-}
-
-fn get() -> String {
-    "GET".to_owned()
-}
-
 /// Why a specification is refused although each field is well formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -157,6 +119,14 @@ pub enum SpecError {
     /// A warm state without requests that lead to it.
     #[error("`reuse` is `warm`, and there is no `warm_up` request to warm a VM up with")]
     NothingToWarmUpWith,
+    /// A warm-up request that no client could send, or whose calls no server could answer so.
+    #[error("`warm_up[{index}]`: {fault}")]
+    BadWarmUp {
+        /// Which of them, from 0.
+        index: usize,
+        /// What is wrong.
+        fault: WarmUpFault,
+    },
     /// The same route twice in one function.
     #[error("route `{route}` is listed twice")]
     RouteTwice {
@@ -192,6 +162,9 @@ impl FunctionSpec {
         count("allowed_outbound_hosts", self.allowed_outbound_hosts.len(), limits::VARIABLES_MAX)?;
         count("key_value_stores", self.key_value_stores.len(), limits::VARIABLES_MAX)?;
         count("warm_up", self.warm_up.len(), limits::ROUTES_MAX)?;
+        for (index, request) in self.warm_up.iter().enumerate() {
+            request.check().map_err(|fault| SpecError::BadWarmUp { index, fault })?;
+        }
         variables("environment", &self.environment)?;
         variables("config", &self.config)?;
         for (index, route) in self.routes.iter().enumerate() {

@@ -16,9 +16,10 @@ pub mod route;
 pub mod serve_path;
 pub mod session;
 pub mod trace;
+pub mod warm_up;
 
 pub use digest::{ComponentDigest, DigestError};
-pub use function::{CallAnswer, FunctionSpec, ReusePolicy, RevisionNumber, SpecError, WarmUpRequest};
+pub use function::{FunctionSpec, ReusePolicy, RevisionNumber, SpecError};
 pub use image::{EngineFingerprint, ImageKey, ImageState, ProfileDigest};
 pub use learning::{LEARNING_MODES, LearningMode, LearningModeError};
 pub use limits::FunctionLimits;
@@ -33,3 +34,4 @@ pub use route::{PathPattern, RouteError, RoutePattern};
 pub use serve_path::{GenericReason, Outcome, ServePath};
 pub use session::{SessionKey, SessionSource, SessionSourceError};
 pub use trace::{InvocationId, SpanId, TraceContext, TraceId, TraceParentError};
+pub use warm_up::{CallAnswer, WarmUpFault, WarmUpRequest};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use forerun_types::limits::FunctionLimits;
-use forerun_types::{CallAnswer, FunctionName, FunctionSpec, ReusePolicy, WarmUpRequest};
+use forerun_types::{CallAnswer, FunctionName, FunctionSpec, ReusePolicy, WarmUpRequest, warm_up};
 
 use super::raw::{self, ForerunToml};
 use crate::diagnostic::Findings;
@@ -22,12 +22,6 @@ const VERSION: u64 = 1;
 const VERSION_KEY: &str = "forerun";
 /// The table functions stand in; part of the paths of their keys.
 const FUNCTION_TABLE: &str = "function";
-/// Bytes of a warm-up request's body: it is kept with every revision.
-const WARM_UP_BODY_BYTES_MAX: usize = 64 << 10;
-/// Bytes of a warm-up request's path, as a request line may have in the gateway's common default.
-const WARM_UP_PATH_BYTES_MAX: usize = 8 << 10;
-/// Longest content type of an answer to the calls of a warm-up request.
-const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
 /// Whether the document says that it is ours.
 pub(crate) fn is_forerun(document: &Document<'_>) -> bool {
@@ -147,14 +141,11 @@ impl Reader<'_> {
 
     fn warm_up(&mut self, request: raw::WarmUp) -> WarmUpRequest {
         let raw::WarmUp { path, method, body, answer_to_calls } = request;
-        let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '#';
-        let path_ok = path.value.starts_with('/') && path.value.chars().all(plain);
-        if !path_ok || path.value.len() > WARM_UP_PATH_BYTES_MAX {
+        if !warm_up::is_path(&path.value) {
             let finding = self.findings.error(path.span, format_args!("`{}` is not a path", path.value));
             finding.help("a warm-up path starts with `/` and has no spaces and no fragment; a query is fine");
         }
-        let token = |text: &str| !text.is_empty() && text.len() <= 32 && text.chars().all(|c| c.is_ascii_uppercase());
-        if let Some(method) = method.as_ref().filter(|method| !token(&method.value)) {
+        if let Some(method) = method.as_ref().filter(|method| !warm_up::is_method(&method.value)) {
             let finding = self.findings.error(method.span.clone(), format_args!("`{}` is not a method", method.value));
             finding.help("methods are upper-case words such as GET and POST");
         }
@@ -165,8 +156,8 @@ impl Reader<'_> {
 
     fn warm_up_body(&mut self, body: Option<At<String>>) -> String {
         let Some(body) = body else { return String::new() };
-        if body.value.len() > WARM_UP_BODY_BYTES_MAX {
-            let message = format!("a body in a warm-up request has at most {WARM_UP_BODY_BYTES_MAX} bytes");
+        if !warm_up::is_body(&body.value) {
+            let message = format!("a body in a warm-up request has at most {} bytes", warm_up::BODY_BYTES_MAX);
             self.findings.error(body.span, message);
         }
         body.value
@@ -174,13 +165,11 @@ impl Reader<'_> {
 
     fn call_answer(&mut self, answer: raw::CallAnswer) -> CallAnswer {
         let raw::CallAnswer { status, content_type, body } = answer;
-        if let Some(status) = status.as_ref().filter(|status| !(200..600).contains(&status.value)) {
+        if let Some(status) = status.as_ref().filter(|status| !warm_up::is_status(status.value)) {
             let finding = self.findings.error(status.span.clone(), format_args!("{} is not a status", status.value));
             finding.help("an answer has a status from 200 to 599");
         }
-        let plain =
-            |text: &str| text.len() <= CONTENT_TYPE_BYTES_MAX && text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
-        if let Some(kind) = content_type.as_ref().filter(|kind| !plain(&kind.value)) {
+        if let Some(kind) = content_type.as_ref().filter(|kind| !warm_up::is_content_type(&kind.value)) {
             self.findings.error(kind.span.clone(), format_args!("`{}` is not a content type", kind.value));
         }
         let usual = CallAnswer::default();
