@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use forerun_specialize::passes;
 use forerun_specialize::passes::body_hash::BodyHash;
-use forerun_specialize::passes::split::{ConfinedCallees, Known, Split, SplitIndex, SplitPlan, SplitRefusal, split};
+use forerun_specialize::passes::split::{Known, Split, SplitIndex, SplitPlan, SplitRefusal, split};
 use forerun_types::limits::COMPONENT_BYTES_MAX;
 use forerun_types::{Coverage, PROFILE_TEXT_BYTES_MAX, ProfileError, SpecializationProfile};
 use serde_json::{Value, json};
@@ -64,10 +64,7 @@ fn split_files(wanted: &Wanted) -> Result<Split, SplitError> {
     let merge = passes::known("prelink").expect("this build knows its own passes");
     let (merged, _) = passes::apply(&component, &[merge]);
     let component = merged.unwrap_or(component);
-    let mut plan = SplitPlan::new(Known::ByBody(known), wanted.hot_permille_min);
-    if wanted.confined_observed {
-        plan.confined_callees = ConfinedCallees::Observed;
-    }
+    let plan = SplitPlan::new(Known::ByBody(known), wanted.hot_permille_min);
     let split =
         split(&component, &plan).map_err(|refusal| SplitError::Refused { path: wanted.component.clone(), refusal })?;
     write_parts(&wanted.folder, &split)?;

@@ -1,7 +1,7 @@
 //! For `passes` and `generated`: numbers that bytes decide, and the plans of splits that are made of them.
 
 use forerun_specialize::passes::body_hash::body_hashes;
-use forerun_specialize::passes::split::{ConfinedCallees, Known, SplitPlan};
+use forerun_specialize::passes::split::{Known, SplitPlan};
 use std::collections::BTreeMap;
 use wasmparser::{Parser, Payload};
 
@@ -60,9 +60,6 @@ impl Numbers {
             Known::ByIndex(functions)
         };
         let mut plan = SplitPlan::new(known, self.below(1_200) as u16);
-        if self.below(2) == 0 {
-            plan.confined_callees = ConfinedCallees::Observed;
-        }
         if self.below(2) == 0 {
             plan.group_functions_max = 1 + self.below(200) as usize;
             plan.group_code_bytes_max = self.below(20_000) as usize;

@@ -424,10 +424,6 @@ pub(crate) struct SplitArgs {
     /// Keep functions that at least so many of a thousand requests run
     #[arg(long, value_name = "PERMILLE", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) threshold: u16,
-    /// Beside functions that run where a component may not be left, keep only what requests run too; other code that is
-    /// called there then traps
-    #[arg(long)]
-    pub(crate) confined_observed: bool,
     /// Folder for what is made
     #[arg(long = "output", short = 'o', value_name = "DIR")]
     pub(crate) output: PathBuf,

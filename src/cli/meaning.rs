@@ -148,8 +148,6 @@ pub(crate) struct Split {
     pub(crate) profile: PathBuf,
     /// Functions stay that so many of a thousand requests run, 1 to 1000.
     pub(crate) hot_permille_min: u16,
-    /// Keep beside confined functions only what requests run.
-    pub(crate) confined_observed: bool,
     /// Where the parts go; it does not exist or is an empty folder.
     pub(crate) folder: PathBuf,
 }
@@ -644,7 +642,7 @@ fn picture_path(svg: &Path, traces: &[PathBuf]) -> Result<(), UsageError> {
 }
 
 fn split(args: SplitArgs) -> Result<Split, UsageError> {
-    let SplitArgs { component, profile, threshold, confined_observed, output: folder } = args;
+    let SplitArgs { component, profile, threshold, output: folder } = args;
     for path in [&component, &profile] {
         if !path.is_file() {
             let message = format!("cannot split: there is no file `{}`", path.display());
@@ -660,7 +658,7 @@ fn split(args: SplitArgs) -> Result<Split, UsageError> {
         let message = format!("--output {}: it is no empty folder", folder.display());
         return Err(UsageError::new(message, "name a folder that does not exist yet"));
     }
-    Ok(Split { component, profile, hot_permille_min: threshold, confined_observed, folder })
+    Ok(Split { component, profile, hot_permille_min: threshold, folder })
 }
 
 fn log(globals: &Globals, runs_node: bool, output: &Output, environment: &Environment) -> Result<Log, UsageError> {

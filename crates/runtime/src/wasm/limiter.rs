@@ -2,6 +2,8 @@
 
 use wasmtime::ResourceLimiter;
 
+use super::lazy::Asking;
+
 /// Counts all memories of a VM together. Refusing growth is no trap: the guest's allocator sees a failed `memory.grow`.
 pub(super) struct MemoryLimiter {
     max_bytes: u64,
@@ -11,11 +13,18 @@ pub(super) struct MemoryLimiter {
     /// Memory when the VM had been made.
     bytes_made: u64,
     table_grew: bool,
+    /// What a split program asks for by the growth of a table.
+    asking: Option<Asking>,
 }
 
 impl MemoryLimiter {
     pub(super) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, bytes: 0, bytes_peak: 0, refused: false, bytes_made: 0, table_grew: false }
+        Self { max_bytes, bytes: 0, bytes_peak: 0, refused: false, bytes_made: 0, table_grew: false, asking: None }
+    }
+
+    /// The same for a VM of a split program.
+    pub(super) fn with_asking(self, asking: Option<Asking>) -> Self {
+        Self { asking, ..self }
     }
 
     /// Most memory so far, in bytes.
@@ -31,7 +40,7 @@ impl MemoryLimiter {
 
     /// The same memory, as if nothing had been asked for since.
     pub(super) fn renewed(&self) -> Self {
-        Self { bytes_peak: self.bytes, refused: false, table_grew: false, ..*self }
+        Self { bytes_peak: self.bytes, refused: false, table_grew: false, asking: None, ..*self }
     }
 
     /// Whether a memory grew since the VM was made.
@@ -55,6 +64,11 @@ impl MemoryLimiter {
         self.table_grew
     }
 
+    /// The slot or position that the guest asks for; told once.
+    pub(super) fn take_asked(&mut self) -> Option<u32> {
+        self.asking.as_mut()?.take()
+    }
+
     /// Whether growth has been refused; a trap after that is most likely the guest's answer to it.
     pub(super) fn refused(&self) -> bool {
         self.refused
@@ -73,7 +87,13 @@ impl ResourceLimiter for MemoryLimiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, _desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum == Some(current) && desired > current {
+            if let Some(asking) = &mut self.asking {
+                asking.hear(current, desired - current);
+            }
+            return Ok(false);
+        }
         self.table_grew = true;
         // The pool bounds every table by its own `table_elements`.
         Ok(true)
@@ -93,6 +113,15 @@ mod tests {
         assert!(limiter.refused());
         assert!(limiter.memory_growing(100, 150, None).unwrap());
         assert_eq!(limiter.bytes_peak(), 300);
+    }
+
+    #[test]
+    fn a_full_table_that_is_told_to_grow_does_not() {
+        let mut limiter = MemoryLimiter::new(300);
+        assert!(limiter.table_growing(0, 10, Some(10)).unwrap());
+        limiter.made();
+        assert!(!limiter.table_growing(10, 17, Some(10)).unwrap() && !limiter.table_grew());
+        assert!(limiter.table_growing(10, 10, Some(10)).unwrap());
     }
 
     #[test]

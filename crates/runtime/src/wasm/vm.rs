@@ -23,7 +23,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::effects::Effects;
 use super::failure::TimedOut;
 use super::key_values::{KeyValueHost, KeyValueView};
-use super::lazy::{ColdGroups, VmGroups};
+use super::lazy::{self, ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
 use super::log_streams::{LogStreams, LogView, StreamPlace};
 use super::outbound::HttpHooks;
@@ -185,7 +185,7 @@ impl Template {
             if Instant::now() >= context.data().deadline {
                 return Err(TimedOut.into());
             }
-            Ok(UpdateDeadline::Yield(1))
+            Ok(lazy::answer(context)?.unwrap_or(UpdateDeadline::Yield(1)))
         });
         store
     }
@@ -209,6 +209,7 @@ impl Template {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
+        let groups = VmGroups::new(self.cold.clone());
         VmState {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
@@ -241,8 +242,8 @@ impl Template {
             effects,
             deadline,
             host_called: false,
-            limiter: MemoryLimiter::new(self.spec.limits.memory_bytes),
-            groups: VmGroups::new(self.cold.clone()),
+            limiter: MemoryLimiter::new(self.spec.limits.memory_bytes).with_asking(groups.asking()),
+            groups,
             draws: self.witness.clone(),
         }
     }
@@ -298,7 +299,7 @@ impl Vm {
     /// memories add up to stays, and that handles which the guest `kept` lead nowhere.
     pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant, kept: &Kept) -> Result<(), VmDiscard> {
         let mut state = template.state(deadline);
-        state.limiter = self.store.data().limiter.renewed();
+        state.limiter = self.store.data().limiter.renewed().with_asking(state.groups.asking());
         state.table = kept.table(&mut state.wasi)?;
         state.table.set_max_capacity(RESOURCES_MAX);
         state.log_streams = kept.log_streams();

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use forerun_specialize::passes::split::{COLD_TABLE, LOADER_FUNCTION, LOADER_INTERFACE, PRIMARY, Split};
+use forerun_specialize::passes::split::{COLD_TABLE, FILLED, LOADER_FUNCTION, LOADER_INTERFACE, PRIMARY, Split};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Type, Val};
-use wasmtime::{AsContextMut, Config, Engine, Extern, Instance, Module, Store, StoreContextMut, Trap, WasmCoreDump};
+use wasmtime::{
+    AsContextMut, Config, Engine, Extern, Instance, Module, ResourceLimiter, Store, StoreContextMut, Trap,
+    UpdateDeadline, WasmCoreDump,
+};
 
 /// One engine for all tests.
 pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
@@ -15,7 +19,17 @@ pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     // Two compilations of one body may differ in what a NaN looks like.
     config.cranelift_nan_canonicalization(true);
     config.cranelift_opt_level(wasmtime::OptLevel::None);
-    Engine::new(&config).unwrap()
+    config.epoch_interruption(true);
+    let engine = Engine::new(&config).unwrap();
+    let weak = engine.weak();
+    std::thread::spawn(move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    engine
 });
 
 /// A module whose start traps: the trap's core dump has the instances of the store.
@@ -31,6 +45,24 @@ pub(crate) struct Host {
     groups: Groups,
     /// Slots and positions that were missed.
     pub(crate) misses: Vec<u32>,
+    /// Those of them that were asked for without a call.
+    pub(crate) asked: Vec<u32>,
+    waiting: Option<u32>,
+}
+
+impl ResourceLimiter for Host {
+    fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(true)
+    }
+
+    /// A split component lets its table grow, which is full, by the slot that it means. Others may do the like.
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum == Some(current) && current == self.groups.slots && desired > current {
+            self.waiting = Some(u32::try_from(desired - current).unwrap());
+            return Ok(false);
+        }
+        Ok(true)
+    }
 }
 
 /// The modules of a split, by the slots and positions that they fill.
@@ -38,11 +70,13 @@ pub(crate) struct Host {
 struct Groups {
     modules: Vec<Module>,
     of_slot: BTreeMap<u32, usize>,
+    /// The loader's included.
+    slots: usize,
 }
 
 impl Groups {
     fn of(split: &Split) -> Self {
-        let mut groups = Self::default();
+        let mut groups = Self { slots: split.report.slots as usize + 1, ..Self::default() };
         for (number, group) in split.groups.iter().enumerate() {
             groups.modules.push(Module::new(&ENGINE, &group.module).unwrap());
             let slots = group.first_slot..group.first_slot + u32::try_from(group.entries.len()).unwrap();
@@ -113,7 +147,23 @@ impl Runnable {
 
     /// A store with nothing in it but the groups.
     pub(crate) fn store(&self) -> Store<Host> {
-        Store::new(&ENGINE, Host { groups: self.groups.clone(), ..Host::default() })
+        let mut store = Store::new(&ENGINE, Host { groups: self.groups.clone(), ..Host::default() });
+        store.limiter(|host| host);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut context| {
+            if let Some(slot) = context.data_mut().waiting.take()
+                && context.data().groups.of_slot.contains_key(&slot)
+            {
+                context.data_mut().asked.push(slot);
+                // What is run in here has no callback.
+                context.set_epoch_deadline(1_000);
+                let primary = load(&mut context, slot)?;
+                let Some(Extern::Global(filled)) = primary.get_export(&mut context, FILLED) else { panic!("{FILLED}") };
+                filled.set(&mut context, wasmtime::Val::I32(1))?;
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        store
     }
 
     pub(crate) fn instantiate(&self, store: &mut Store<Host>) -> wasmtime::Result<wasmtime::component::Instance> {
@@ -122,14 +172,25 @@ impl Runnable {
 
     /// Makes an instance and calls one function; the slots that were missed come with what was seen.
     pub(crate) fn call(&self, function: &str, arguments: &[Val]) -> (Seen, Vec<u32>) {
+        let (seen, host) = self.call_with_host(function, arguments);
+        (seen, host.misses)
+    }
+
+    /// The same, with all that the host knows.
+    pub(crate) fn call_with_host(&self, function: &str, arguments: &[Val]) -> (Seen, Host) {
         let mut store = self.store();
         let result = self.try_call(&mut store, function, arguments).map_err(|error| describe(&error));
         let state = self.state(&mut store);
-        let host = store.into_data();
-        (Seen { result, log: host.log, state }, host.misses)
+        let mut host = store.into_data();
+        (Seen { result, log: std::mem::take(&mut host.log), state }, host)
     }
 
-    fn try_call(&self, store: &mut Store<Host>, function: &str, arguments: &[Val]) -> wasmtime::Result<String> {
+    pub(crate) fn try_call(
+        &self,
+        store: &mut Store<Host>,
+        function: &str,
+        arguments: &[Val],
+    ) -> wasmtime::Result<String> {
         let instance = self.instantiate(store)?;
         let function = instance.get_func(&mut *store, function).unwrap();
         let mut results = vec![Val::Bool(false); function.ty(&*store).results().len()];
@@ -187,25 +248,28 @@ fn linker() -> Linker<Host> {
     })
     .unwrap();
     let mut lazy = linker.instance(LOADER_INTERFACE).unwrap();
-    lazy.func_wrap(LOADER_FUNCTION, |store: StoreContextMut<'_, Host>, (slot,): (u32,)| load(store, slot)).unwrap();
+    lazy.func_wrap(LOADER_FUNCTION, |mut store: StoreContextMut<'_, Host>, (slot,): (u32,)| {
+        load(&mut store, slot).map(drop)
+    })
+    .unwrap();
     linker
 }
 
 /// The loader, as plain as it can be.
-fn load(mut store: StoreContextMut<'_, Host>, slot: u32) -> wasmtime::Result<()> {
+fn load(store: &mut StoreContextMut<'_, Host>, slot: u32) -> wasmtime::Result<Instance> {
     store.data_mut().misses.push(slot);
     let module = store.data().groups.of_slot(slot).clone();
-    let primary = instances(&mut store).into_iter().find(|i| i.get_export(&mut store, COLD_TABLE).is_some());
+    let primary = instances(&mut *store).into_iter().find(|i| i.get_export(&mut *store, COLD_TABLE).is_some());
     let primary = primary.expect("the table is there");
     let imports: Vec<Extern> = module
         .imports()
         .map(|import| {
             assert_eq!(import.module(), PRIMARY);
-            primary.get_export(&mut store, import.name()).expect("everything that a group imports is exported")
+            primary.get_export(&mut *store, import.name()).expect("everything that a group imports is exported")
         })
         .collect();
-    Instance::new(&mut store, &module, &imports)?;
-    Ok(())
+    Instance::new(store, &module, &imports)?;
+    Ok(primary)
 }
 
 fn instances(mut store: impl AsContextMut) -> Vec<Instance> {

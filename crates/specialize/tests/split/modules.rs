@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use arbitrary::Unstructured;
 use forerun_specialize::passes::split::{SplitRefusal, split};
 use wasm_encoder::{
-    Alias, CanonicalFunctionSection, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
-    ComponentTypeSection, ComponentValType, ExportKind, InstanceSection, ModuleArg, PrimitiveValType, RawSection,
+    Alias, CanonicalFunctionSection, CanonicalOption, Component, ComponentAliasSection, ComponentExportKind,
+    ComponentExportSection, ComponentTypeSection, ComponentValType, ExportKind, InstanceSection, ModuleArg,
+    PrimitiveValType, RawSection,
 };
 use wasmparser::{ExternalKind, FuncType, Parser, Payload, ValType};
 
@@ -64,7 +65,8 @@ pub(crate) fn generate(numbers: &mut Numbers, proposals: Proposals) -> Option<Ve
 }
 
 /// A component that exports every function of `module` that can be lifted without a memory, the names of the module's
-/// exports, and how many functions it has.
+/// exports, and how many functions it has. What a function gives is passed to another one that takes just that and gives
+/// nothing, if there is one, after its return: where the component may not be left.
 pub(crate) fn wrap(module: &[u8]) -> (Vec<u8>, Vec<String>, u32) {
     let outline = Outline::read(module);
     let mut component = Component::new();
@@ -77,11 +79,20 @@ pub(crate) fn wrap(module: &[u8]) -> (Vec<u8>, Vec<String>, u32) {
     let mut lifts = CanonicalFunctionSection::new();
     let mut exports = ComponentExportSection::new();
     let liftable = outline.functions.iter().filter_map(|(name, ty)| Some((name, lifted(ty)?)));
+    let mut core_functions = 0;
+    let mut core_function = |aliases: &mut ComponentAliasSection, name: &str| {
+        aliases.alias(Alias::CoreInstanceExport { instance: 0, kind: ExportKind::Func, name });
+        core_functions += 1;
+        core_functions - 1
+    };
     for (index, (name, (parameters, result))) in (0..).zip(liftable.take(12)) {
         let names: Vec<String> = (0..parameters.len()).map(|n| format!("p{n}")).collect();
         types.function().params(names.iter().map(String::as_str).zip(parameters)).result(result);
-        aliases.alias(Alias::CoreInstanceExport { instance: 0, kind: ExportKind::Func, name });
-        lifts.lift(index, index, []);
+        let function = core_function(&mut aliases, name);
+        // Not for each: what is entered there is never cold itself.
+        let after = outline.takes_what_it_gives(name, index as usize).filter(|_| index % 2 == 0);
+        let after = after.map(|after| core_function(&mut aliases, after));
+        lifts.lift(function, index, after.map(CanonicalOption::PostReturn));
         exports.export(format!("f{index}"), ComponentExportKind::Func, index, None);
     }
     component.section(&types).section(&aliases).section(&lifts).section(&exports);
@@ -119,6 +130,15 @@ struct Outline {
 }
 
 impl Outline {
+    /// A function that can be called after the return of `name`; which one, if there are several, is up to `choice`.
+    fn takes_what_it_gives(&self, name: &str, choice: usize) -> Option<&str> {
+        let given = self.functions[name].results();
+        let fits = |ty: &FuncType| ty.params() == given && ty.results().is_empty();
+        let fitting: Vec<&str> =
+            self.functions.iter().filter(|(_, ty)| fits(ty)).map(|(name, _)| name.as_str()).collect();
+        fitting.get(choice % fitting.len().max(1)).copied()
+    }
+
     fn read(module: &[u8]) -> Self {
         let mut outline = Self::default();
         for payload in Parser::new(0).parse_all(module) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forerun_specialize::passes::body_hash::{BodyHash, body_hashes};
-use forerun_specialize::passes::split::{self, COLD_TABLE, Known, PRIMARY, Split, SplitPlan, split};
+use forerun_specialize::passes::split::{self, COLD_TABLE, Known, PRIMARY, Split, SplitPlan, SplitReport, split};
 use wasmparser::{Encoding, Operator, Parser, Payload};
 
 use crate::everything::EVERYTHING;
@@ -18,13 +18,29 @@ fn cold_but(source: &[u8], hot: &[u32]) -> Split {
     split(source, &SplitPlan::new(Known::ByIndex(known), 1)).unwrap()
 }
 
-/// The largest core module of a component.
-fn main_module(component: &[u8]) -> Vec<u8> {
-    let modules = Parser::new(0).parse_all(component).filter_map(|payload| match payload.unwrap() {
+fn core_modules(component: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    Parser::new(0).parse_all(component).filter_map(|payload| match payload.unwrap() {
         Payload::ModuleSection { unchecked_range, .. } => Some(component[unchecked_range].to_vec()),
         _ => None,
-    });
-    modules.max_by_key(Vec::len).unwrap()
+    })
+}
+
+/// The core module of a component that is split: the largest.
+fn main_module(component: &[u8]) -> Vec<u8> {
+    core_modules(component).max_by_key(Vec::len).unwrap()
+}
+
+/// What is left of it, which another module may be larger than.
+fn primary_module(split: &Split) -> Vec<u8> {
+    core_modules(&split.primary).find(|module| exports(module).any(|name| name == COLD_TABLE)).unwrap()
+}
+
+fn exports(module: &[u8]) -> impl Iterator<Item = String> {
+    let names = |payload| match payload {
+        Payload::ExportSection(exports) => exports.into_iter().map(|export| export.unwrap().name.to_owned()).collect(),
+        _ => Vec::new(),
+    };
+    Parser::new(0).parse_all(module).flat_map(move |payload| names(payload.unwrap()))
 }
 
 /// The instructions of each body, with every call as `call` and every reference of a function as `reference`, and
@@ -61,6 +77,11 @@ fn bodies(module: &[u8], connecting: u32, position: Option<u32>) -> Vec<Vec<Stri
     raw.iter().take(kept as usize).map(body).collect()
 }
 
+/// Functions of a primary that connect it with its groups: those of each type, the loader, the fronts.
+fn connecting(report: &SplitReport) -> u32 {
+    report.dispatchers + report.entries + 1 + report.fronts
+}
+
 fn globals(module: &[u8]) -> u32 {
     let sections = Parser::new(0).parse_all(module).filter_map(|payload| match payload.unwrap() {
         Payload::GlobalSection(section) => Some(section.count()),
@@ -77,16 +98,16 @@ fn hot_bodies_stay_as_they_are_but_for_the_functions_they_name() {
             let functions = u32::try_from(before.len()).unwrap();
             let plan = Numbers::new(seed).plan(functions);
             let Ok(split) = split(&source, &plan) else { return };
-            let (main, report) = (main_module(&split.primary), &split.report);
+            let (main, report) = (primary_module(&split), &split.report);
             let position = report.no_entry_table.is_none().then(|| globals(&main) - 1);
-            let after = bodies(&main, report.dispatchers + report.entries, position);
+            let after = bodies(&main, connecting(report), position);
             let hot = report.probable + report.pinned + report.tiny;
             assert_eq!(after.len(), (hot + report.stubs) as usize, "seed {seed}");
-            // In order, so that each is looked for behind the one before it; what is not found is a stub.
-            let mut rest = before.iter();
+            // Each found is taken away; what is not found is a stub.
+            let mut rest = before.clone();
             let same = after.iter().filter(|body| {
-                let found = rest.clone().position(|before| before == *body);
-                found.is_some_and(|found| rest.nth(found).is_some())
+                let found = rest.iter().position(|before| before == *body);
+                found.is_some_and(|found| !rest.swap_remove(found).is_empty())
             });
             assert!(same.count() >= hot as usize, "seed {seed}");
             assert_eq!(hot + report.cold + report.dead, report.functions);
@@ -94,6 +115,28 @@ fn hot_bodies_stay_as_they_are_but_for_the_functions_they_name() {
             assert_eq!(in_groups, report.cold as usize, "seed {seed}");
         });
     }
+}
+
+#[test]
+fn what_requests_run_most_comes_first() {
+    let source = hello();
+    let before = bodies(&main_module(&source), 0, None);
+    let is_one_of_a_kind =
+        |body: &[String]| body.len() > 20 && before.iter().filter(|other| *other == body).count() == 1;
+    let chosen: Vec<usize> = (0..before.len()).filter(|number| is_one_of_a_kind(&before[*number])).take(3).collect();
+    let imported = imported_functions(&main_module(&source));
+    let places = |permille: [u16; 3]| {
+        let known = chosen.iter().zip(permille).map(|(number, permille)| (imported + *number as u32, permille));
+        let split = split(&source, &SplitPlan::new(Known::ByIndex(known.collect()), 1)).unwrap();
+        let main = primary_module(&split);
+        let position = split.report.no_entry_table.is_none().then(|| globals(&main) - 1);
+        let after = bodies(&main, connecting(&split.report), position);
+        let place = |number: &usize| after.iter().position(|body| *body == before[*number]).unwrap();
+        chosen.iter().map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(places([1000, 900, 800]), [0, 1, 2]);
+    assert_eq!(places([800, 900, 1000]), [2, 1, 0]);
+    assert_eq!(places([900, 900, 900]), [0, 1, 2]);
 }
 
 #[test]

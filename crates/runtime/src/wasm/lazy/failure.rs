@@ -45,6 +45,9 @@ pub enum LazyFailure {
         /// What the engine said.
         detail: String,
     },
+    /// It was to be loaded where nobody can wait, and the engine wanted to.
+    #[error("group {0} could not be loaded at once, where the component may not be left")]
+    WouldWait(u32),
 }
 
 impl LazyFailure {
@@ -60,6 +63,7 @@ impl LazyFailure {
             Self::NoPrimary(_) => "no_primary",
             Self::MissingExport { .. } => "missing_export",
             Self::NotInstantiated { .. } => "not_instantiated",
+            Self::WouldWait(_) => "would_wait",
         }
     }
 }

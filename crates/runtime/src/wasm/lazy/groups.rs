@@ -114,6 +114,10 @@ impl ColdGroups {
         &self.program.layout
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(super) fn groups_per_vm_max(&self) -> u32 {
         self.program.groups_per_vm_max
     }
@@ -126,15 +130,19 @@ impl ColdGroups {
         self.program.listener.missed(miss);
     }
 
+    /// The module of a group, if it has been loaded for a VM before.
+    pub(super) fn loaded(&self, group: u32) -> Option<Module> {
+        self.modules.get(group as usize).and_then(OnceCell::get).cloned()
+    }
+
     /// The module of a group. Requests that miss the same group at the same time wait for one of them to get it.
     pub(super) async fn module(
         self: &Arc<Self>,
         group: u32,
         deadline: Instant,
     ) -> Result<(Module, CodeFrom), LazyFailure> {
-        let loaded = self.modules.get(group as usize).and_then(OnceCell::get);
-        if let Some(module) = loaded {
-            return Ok((module.clone(), CodeFrom::Memory));
+        if let Some(module) = self.loaded(group) {
+            return Ok((module, CodeFrom::Memory));
         }
         // A task of its own, which goes on when the time of this request is over: else a group that takes longer to
         // compile than requests may last would be compiled for each of them, and for none.

@@ -55,6 +55,11 @@ impl ColdLayout {
         self.first_slots.len()
     }
 
+    /// Slots, the loader's included.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots
+    }
+
     /// The group that fills `slot`, or the position behind the slots that it stands for.
     pub fn group_of(&self, slot: u32) -> Option<u32> {
         if let Some(position) = slot.checked_sub(self.slots) {

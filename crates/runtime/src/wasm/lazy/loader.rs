@@ -25,12 +25,21 @@ async fn load(mut store: StoreContextMut<'_, VmState>, slot: u32) -> Result<(), 
     let (groups, group) = store.data_mut().groups.begin(slot)?;
     let began = Instant::now();
     let (module, from) = groups.module(group, store.data().deadline()).await?;
-    let code_there = Instant::now();
-    let primary = primary(&mut store).await?;
-    link(&mut store, &module, primary, group).await?;
-    let (code_us, link_us) = (micros(code_there - began), micros(code_there.elapsed()));
-    groups.missed(Miss { slot, group, from, code_us, link_us });
+    let (code_us, code_there) = (micros(began.elapsed()), Instant::now());
+    enter(&mut store, &module, group).await?;
+    groups.missed(Miss { slot, group, from, code_us, link_us: micros(code_there.elapsed()) });
     Ok(())
+}
+
+/// Makes a group part of the VM, and tells the instance that it belongs to. Waits for nothing outside of the engine.
+pub(super) async fn enter(
+    store: &mut StoreContextMut<'_, VmState>,
+    module: &Module,
+    group: u32,
+) -> Result<Instance, LazyFailure> {
+    let primary = primary(store).await?;
+    link(store, module, primary, group).await?;
+    Ok(primary)
 }
 
 /// The instance that cold code belongs to; looked for once in each VM.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::Instance;
 
+use super::asked::{Asking, Awaited};
 use super::failure::LazyFailure;
 use super::find::FindInstance;
 use super::groups::ColdGroups;
@@ -17,6 +18,8 @@ pub(in crate::wasm) struct VmGroups {
     pub(super) primary: Option<Instance>,
     loaded: BTreeSet<u32>,
     spent: bool,
+    /// What the guest waits for where the component may not be left.
+    pub(super) awaited: Option<Awaited>,
 }
 
 impl VmGroups {
@@ -36,6 +39,11 @@ impl VmGroups {
 
     pub(super) fn finder(&self) -> Result<Arc<dyn FindInstance>, LazyFailure> {
         self.groups.as_ref().map(|groups| groups.finder()).ok_or(LazyFailure::NotSplit)
+    }
+
+    /// What hears of slots that are asked for without a call.
+    pub(in crate::wasm) fn asking(&self) -> Option<Asking> {
+        self.groups.as_deref().map(Asking::of)
     }
 
     /// Takes note that the group of `slot` will be loaded, if it may be.

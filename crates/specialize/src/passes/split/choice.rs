@@ -22,19 +22,6 @@ pub enum Known {
     ByBody(BTreeMap<BodyHash, u16>),
 }
 
-/// What stays with a function that runs while the component may not be left: while arguments and results are lowered,
-/// after a return, in a destructor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ConfinedCallees {
-    /// Everything that it calls by name, and so on: such code is never missed, unless it is called through a table.
-    #[default]
-    All,
-    /// What is hot anyway. In a large language runtime an allocation may lead to the garbage collector and so to a third
-    /// of all code, of which requests run next to nothing. If one does run it, the call ends in the trap "cannot leave
-    /// component instance", which the whole component would not: only for those who discard an image that traps.
-    Observed,
-}
-
 /// How to split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitPlan {
@@ -42,8 +29,6 @@ pub struct SplitPlan {
     pub known: Known,
     /// A function is hot if at least so many of a thousand requests run it; 0 is taken for 1.
     pub hot_permille_min: u16,
-    /// What stays beside what runs while the component may not be left.
-    pub confined_callees: ConfinedCallees,
     /// Functions of a group at most, at least 1.
     pub group_functions_max: usize,
     /// Bytes of code of a group at most; a function that is larger gets a group of its own.
@@ -56,7 +41,6 @@ impl SplitPlan {
         Self {
             known,
             hot_permille_min,
-            confined_callees: ConfinedCallees::All,
             group_functions_max: GROUP_FUNCTIONS_MAX,
             group_code_bytes_max: GROUP_CODE_BYTES_MAX,
         }

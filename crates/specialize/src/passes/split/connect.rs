@@ -1,7 +1,13 @@
-//! What stands in the primary between hot code and the groups: stubs, dispatchers, entries.
+//! What stands in the primary between hot code and the groups: stubs, dispatchers, entries, and the way to the loader.
+//!
+//! The loader is called, unless the component may not be left: then a call out of it is a trap. What the canonical ABI
+//! enters there goes through a front, which counts how deep it is. Below one, the table of cold functions, which cannot
+//! grow, is told to grow by the number that is wanted: the engine asks the host first, which takes the number and
+//! refuses. Then the guest turns in a loop whose every turn looks whether the epoch has ended. When it has, which the host
+//! may bring about, it has the store in its hands, loads the group, and sets the global that ends the loop.
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{BlockType, Encode, Function, Instruction, ValType};
+use wasm_encoder::{BlockType, Encode, Function, HeapType, Instruction, ValType};
 
 use super::links::{LOADER_SLOT, Links};
 use super::module::{Module, index_u32};
@@ -36,7 +42,7 @@ pub(super) fn stub(module: &Module<'_>, type_index: u32, slot: u32, dispatcher: 
 }
 
 /// Fills the slot if it is empty, and calls what is in it.
-pub(super) fn dispatcher(module: &Module<'_>, type_index: u32) -> Function {
+pub(super) fn dispatcher(module: &Module<'_>, type_index: u32, loader: u32) -> Function {
     let parameters = parameters(module, type_index);
     let slot = Instruction::LocalGet(parameters);
     let table_index = cold_table(module);
@@ -46,7 +52,7 @@ pub(super) fn dispatcher(module: &Module<'_>, type_index: u32) -> Function {
     dispatcher.instruction(&Instruction::RefIsNull);
     dispatcher.instruction(&Instruction::If(BlockType::Empty));
     dispatcher.instruction(&slot);
-    load(&mut dispatcher, module);
+    dispatcher.instruction(&Instruction::Call(loader));
     dispatcher.instruction(&Instruction::End);
     arguments(&mut dispatcher, parameters);
     dispatcher.instruction(&slot);
@@ -58,7 +64,7 @@ pub(super) fn dispatcher(module: &Module<'_>, type_index: u32) -> Function {
 /// What stands for a cold function in the table of entries: has the group of the position loaded that the call meant,
 /// and calls what the group has put there, which replaces this. If it does not, the loader refuses to load the same
 /// group again.
-pub(super) fn entry(module: &Module<'_>, links: &Links, type_index: u32, table_index: u32) -> Function {
+pub(super) fn entry(module: &Module<'_>, links: &Links, type_index: u32, table_index: u32, loader: u32) -> Function {
     let parameters = parameters(module, type_index);
     let meant = parameters;
     let mut entry = Function::new([(1, ValType::I32)]);
@@ -66,7 +72,7 @@ pub(super) fn entry(module: &Module<'_>, links: &Links, type_index: u32, table_i
     entry.instruction(&Instruction::LocalTee(meant));
     entry.instruction(&Instruction::I32Const(links.slots.cast_signed()));
     entry.instruction(&Instruction::I32Add);
-    load(&mut entry, module);
+    entry.instruction(&Instruction::Call(loader));
     arguments(&mut entry, parameters);
     entry.instruction(&Instruction::LocalGet(meant));
     entry.instruction(&Instruction::ReturnCallIndirect { type_index, table_index });
@@ -74,11 +80,50 @@ pub(super) fn entry(module: &Module<'_>, links: &Links, type_index: u32, table_i
     entry
 }
 
-/// Calls the loader with the number on the stack.
-fn load(function: &mut Function, module: &Module<'_>) {
-    function.instruction(&Instruction::I32Const(LOADER_SLOT.cast_signed()));
-    let type_index = index_u32(module.types.len());
-    function.instruction(&Instruction::CallIndirect { type_index, table_index: cold_table(module) });
+/// Has the slot or position filled whose number is the parameter.
+pub(super) fn loader(module: &Module<'_>) -> Function {
+    let number = Instruction::LocalGet(0);
+    let mut loader = Function::new([]);
+    loader.instruction(&Instruction::GlobalGet(depth(module)));
+    loader.instruction(&Instruction::I32Eqz);
+    loader.instruction(&Instruction::If(BlockType::Empty));
+    loader.instruction(&number);
+    loader.instruction(&Instruction::I32Const(LOADER_SLOT.cast_signed()));
+    let type_index = loader_type(module);
+    loader.instruction(&Instruction::ReturnCallIndirect { type_index, table_index: cold_table(module) });
+    loader.instruction(&Instruction::End);
+    loader.instruction(&Instruction::I32Const(0));
+    loader.instruction(&Instruction::GlobalSet(filled(module)));
+    loader.instruction(&Instruction::RefNull(HeapType::FUNC));
+    loader.instruction(&number);
+    loader.instruction(&Instruction::TableGrow(cold_table(module)));
+    loader.instruction(&Instruction::Drop);
+    loader.instruction(&Instruction::Loop(BlockType::Empty));
+    loader.instruction(&Instruction::GlobalGet(filled(module)));
+    loader.instruction(&Instruction::I32Eqz);
+    loader.instruction(&Instruction::BrIf(0));
+    loader.instruction(&Instruction::End);
+    loader.instruction(&Instruction::End);
+    loader
+}
+
+/// Enters the function at `place`, where the component may not be left. An exception that leaves it by this way leaves
+/// the depth too high, which makes later misses slow and nothing else.
+pub(super) fn front(module: &Module<'_>, type_index: u32, place: u32) -> Function {
+    let mut front = Function::new([]);
+    deepen(&mut front, module, 1);
+    arguments(&mut front, parameters(module, type_index));
+    front.instruction(&Instruction::Call(place));
+    deepen(&mut front, module, -1);
+    front.instruction(&Instruction::End);
+    front
+}
+
+fn deepen(function: &mut Function, module: &Module<'_>, by: i32) {
+    function.instruction(&Instruction::GlobalGet(depth(module)));
+    function.instruction(&Instruction::I32Const(by));
+    function.instruction(&Instruction::I32Add);
+    function.instruction(&Instruction::GlobalSet(depth(module)));
 }
 
 fn arguments(function: &mut Function, parameters: u32) {
@@ -87,9 +132,24 @@ fn arguments(function: &mut Function, parameters: u32) {
     }
 }
 
-/// Index of the global in which a call through the table of entries leaves its position: the last.
-pub(super) fn position(module: &Module<'_>) -> u32 {
+/// Index of the type of the loader: the first behind the module's own.
+pub(super) fn loader_type(module: &Module<'_>) -> u32 {
+    index_u32(module.types.len())
+}
+
+/// Index of the global that counts how deep the guest is where the component may not be left.
+pub(super) fn depth(module: &Module<'_>) -> u32 {
     index_u32(module.globals.len())
+}
+
+/// Index of the global that the host sets when it has filled what was asked for without a call.
+pub(super) fn filled(module: &Module<'_>) -> u32 {
+    depth(module) + 1
+}
+
+/// Index of the global in which a call through the table of entries leaves its position: the last, if there is one.
+pub(super) fn position(module: &Module<'_>) -> u32 {
+    depth(module) + 2
 }
 
 /// Index of the table of cold functions: the last.

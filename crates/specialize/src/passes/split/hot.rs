@@ -1,6 +1,6 @@
 //! Which functions stay.
 
-use super::choice::{ConfinedCallees, SplitPlan};
+use super::choice::SplitPlan;
 use super::entry_table::EntryTable;
 use super::module::{Body, Module, index_u32};
 use super::refusal::SplitRefusal;
@@ -27,8 +27,10 @@ pub(super) enum Temperature {
 pub(super) enum Why {
     /// It is defined elsewhere.
     Imported,
-    /// It may be called where no loader can be, or is called by such a function.
+    /// It may run before there is a loader, or is called by such a function.
     Pinned,
+    /// It is entered where the component may not be left, which it has to say there.
+    Confined,
     /// Requests run it.
     Probable,
     /// A stub would be no smaller.
@@ -45,13 +47,7 @@ pub(super) fn choose(
 ) -> Result<Vec<Temperature>, SplitRefusal> {
     let segment_users = module.defined().filter(|(_, body)| body.uses_segments).map(|(function, _)| function);
     let early = pins.early.iter().copied().chain(segment_users);
-    let mut pinned = match plan.confined_callees {
-        ConfinedCallees::All => reach(module, early.chain(pins.confined.iter().copied()), called),
-        ConfinedCallees::Observed => reach(module, early, called),
-    };
-    for function in &pins.confined {
-        pinned[*function as usize] = true;
-    }
+    let pinned = reach(module, early, called);
     let stubbed = stubbed(module, entry_table);
     let roots = module.referenced().chain(module.start);
     let alive = reach(module, roots, |body| body.calls.iter().chain(&body.references).copied());
@@ -64,6 +60,8 @@ pub(super) fn choose(
             Temperature::Dead
         } else if pinned[index] || parameters > PARAMETERS_MAX {
             Temperature::Hot(Why::Pinned)
+        } else if pins.confined.contains(&function) {
+            Temperature::Hot(Why::Confined)
         } else if probabilities[index] >= plan.hot_permille_min.max(1) {
             Temperature::Hot(Why::Probable)
         } else if body.size_bytes() <= TINY_BODY_BYTES && stubbed[index] {
@@ -76,7 +74,8 @@ pub(super) fn choose(
     if temperature.contains(&Temperature::Cold) {
         return Ok(temperature);
     }
-    let pinned = temperature.iter().filter(|temperature| **temperature == Temperature::Hot(Why::Pinned)).count();
+    let is_pinned = |temperature: &&Temperature| matches!(temperature, Temperature::Hot(Why::Pinned | Why::Confined));
+    let pinned = temperature.iter().filter(is_pinned).count();
     Err(SplitRefusal::NothingCold { functions: index_u32(module.bodies.len()), pinned: index_u32(pinned) })
 }
 

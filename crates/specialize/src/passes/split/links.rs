@@ -40,6 +40,9 @@ pub(super) struct Links {
     pub(super) entered: Vec<u32>,
     /// The entry of each type index.
     entry_of: Vec<Option<u32>>,
+    /// The module's functions that are entered where the component may not be left, ascending. Each has a front, through
+    /// which it is entered from outside the module.
+    pub(super) confined: Vec<u32>,
 }
 
 /// A group with its slots.
@@ -69,6 +72,7 @@ impl Links {
         temperature: &[Temperature],
         grouping: Grouping,
         entry_table: Option<EntryTable>,
+        confined: &BTreeSet<u32>,
     ) -> Result<Self, SplitRefusal> {
         let mut group_of = vec![None; module.functions()];
         for (group, functions) in grouping.iter().enumerate() {
@@ -113,6 +117,7 @@ impl Links {
             entry_table,
             entered,
             entry_of,
+            confined: confined.iter().copied().filter(|function| module.body(*function).is_some()).collect(),
         })
     }
 
@@ -146,6 +151,18 @@ impl Links {
     pub(super) fn entry(&self, module: &Module<'_>, function: u32) -> Option<u32> {
         let ordinal = self.entry_of[module.type_index(function) as usize]?;
         Some(self.functions + index_u32(self.dispatched.len()) + ordinal)
+    }
+
+    /// Index in the primary of the function that has a slot or position filled, behind the entries.
+    pub(super) fn loader(&self) -> u32 {
+        self.functions + index_u32(self.dispatched.len() + self.entered.len())
+    }
+
+    /// Index in the primary of what `function` is entered through from outside, if that is not itself. The fronts follow
+    /// the loader.
+    pub(super) fn front(&self, function: u32) -> Option<u32> {
+        let ordinal = self.confined.binary_search(&function).ok()?;
+        Some(self.loader() + 1 + index_u32(ordinal))
     }
 
     /// Whether `function` is in a group.

@@ -16,18 +16,21 @@
 //!                 bundle.rs   all groups in one file
 //! ```
 //!
-//! In the primary hot bodies stay as they are, but for the indices of functions, which move together. A call of a cold
-//! function becomes one of the dispatcher of its type, with the function's slot behind the arguments. The dispatcher looks
-//! into the table `__cold`, has the loader (slot 0) fill the slot if it is empty, and calls on. A group's own segments of
-//! elements fill the slots when the group is instantiated, in the same store as the component. What is exported, or has
-//! its reference taken, has a stub, which does the same. What stands in the module's own table has neither: its position
-//! holds the one entry of its type until a group puts the function there (`entry_table.rs`).
+//! In the primary hot bodies stay as they are, but for the indices of functions, which move together, the most probable
+//! first. A call of a cold function becomes one of the dispatcher of its type, with the function's slot behind the
+//! arguments. The dispatcher looks into the table `__cold`, has the loader (slot 0) fill the slot if it is empty, and
+//! calls on. A group's own segments of elements fill the slots when the group is instantiated, in the same store as the
+//! component. What is exported, or has its reference taken, has a stub, which does the same. What stands in the module's
+//! own table has neither: its position holds the one entry of its type until a group puts the function there
+//! (`entry_table.rs`).
 //!
 //! The loader is a call out of the component, which is forbidden while arguments are lowered, after a return, and in
-//! destructors, and impossible before the component is complete. So what runs there is pinned: it stays in the
-//! primary with every function that it calls by name. What it calls through a table is not known here; such calls are
-//! counted in the report ([`SplitReport::pinned_indirect_calls`]), and are one reason to compare before publishing.
-//! Who can live with a trap there may keep less ([`ConfinedCallees`]).
+//! destructors. What is entered there says so in a global, and a miss below it asks without a call: it tells the
+//! table `__cold`, which is as large as it may be, to grow by the slot, which the host hears of, and turns in a loop
+//! until the host has filled the slot at the end of an epoch (`connect.rs`). Before the component is complete there is
+//! no loader at all: what runs then is pinned, with every function that it calls by name. What that calls through a
+//! table is not known here; such calls are counted in the report ([`SplitReport::pinned_indirect_calls`]), and are one
+//! reason to compare before publishing.
 //!
 //! Nothing is compiled here and nothing loaded; where groups are kept and how the loader finds the instance that they
 //! belong to is the business of the driver.
@@ -53,7 +56,7 @@ mod report;
 mod whole;
 
 pub use bundle::{BUNDLE_TABLE_BYTES_MAX, Bundle, BundleError};
-pub use choice::{ConfinedCallees, Known, SplitPlan};
+pub use choice::{Known, SplitPlan};
 pub use entry_table::NoEntryTable;
 pub use index::{GroupEntry, INDEX_BYTES_MAX, IndexError, SplitIndex};
 pub use refusal::SplitRefusal;
@@ -65,13 +68,16 @@ use module::Module;
 use whole::Whole;
 
 /// Raised whenever something else is made of the same component and plan: the parts of two revisions do not fit together.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;
 /// The interface that a split component imports beside its own: `load: func(slot: u32)`.
 pub const LOADER_INTERFACE: &str = "forerun:vm/lazy@0.1.0";
 /// Its function. When it returns, the slot is filled.
 pub const LOADER_FUNCTION: &str = "load";
-/// The table of cold functions, exported by the primary module. Only that module exports this name.
+/// The table of cold functions, exported by the primary module. Only that module exports this name. It is as large as it
+/// may ever be; who grows it by a number asks for the slot or position of this number.
 pub const COLD_TABLE: &str = "__cold";
+/// The global, exported by the primary module, that the host sets to 1 when it has filled what was asked for without a call.
+pub const FILLED: &str = "__cold_filled";
 /// The global in which a call through the main module's table leaves the position that it means.
 const POSITION: &str = "__cold_position";
 /// What the primary exports for its groups begins with this, too.
@@ -135,12 +141,12 @@ pub fn split(component: &[u8], plan: &SplitPlan) -> Result<Split, SplitRefusal> 
     let temperature = hot::choose(&module, &probabilities, plan, &pins, entry_table.as_ref().ok())?;
     let grouping = groups::form(&module, &temperature, &probabilities, plan);
     let no_entry_table = entry_table.as_ref().err().copied();
-    let links = links::Links::new(&module, &temperature, grouping, entry_table.ok())?;
+    let links = links::Links::new(&module, &temperature, grouping, entry_table.ok(), &pins.confined)?;
     let mut needs = needs::Needs::default();
     let groups = cold::emit_all(&module, &links, &mut needs)?;
     let mut report = SplitReport::new(&whole, &module, &temperature, &links, &needs, &pins);
     report.no_entry_table = no_entry_table;
-    let main = primary::rewrite(&module, &temperature, &links, &needs)?;
+    let main = primary::rewrite(&module, &temperature, &links, &needs, &probabilities)?;
     let primary = append::rebuild(&whole, &main)?;
     features::validate_output("primary", &primary)?;
     Ok(Split { primary, groups, report })

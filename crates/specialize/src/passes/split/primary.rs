@@ -1,5 +1,7 @@
-//! The main module without its cold functions. Functions move together; everything else keeps its index, and what is new
-//! stands behind what there was.
+//! The main module without its cold functions. Functions move together, the most probable first; everything else keeps
+//! its index, and what is new stands behind what there was.
+
+use std::collections::BTreeMap;
 
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
@@ -15,7 +17,7 @@ use super::module::{Module, index_u32};
 use super::needs::{Kind, Needs};
 use super::raw::append_entries;
 use super::refusal::{SplitRefusal, fault};
-use super::{COLD_TABLE, POSITION, connect};
+use super::{COLD_TABLE, FILLED, POSITION, connect};
 
 /// The type of the table of cold functions, which groups import as it is.
 pub(super) fn cold_table(links: &Links) -> TableType {
@@ -28,40 +30,56 @@ pub(super) fn position_global() -> GlobalType {
     GlobalType { val_type: ValType::I32, mutable: true, shared: false }
 }
 
+/// The type of the globals by which the host is asked and answers.
+fn asking_global() -> GlobalType {
+    GlobalType { val_type: ValType::I32, mutable: true, shared: false }
+}
+
 /// Writes the module.
 pub(super) fn rewrite(
     module: &Module<'_>,
     temperature: &[Temperature],
     links: &Links,
     needs: &Needs,
+    probabilities: &[u16],
 ) -> Result<Vec<u8>, SplitRefusal> {
-    Writer { module, temperature, links, places: Places::new(module, temperature, links) }.module(needs)
+    let places = Places::new(module, temperature, links, probabilities);
+    Writer { module, links, places }.module(needs)
 }
 
 /// Where functions are in the primary.
 pub(super) struct Places {
     /// By index in the original module; those that are not there have none.
     of: Vec<Option<u32>>,
+    /// The functions that are defined there, in their order.
+    order: Vec<u32>,
     /// How many of the original functions are there; what connects to the groups follows.
     kept: u32,
 }
 
 impl Places {
-    fn new(module: &Module<'_>, temperature: &[Temperature], links: &Links) -> Self {
-        let mut kept = 0;
-        let of = (0..index_u32(module.functions())).map(|function| {
-            let is_kept = match temperature[function as usize] {
-                Temperature::Hot(_) => true,
-                Temperature::Cold => links.stubs.contains(&function),
-                Temperature::Dead => false,
-            };
-            is_kept.then(|| {
-                kept += 1;
-                kept - 1
-            })
-        });
-        let of = of.collect();
-        Self { of, kept }
+    /// What requests run most comes first, so that it shares pages and lines of the processor's caches.
+    fn new(module: &Module<'_>, temperature: &[Temperature], links: &Links, probabilities: &[u16]) -> Self {
+        let is_kept = |function: &u32| match temperature[*function as usize] {
+            Temperature::Hot(_) => true,
+            Temperature::Cold => links.stubs.contains(function),
+            Temperature::Dead => false,
+        };
+        let mut order: Vec<u32> = module.defined().map(|(function, _)| function).filter(is_kept).collect();
+        // Stable, so that equally probable functions stay in the order of the module, where neighbours are related.
+        order.sort_by_key(|function| std::cmp::Reverse(probabilities[*function as usize]));
+        let mut of = vec![None; module.functions()];
+        let imported = 0..index_u32(module.imported);
+        for (place, function) in (0..).zip(imported.chain(order.iter().copied())) {
+            of[function as usize] = Some(place);
+        }
+        let kept = index_u32(module.imported + order.len());
+        Self { of, order, kept }
+    }
+
+    /// The index of one of the module's own functions, if it is there.
+    fn kept(&self, function: u32) -> Option<u32> {
+        self.of.get(function as usize).copied().flatten()
     }
 
     /// The index of a function. What is beyond the original module's functions is what connects to the groups.
@@ -75,7 +93,6 @@ impl Places {
 
 struct Writer<'r, 'a> {
     module: &'r Module<'a>,
-    temperature: &'r [Temperature],
     links: &'r Links,
     places: Places,
 }
@@ -133,16 +150,20 @@ impl Writer<'_, '_> {
         })
     }
 
-    /// Kept functions, dispatchers, entries.
+    /// Kept functions, dispatchers, entries, the loader, fronts.
     fn functions(&self) -> FunctionSection {
         let mut functions = FunctionSection::new();
-        for (function, _) in self.module.defined().filter(|(function, _)| self.places.get(*function).is_some()) {
-            functions.function(self.module.type_index(function));
+        for function in &self.places.order {
+            functions.function(self.module.type_index(*function));
         }
-        let first_dispatched = index_u32(self.module.types.len()) + 1;
+        let first_dispatched = connect::loader_type(self.module) + 1;
         let dispatchers = (first_dispatched..).zip(&self.links.dispatched).map(|(ty, _)| ty);
         for ty in dispatchers.chain(self.links.entered.iter().copied()) {
             functions.function(ty);
+        }
+        functions.function(connect::loader_type(self.module));
+        for function in &self.links.confined {
+            functions.function(self.module.type_index(*function));
         }
         functions
     }
@@ -161,6 +182,9 @@ impl Writer<'_, '_> {
         for global in GlobalSectionReader::new(self.reader(SectionId::Global))? {
             Renumber(self).parse_global(&mut globals, global?).map_err(fault)?;
         }
+        for _ in [connect::depth(self.module), connect::filled(self.module)] {
+            globals.global(asking_global(), &ConstExpr::i32_const(0));
+        }
         if self.links.entry_table.is_some() {
             globals.global(position_global(), &ConstExpr::i32_const(0));
         }
@@ -171,8 +195,9 @@ impl Writer<'_, '_> {
     fn exports(&self, needs: &Needs) -> Result<ExportSection, SplitRefusal> {
         let mut exports = ExportSection::new();
         for export in ExportSectionReader::new(self.reader(SectionId::Export))? {
-            Renumber(self).parse_export(&mut exports, export?).map_err(fault)?;
+            Fronts(self).parse_export(&mut exports, export?).map_err(fault)?;
         }
+        exports.export(FILLED, ExportKind::Global, connect::filled(self.module));
         exports.export(COLD_TABLE, ExportKind::Table, connect::cold_table(self.module));
         if self.links.entry_table.is_some() {
             exports.export(POSITION, ExportKind::Global, self.position());
@@ -210,24 +235,26 @@ impl Writer<'_, '_> {
 
     fn code(&self) -> Result<CodeSection, SplitRefusal> {
         let mut code = CodeSection::new();
-        for (function, body) in self.module.defined() {
-            match self.temperature[function as usize] {
-                Temperature::Hot(_) => {
-                    code.function(&body::rewrite(body, self.links, self, &mut Renumber(self))?);
-                }
-                Temperature::Cold if self.places.get(function).is_some() => {
-                    code.function(&self.stub(function)?);
-                }
-                Temperature::Cold | Temperature::Dead => {}
-            }
+        for function in &self.places.order {
+            let body = self.module.body(*function).filter(|_| !self.links.is_cold(*function));
+            code.function(&match body {
+                Some(body) => body::rewrite(body, self.links, self, &mut Renumber(self))?,
+                None => self.stub(*function)?,
+            });
         }
+        let loader = self.place(self.links.loader())?;
         for ty in &self.links.dispatched {
-            code.function(&connect::dispatcher(self.module, *ty));
+            code.function(&connect::dispatcher(self.module, *ty, loader));
         }
         if let Some(entry_table) = &self.links.entry_table {
             for ty in &self.links.entered {
-                code.function(&connect::entry(self.module, self.links, *ty, entry_table.index));
+                code.function(&connect::entry(self.module, self.links, *ty, entry_table.index, loader));
             }
+        }
+        code.function(&connect::loader(self.module));
+        for function in &self.links.confined {
+            let type_index = self.module.type_index(*function);
+            code.function(&connect::front(self.module, type_index, self.place(*function)?));
         }
         Ok(code)
     }
@@ -243,10 +270,9 @@ impl Writer<'_, '_> {
     /// Names are for people who read traces. Other custom sections speak of places in code that have moved.
     fn names(&self) -> NameSection {
         let mut functions = NameMap::new();
-        for (function, name) in &self.module.names {
-            if let Some(place) = self.places.of.get(*function as usize).copied().flatten() {
-                functions.append(place, name);
-            }
+        let placed = self.module.names.iter().filter_map(|(function, name)| Some((self.places.kept(*function)?, name)));
+        for (place, name) in placed.collect::<BTreeMap<_, _>>() {
+            functions.append(place, name);
         }
         let mut names = NameSection::new();
         names.functions(&functions);
@@ -275,6 +301,18 @@ impl Reencode for Renumber<'_, '_, '_> {
 
     fn function_index(&mut self, index: u32) -> Result<u32, reencode::Error<SplitRefusal>> {
         self.0.place(index).map_err(reencode::Error::UserError)
+    }
+}
+
+/// The same, with its front in the place of each function that has one.
+struct Fronts<'w, 'r, 'a>(&'w Writer<'r, 'a>);
+
+impl Reencode for Fronts<'_, '_, '_> {
+    type Error = SplitRefusal;
+
+    fn function_index(&mut self, index: u32) -> Result<u32, reencode::Error<SplitRefusal>> {
+        let Self(writer) = self;
+        writer.place(writer.links.front(index).unwrap_or(index)).map_err(reencode::Error::UserError)
     }
 }
 
