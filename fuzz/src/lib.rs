@@ -10,5 +10,6 @@ pub mod images;
 pub mod manifest;
 pub mod numbers;
 pub mod records;
+pub mod runs;
 pub mod smith;
 pub mod traces;

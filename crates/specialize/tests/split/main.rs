@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "a test may panic")]
 
+mod compare;
 mod confined;
 mod engine;
 mod entry_table;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
-use forerun_specialize::passes::split::{SplitRefusal, split};
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, CanonicalOption, Component, ComponentAliasSection, ComponentExportKind,
     ComponentExportSection, ComponentTypeSection, ComponentValType, ExportKind, InstanceSection, ModuleArg,
@@ -11,7 +10,7 @@ use wasm_encoder::{
 };
 use wasmparser::{ExternalKind, FuncType, Parser, Payload, ValType};
 
-use crate::seeds::{Numbers, for_seeds};
+use super::seeds::Numbers;
 
 /// What a module may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,8 +57,13 @@ fn config(numbers: &mut Numbers, proposals: Proposals) -> wasm_smith::Config {
 /// A module that ends: every loop and function takes from a global that starts at some hundred.
 pub(crate) fn generate(numbers: &mut Numbers, proposals: Proposals) -> Option<Vec<u8>> {
     let bytes = numbers.bytes(40_000);
+    generate_of(&bytes, numbers, proposals)
+}
+
+/// The same, of these bytes.
+pub(crate) fn generate_of(bytes: &[u8], numbers: &mut Numbers, proposals: Proposals) -> Option<Vec<u8>> {
     let config = config(numbers, proposals);
-    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).ok()?;
+    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(bytes)).ok()?;
     module.ensure_termination(300).ok()?;
     Some(module.to_bytes())
 }
@@ -165,21 +169,4 @@ impl Outline {
         outline.count = u32::try_from(outline.function_types.len()).unwrap();
         outline
     }
-}
-
-/// A split validates its parts itself; here it is only that it finds nothing to complain of.
-#[test]
-fn generated_modules_split_into_valid_parts() {
-    let splits = std::cell::Cell::new(0);
-    for_seeds(300, |seed| {
-        let mut numbers = Numbers::new(seed);
-        let Some(module) = generate(&mut numbers, Proposals::All) else { return };
-        let (component, _, functions) = wrap(&module);
-        match split(&component, &numbers.plan(functions)) {
-            Ok(_) => splits.set(splits.get() + 1),
-            Err(SplitRefusal::NothingCold { .. } | SplitRefusal::NoneKnown(_)) => {}
-            Err(refusal) => panic!("seed {seed}: {refusal}"),
-        }
-    });
-    assert!(splits.get() > 50 || std::env::var("FORERUN_SPLIT_SEED").is_ok(), "{} are too few", splits.get());
 }
