@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use forerun_specialize::passes::split::{COLD_TABLE, FILLED, LOADER_FUNCTION, LOADER_INTERFACE, PRIMARY, Split};
+use forerun_specialize::passes::split::{
+    ASKING, COLD_TABLE, FILLED, LOADER_FUNCTION, LOADER_INTERFACE, PRIMARY, Split,
+};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Type, Val};
 use wasmtime::{
@@ -56,13 +58,13 @@ impl ResourceLimiter for Host {
         Ok(true)
     }
 
-    /// A split component lets its table grow, which is full, by the slot that it means. Others may do the like.
+    /// A split component lets its table grow, which is full, by the slot that it means.
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum == Some(current) && current == self.groups.slots && desired > current {
-            self.waiting = Some(u32::try_from(desired - current).unwrap());
-            return Ok(false);
+        let asked = (desired - current).checked_sub(ASKING as usize);
+        if maximum == Some(current) && current == self.groups.slots {
+            self.waiting = asked.map(|slot| u32::try_from(slot).unwrap());
         }
-        Ok(true)
+        Ok(self.waiting.is_none())
     }
 }
 
@@ -152,9 +154,7 @@ impl Runnable {
         store.limiter(|host| host);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
-            if let Some(slot) = context.data_mut().waiting.take()
-                && context.data().groups.of_slot.contains_key(&slot)
-            {
+            if let Some(slot) = context.data_mut().waiting.take() {
                 context.data_mut().asked.push(slot);
                 // What is run in here has no callback.
                 context.set_epoch_deadline(1_000);

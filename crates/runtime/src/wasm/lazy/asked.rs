@@ -2,10 +2,9 @@
 //! destructor.
 //!
 //! A call to the host is a trap there. So the guest has told its table of cold functions, which is full, to grow by the slot
-//! that it means, and turns in a loop. The engine asks the [limiter](crate::wasm::limiter) whether the table may grow, which
-//! has no hold of the store, but can end the epoch. With that the engine comes by with the store: here the group is
-//! loaded, and the global set that ends the loop. A table of the guest's own may look alike; then a group is loaded that
-//! nobody needs, or nothing happens.
+//! that it means and [`ASKING`], and turns in a loop. The engine asks the [limiter](crate::wasm::limiter) whether the
+//! table may grow, which has no hold of the store, but can end the epoch. With that the engine comes by with the store:
+//! here the group is loaded, and the global set that ends the loop.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,6 +21,9 @@ use crate::wasm::vm::VmState;
 
 /// The global that ends the loop, as `forerun-specialize` writes it into a split component.
 const FILLED: &str = "__cold_filled";
+
+/// What is added to the number, as `forerun-specialize` writes it: no table of a guest's own grows by so much.
+const ASKING: usize = 1 << 30;
 
 /// Epochs that loading may take; it runs the few instructions of a probe and of a module's segments.
 const LOADING_TICKS: u64 = 1_000;
@@ -54,13 +56,13 @@ impl Asking {
         Self { engine, slots, hurries: groups.groups_per_vm_max(), asked: None }
     }
 
-    /// A full table of `size` elements was told to grow by `number`.
-    pub(in crate::wasm) fn hear(&mut self, size: usize, number: usize) {
-        let Ok(number) = u32::try_from(number) else { return };
-        if size != self.slots as usize {
+    /// A full table of `size` elements was told to grow by `growth`.
+    pub(in crate::wasm) fn hear(&mut self, size: usize, growth: usize) {
+        let number = growth.checked_sub(ASKING).and_then(|number| u32::try_from(number).ok());
+        if number.is_none() || size != self.slots as usize {
             return;
         }
-        self.asked = Some(number);
+        self.asked = number;
         if let Some(left) = self.hurries.checked_sub(1) {
             self.hurries = left;
             self.engine.increment_epoch();
@@ -77,12 +79,8 @@ impl Asking {
 pub(in crate::wasm) fn answer(mut store: StoreContextMut<'_, VmState>) -> Result<Option<UpdateDeadline>, LazyFailure> {
     let state = store.data_mut();
     if let Some(slot) = state.limiter.take_asked() {
-        state.groups.awaited = match state.groups.begin(slot) {
-            Ok((groups, group)) => Some(Awaited::new(groups, group, slot)),
-            // No number of this program: somebody else's table.
-            Err(LazyFailure::UnknownSlot(_)) => None,
-            Err(failure) => return Err(failure),
-        };
+        let (groups, group) = state.groups.begin(slot)?;
+        state.groups.awaited = Some(Awaited::new(groups, group, slot));
     }
     let Some(awaited) = state.groups.awaited.take() else { return Ok(None) };
     let Some(code) = awaited.code() else {
@@ -154,11 +152,12 @@ mod tests {
     #[test]
     fn only_a_table_of_the_right_size_asks_and_once() {
         let mut asking = Asking { engine: Engine::default(), slots: 10, hurries: 1, asked: None };
-        asking.hear(9, 3);
-        asking.hear(10, usize::MAX);
-        assert_eq!(asking.take(), None);
+        for (size, growth) in [(9, ASKING + 3), (10, 3), (10, usize::MAX)] {
+            asking.hear(size, growth);
+            assert_eq!(asking.take(), None);
+        }
         for number in [3, 4] {
-            asking.hear(10, number);
+            asking.hear(10, ASKING + number);
             assert_eq!(asking.take(), Some(u32::try_from(number).unwrap()));
             assert_eq!((asking.take(), asking.hurries), (None, 0));
         }

@@ -68,14 +68,16 @@ use module::Module;
 use whole::Whole;
 
 /// Raised whenever something else is made of the same component and plan: the parts of two revisions do not fit together.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 /// The interface that a split component imports beside its own: `load: func(slot: u32)`.
 pub const LOADER_INTERFACE: &str = "forerun:vm/lazy@0.1.0";
 /// Its function. When it returns, the slot is filled.
 pub const LOADER_FUNCTION: &str = "load";
 /// The table of cold functions, exported by the primary module. Only that module exports this name. It is as large as it
-/// may ever be; who grows it by a number asks for the slot or position of this number.
+/// may ever be; who grows it by a number and [`ASKING`] asks for the slot or position of this number.
 pub const COLD_TABLE: &str = "__cold";
+/// More than any guest lets a table of its own grow by.
+pub const ASKING: u32 = 1 << 30;
 /// The global, exported by the primary module, that the host sets to 1 when it has filled what was asked for without a call.
 pub const FILLED: &str = "__cold_filled";
 /// The global in which a call through the main module's table leaves the position that it means.
