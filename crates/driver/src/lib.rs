@@ -12,6 +12,7 @@ mod body;
 mod host;
 mod image;
 mod invocation;
+mod made_up;
 mod program;
 mod sample;
 
@@ -21,6 +22,7 @@ pub use host::{
 };
 pub use image::AuthenticImage;
 pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
+pub use made_up::made_up_answer;
 pub use program::{
     BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, Program, ProgramFacts, Trust, Trusts,
 };

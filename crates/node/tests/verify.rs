@@ -13,7 +13,7 @@ use forerun_runtime::{
     ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, WasmDriver, WasmSettings,
 };
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
-use forerun_types::{ComponentDigest, FunctionSpec, RevisionNumber};
+use forerun_types::{CallAnswer, ComponentDigest, FunctionSpec, RevisionNumber};
 
 static DRIVER: LazyLock<WasmDriver> =
     LazyLock::new(|| WasmDriver::new(&WasmSettings { vms_max: 16, ..WasmSettings::default() }).unwrap());
@@ -96,6 +96,21 @@ async fn a_split_that_does_the_same_passes() {
     let paths = ["/count", "/trap", "/exit", "/recurse", "/never", "/nothing", "/env", "/kv", outbound, "/random"];
     let verdict = compare(&loaded(&source, None), &loaded_split(&split, groups_of(&split)), &probes(&paths)).await;
     assert_eq!(verdict, Verdict::Same { steady: 9, unsteady: 1 });
+}
+
+/// Behind a call there is code that no probe reaches while calls are denied.
+#[tokio::test]
+async fn calls_are_answered_as_the_manifest_says() {
+    let source = misbehave();
+    let split = split_cold(&source);
+    let denied = Probe::get("/outbound?url=http://elsewhere.invalid/");
+    let answer = CallAnswer { body: "made up".into(), ..CallAnswer::default() };
+    let answered = Probe { answer_to_calls: Some(answer), ..denied.clone() };
+    let (whole, candidate) = (loaded(&source, None), loaded_split(&split, groups_of(&split)));
+    let (first, second) = (whole.see(&answered).await.unwrap(), whole.see(&denied).await.unwrap());
+    assert_ne!(first, second, "an answer is no denial");
+    let verdict = compare(&whole, &candidate, &[answered, denied]).await;
+    assert_eq!(verdict, Verdict::Same { steady: 2, unsteady: 0 });
 }
 
 #[tokio::test]

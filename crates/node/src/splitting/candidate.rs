@@ -97,11 +97,12 @@ impl Candidate<'_> {
 /// A request that the function's owner says does no harm.
 fn warm_up_probe(request: &WarmUpRequest) -> Probe {
     let (method, path, body) = (request.method.clone(), request.path.clone(), request.body.clone().into_bytes());
-    Probe { method, path, headers: Vec::new(), body }
+    Probe { method, path, headers: Vec::new(), body, answer_to_calls: request.answer_to_calls.clone() }
 }
 
 /// A request like one that came: the bytes of its body are not those, which nobody kept.
 fn probe(shape: &Shape) -> Probe {
     let body = vec![b'a'; usize::try_from(shape.body_bytes.min(BODY_BYTES_MAX)).unwrap_or(0)];
-    Probe { method: shape.method.clone(), path: shape.path.clone(), headers: Vec::new(), body }
+    let (method, path) = (shape.method.clone(), shape.path.clone());
+    Probe { method, path, headers: Vec::new(), body, answer_to_calls: None }
 }

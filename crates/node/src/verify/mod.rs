@@ -8,7 +8,7 @@
 //!
 //! A guest that draws random numbers or reads the clock differs from itself; it must not be taken for a wrong image,
 //! nor for a right one. Programs are loaded for it with the host of a [`Stage`], which reaches nothing outside: calls
-//! are denied, key values are empty at each request. What a probe does not reach is not compared; that is what the
+//! are denied, or answered as the manifest says, and key values are empty at each request. What a probe does not reach is not compared; that is what the
 //! comparison with the control group is for, once the image serves.
 //!
 //! Which probes there are, and what is done with the verdict, is decided elsewhere.
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forerun_driver::{EndHook, Invocation, Program, full_body};
-use forerun_types::{InvocationId, TraceContext};
+use forerun_types::{CallAnswer, InvocationId, TraceContext};
 use http::Request;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub struct Probe {
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
+    /// What its calls are answered; without, they are denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_to_calls: Option<CallAnswer>,
 }
 
 /// A program, loaded with the host of a stage.
@@ -88,7 +91,8 @@ impl fmt::Display for Mismatch {
 impl Probe {
     /// A GET without anything.
     pub fn get(path: &str) -> Self {
-        Self { method: "GET".into(), path: path.into(), headers: Vec::new(), body: Vec::new() }
+        let (headers, body) = (Vec::new(), Vec::new());
+        Self { method: "GET".into(), path: path.into(), headers, body, answer_to_calls: None }
     }
 
     fn request(&self) -> Option<Request<forerun_driver::Body>> {
@@ -105,7 +109,7 @@ impl Subject {
     /// Everything that can be seen of one request; `None` if the probe is no request.
     pub async fn see(&self, probe: &Probe) -> Option<Seen> {
         let request = probe.request()?;
-        self.stage.clear();
+        self.stage.begin(probe.answer_to_calls.clone());
         let (sender, ended) = tokio::sync::oneshot::channel();
         let invocation = Invocation {
             id: InvocationId::from_random(1),

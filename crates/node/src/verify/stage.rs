@@ -1,13 +1,14 @@
-//! A host that reaches nothing and writes down what a program does to it.
+//! A host that reaches nothing and writes down what a program does to it. A call is answered as the manifest says of
+//! the request, or denied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forerun_driver::{
     Body, BoxFuture, Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError,
-    OutboundTimeouts, StoreName,
+    OutboundTimeouts, StoreName, made_up_answer,
 };
-use forerun_types::{FunctionName, InvocationId};
+use forerun_types::{CallAnswer, FunctionName, InvocationId};
 use http::{Request, Response};
 use parking_lot::Mutex;
 
@@ -22,6 +23,8 @@ const VALUES_BYTES_MAX: usize = 16 << 20;
 #[derive(Default)]
 pub struct Stage {
     effects: Mutex<Effects>,
+    /// To the calls of the request that is being answered.
+    answer: Mutex<Option<CallAnswer>>,
 }
 
 /// All that a request did.
@@ -41,8 +44,10 @@ impl Stage {
         Host { outbound: Arc::clone(self) as _, log: Arc::clone(self) as _, key_values: Arc::clone(self) as _ }
     }
 
-    pub(super) fn clear(&self) {
+    /// Begins anew; from now on calls are answered so, or denied.
+    pub(super) fn begin(&self, answer: Option<CallAnswer>) {
         drop(self.take());
+        *self.answer.lock() = answer;
     }
 
     pub(super) fn take(&self) -> Effects {
@@ -74,7 +79,9 @@ impl Outbound for Stage {
         if effects.calls.len() < CALLS_MAX {
             effects.calls.push(format!("{} {destination}", request.method()));
         }
-        Box::pin(async move { Err(OutboundError::Denied { destination }) })
+        drop(effects);
+        let answer = self.answer.lock().as_ref().and_then(|answer| made_up_answer(answer).ok());
+        Box::pin(std::future::ready(answer.ok_or(OutboundError::Denied { destination })))
     }
 }
 

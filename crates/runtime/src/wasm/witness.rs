@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use forerun_driver::{
     Body, BoxFuture, Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError,
-    OutboundTimeouts, StoreName, full_body,
+    OutboundTimeouts, StoreName, made_up_answer,
 };
 use forerun_types::{CallAnswer, Draw, FunctionName, InvocationId};
-use http::{Request, Response, header};
+use http::{Request, Response};
 use parking_lot::Mutex;
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -199,14 +199,6 @@ impl Quiet {
     }
 }
 
-fn response(answer: &CallAnswer) -> http::Result<Response<Body>> {
-    Response::builder()
-        .status(answer.status)
-        .header(header::CONTENT_TYPE, &answer.content_type)
-        .header(header::CONTENT_LENGTH, answer.body.len())
-        .body(full_body(answer.body.clone()))
-}
-
 impl GuestLog for Quiet {
     fn write(&self, _: &FunctionName, _: InvocationId, _: GuestStream, _: &[u8]) {}
 }
@@ -218,7 +210,7 @@ impl Outbound for Quiet {
         request: Request<Body>,
         _: OutboundTimeouts,
     ) -> BoxFuture<Result<Response<Body>, OutboundError>> {
-        let answer = self.0.0.answer.lock().as_ref().and_then(|answer| response(answer).ok());
+        let answer = self.0.0.answer.lock().as_ref().and_then(|answer| made_up_answer(answer).ok());
         let answer = answer.ok_or_else(|| {
             self.0.note(Draw::Answer);
             let destination = request.uri().authority().map_or_else(String::new, ToString::to_string);
