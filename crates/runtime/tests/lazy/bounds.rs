@@ -94,6 +94,43 @@ async fn requests_that_miss_the_same_group_compile_it_once() {
     assert_eq!(times, asked.len(), "a group was compiled twice");
 }
 
+/// A crowd that calls for as much cold code as it can, beside requests of another function.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_forces_every_miss_is_bounded_and_hurts_only_itself() {
+    const CROWD: usize = 10;
+    const ROUNDS: usize = 5;
+    const GROUPS_MAX: u32 = 3;
+    const PATHS: [&str; 4] = ["/count", "/env", "/kv", "/nothing"];
+    let split = all_cold(&guest(), 1);
+    let cold = Arc::new(Cold::of(&split));
+    let hostile = Arc::new(parts::load(&split, &cold, GROUPS_MAX, &spec()).unwrap());
+    let neighbour = load(&component("examples/hello/components/hello.wasm"), &spec()).unwrap();
+    let expected = neighbour.text("/").await;
+    let one = |hostile: Arc<crate::common::Guest>| async move {
+        for path in std::iter::repeat_n(PATHS, ROUNDS).flatten() {
+            let (_, _, end) = hostile.call(get(path)).await;
+            assert_eq!(end.outcome, Outcome::Trap, "{end:?}");
+        }
+    };
+    let crowd: Vec<_> = (0..CROWD).map(|_| tokio::spawn(one(Arc::clone(&hostile)))).collect();
+    let mut answered = 0;
+    while !crowd.iter().all(tokio::task::JoinHandle::is_finished) {
+        assert_eq!(neighbour.text("/").await, expected);
+        answered += 1;
+    }
+    for member in crowd {
+        member.await.unwrap();
+    }
+    assert!(answered > 10, "{answered} answers beside the crowd");
+    assert_eq!(cold.take_misses().len(), CROWD * ROUNDS * PATHS.len() * GROUPS_MAX as usize);
+    let mut got = cold.asked.lock().unwrap().clone();
+    let times = got.len();
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!(times, got.len(), "a group was compiled twice");
+    assert!(times <= PATHS.len() * GROUPS_MAX as usize, "{times} groups were compiled");
+}
+
 struct Slow(Cold);
 
 impl ColdSource for Slow {
