@@ -2,9 +2,10 @@
 //!
 //! The loader is called, unless the component may not be left: then a call out of it is a trap. What the canonical ABI
 //! enters there goes through a front, which counts how deep it is. Below one, the table of cold functions, which cannot
-//! grow, is told to grow by the number that is wanted, and a number that tells it from tables of the guest's own: the engine
-//! asks the host first, which takes the number and refuses. Then the guest turns in a loop whose every turn looks whether the epoch has ended. When it has, which the host
-//! may bring about, it has the store in its hands, loads the group, and sets the global that ends the loop.
+//! grow, is told to grow by the number that is wanted, and a number that tells it from tables of the guest's own: the
+//! engine asks the host first, which takes the number and refuses. Then the guest turns in a loop whose every turn looks
+//! whether the epoch has ended. When it has, which the host may bring about, the host has the store in its hands, loads
+//! the group, and sets the global that ends the loop.
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{BlockType, Encode, Function, HeapType, Instruction, ValType};
