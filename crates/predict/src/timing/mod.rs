@@ -35,7 +35,7 @@ const SURVIVAL_MIN: f32 = 1e-4;
 /// pooled tables count all of it, which costs little. The mixture, whose few weights have long settled by then, learns
 /// from one check in so many, with the weight of all of them: as many as there are times this many functions, at least
 /// all and at most one in [`SILENCE_SHARE_MAX`]. Below it nothing is left out.
-const SILENCE_FUNCTIONS: usize = 8_192;
+const SILENCE_FUNCTIONS: usize = 1_024;
 /// See [`SILENCE_FUNCTIONS`]. Eight steps at once are still less than the first steps of a fresh set of weights.
 const SILENCE_SHARE_MAX: usize = 8;
 
