@@ -31,13 +31,13 @@ use std::ops::Range;
 /// Survival below which a forecast stops: a call is then so certain to have happened that no plan depends on the rest.
 const SURVIVAL_MIN: f32 = 1e-4;
 
-/// Silence there is in plenty where there are many functions: each is silent far more often than it is called. The
-/// pooled tables count all of it, which costs little. The mixture, whose few weights have long settled by then, learns
-/// from one check in so many, with the weight of all of them: as many as there are times this many functions, at least
-/// all and at most one in [`SILENCE_SHARE_MAX`]. Below it nothing is left out.
-const SILENCE_FUNCTIONS: usize = 1_024;
-/// See [`SILENCE_FUNCTIONS`]. Eight steps at once are still less than the first steps of a fresh set of weights.
-const SILENCE_SHARE_MAX: usize = 8;
+/// Where there are many functions, idle times end and are checked far more often than the mixture needs in order to follow
+/// them: its few weights are shared by all and have long settled. The pooled tables count everything, which costs little.
+/// The mixture learns from one observation in so many, with the weight of all of them: as many as there are times this
+/// many functions, at least all and at most one in [`SHARE_MAX`]. Below it nothing is left out.
+const SHARED_FUNCTIONS: usize = 1_024;
+/// See [`SHARED_FUNCTIONS`]. Eight steps at once are still less than the first steps of a fresh set of weights.
+const SHARE_MAX: usize = 8;
 
 /// The timing model.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub struct TimingModel {
     mixer: HazardMixer,
     histories: Vec<History>,
     queue: CheckQueue,
-    /// Checks so far, of which every so many teach the mixture; see [`SILENCE_SHARE_MAX`].
+    /// Checks so far, of which every so many teach the mixture; see [`SHARE_MAX`].
     silences: u64,
 }
 
@@ -110,7 +110,9 @@ impl TimingModel {
         let idle_s = at_us.saturating_sub(history.last_us) as f32 * 1e-6;
         let bin = self.bins.bin_of(idle_s);
         let crossed = usize::from(history.crossed).min(bin);
-        self.observe(index, crossed..bin + 1, true, 1);
+        // Functions take turns, and so do the calls of each.
+        let turn = u64::from(index) + u64::from(history.idle_count);
+        self.observe(index, crossed..bin + 1, true, turn);
         self.histories[index as usize].record(at_us, idle_s, bin, count);
         self.schedule(index);
     }
@@ -167,7 +169,8 @@ impl TimingModel {
         // waits for the same moment again, for ever.
         let end = self.bins.checked_reached(idle_us).map_or(0, |segment| self.bins.segment_start(segment));
         if end > crossed {
-            self.observe_silence(index, crossed..end);
+            self.silences = self.silences.wrapping_add(1);
+            self.observe(index, crossed..end, false, self.silences);
             self.histories[index as usize].crossed = end as u8;
         }
         self.schedule(index);
@@ -182,24 +185,19 @@ impl TimingModel {
         self.queue.push(history.last_us.saturating_add(wait_us), wait_us, index);
     }
 
-    /// Teaches that the idle time of `index` ran through `bins`, which no call ended.
-    fn observe_silence(&mut self, index: u32, bins: Range<usize>) {
-        let share = (self.histories.len() / SILENCE_FUNCTIONS).clamp(1, SILENCE_SHARE_MAX);
-        self.silences = self.silences.wrapping_add(1);
-        if self.silences.is_multiple_of(share as u64) {
-            self.observe(index, bins, false, share);
-        } else {
-            let rows = self.tables.rows(&self.histories[index as usize], &self.bins);
-            self.tables.record(&rows, bins, false);
+    /// Teaches that the idle time of `index` ran through `bins` and, if `ended`, that a call came in the last of them. The
+    /// mixture learns from one observation in so many, in `turn`, and takes it for all of them.
+    fn observe(&mut self, index: u32, bins: Range<usize>, ended: bool, turn: u64) {
+        let history = &self.histories[index as usize];
+        let share = (self.histories.len() / SHARED_FUNCTIONS).clamp(1, SHARE_MAX);
+        if !turn.is_multiple_of(share as u64) {
+            let rows = self.tables.rows(history, &self.bins);
+            self.tables.record(&rows, bins, ended);
+            return;
         }
-    }
-
-    /// Teaches that the idle time of `index` ran through `bins` and, if `ended`, that a call came in the last of them.
-    /// The mixture takes it for `times` such observations.
-    fn observe(&mut self, index: u32, bins: Range<usize>, ended: bool, times: usize) {
         let mut view = View::default();
-        self.tables.view(&self.histories[index as usize], &self.bins, &mut view);
-        teach_mixture(self, &view, bins.clone(), ended, times);
+        self.tables.view(history, &self.bins, &mut view);
+        teach_mixture(self, &view, bins.clone(), ended, share);
         self.tables.record(&view.rows, bins, ended);
     }
 }
