@@ -25,7 +25,8 @@ use super::candidates::CANDIDATES_MAX;
 use crate::hash;
 use crate::numeric::{self, add_scaled, dot};
 use multiversion::multiversion;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Length of an embedding.
 pub const EMBEDDING: usize = 16;
@@ -134,12 +135,15 @@ pub struct Lstm {
     input_weights: Dense,
     state_weights: Dense,
     bias: Dense,
-    outputs: Dense,
+    outputs: Outputs,
     embeddings: Vec<f32>,
     embedding_squares: Vec<f32>,
     updates: u32,
     #[serde(skip)]
     touched: Touched,
+    /// Empty between chunks; its memory is used again.
+    #[serde(skip)]
+    flows: Vec<Flow>,
 }
 
 /// Parameters with Adam's moments. Their gradients exist only while a chunk is learnt from.
@@ -150,13 +154,29 @@ struct Dense {
     square: Vec<f32>,
 }
 
+/// The output rows. A chunk touches few, anywhere among them, and those with all they have: so it lies together.
+#[derive(Debug, Clone)]
+struct Outputs(Vec<OutputRow>);
+
+/// A row with Adam's moments, filled up with zeros to whole vectors.
+#[derive(Debug, Clone)]
+#[repr(align(32))]
+struct OutputRow {
+    value: Row,
+    mean: Row,
+    square: Row,
+}
+
+/// [`ROW`] numbers, and zeros up to whole vectors.
+type Row = [f32; ROW.next_multiple_of(8)];
+
 /// Gradients of the output rows that one chunk touches, which are few of all.
 #[derive(Debug, Clone)]
 struct Touched {
     /// Place of a row among the gradients, or [`UNTOUCHED`].
     places: Vec<u16>,
     slots: Vec<u16>,
-    gradients: Vec<[f32; ROW]>,
+    gradients: Vec<Row>,
 }
 
 const UNTOUCHED: u16 = u16::MAX;
@@ -168,12 +188,12 @@ impl Default for Touched {
 }
 
 impl Touched {
-    fn gradient(&mut self, slot: u16) -> &mut [f32; ROW] {
+    fn gradient(&mut self, slot: u16) -> &mut Row {
         let place = &mut self.places[usize::from(slot)];
         if *place == UNTOUCHED {
             *place = self.slots.len() as u16;
             self.slots.push(slot);
-            self.gradients.push([0.0; ROW]);
+            self.gradients.push([0.0; ROW.next_multiple_of(8)]);
         }
         &mut self.gradients[usize::from(*place)]
     }
@@ -187,6 +207,7 @@ impl Touched {
 }
 
 /// What flows back through one step.
+#[derive(Debug, Clone)]
 struct Flow {
     input: u16,
     x: [f32; EMBEDDING],
@@ -220,11 +241,12 @@ impl Lstm {
             input_weights: Dense::new(noise.take(EMBEDDING * GATES, input_scale)),
             state_weights: Dense::new(noise.take(HIDDEN * GATES, state_scale)),
             bias,
-            outputs: Dense::new(noise.take(SLOTS * ROW, 0.1 * state_scale)),
+            outputs: Outputs::new(&noise.take(SLOTS * ROW, 0.1 * state_scale)),
             embeddings: noise.take(SLOTS * EMBEDDING, 0.1),
             embedding_squares: vec![1e-6; SLOTS * EMBEDDING],
             updates: 0,
             touched: Touched::default(),
+            flows: Vec::new(),
         }
     }
 
@@ -312,9 +334,8 @@ impl Lstm {
     }
 
     #[inline(always)]
-    fn output(&self, slot: u16) -> &[f32] {
-        let start = usize::from(slot) * ROW;
-        &self.outputs.value[start..start + ROW]
+    fn output(&self, slot: u16) -> &Row {
+        &self.outputs.0[usize::from(slot)].value
     }
 
     #[inline(always)]
@@ -329,7 +350,7 @@ impl Lstm {
         self.input_weights.is_sound(EMBEDDING * GATES)
             && self.state_weights.is_sound(HIDDEN * GATES)
             && self.bias.is_sound(GATES)
-            && self.outputs.is_sound(SLOTS * ROW)
+            && self.outputs.is_sound()
             && self.embeddings.len() == SLOTS * EMBEDDING
             && bounded(&self.embeddings)
             && self.embedding_squares.len() == SLOTS * EMBEDDING
@@ -357,8 +378,8 @@ fn softmax(net: &Lstm, h: &[f32; HIDDEN], candidates: &[u16], probabilities: &mu
     let mut stated = [f32::MIN; (CANDIDATES_MAX + 1).next_multiple_of(8)];
     let used = candidates.len().min(CANDIDATES_MAX + 1);
     for (slot, logit) in candidates.iter().zip(&mut stated) {
-        let (row, bias) = net.output(*slot).split_at(HIDDEN);
-        *logit = dot(row, h) + bias[0];
+        let row = net.output(*slot);
+        *logit = dot(&row[..HIDDEN], h) + row[HIDDEN];
     }
     let stated = &mut stated[..used.next_multiple_of(8)];
     let largest = numeric::largest(stated);
@@ -372,24 +393,31 @@ fn softmax(net: &Lstm, h: &[f32; HIDDEN], candidates: &[u16], probabilities: &mu
 /// See [`Lstm::train`].
 #[multiversion(targets("x86_64+avx+avx2"))]
 fn learn(net: &mut Lstm, chunks: &[Vec<Step>]) {
-    let mut flows = Vec::with_capacity(chunks.iter().map(Vec::len).sum());
+    let mut flows = std::mem::take(&mut net.flows);
     for chunk in chunks.iter().filter(|chunk| chunk.iter().any(|step| step.outcome.is_some())) {
         net.flow_back(chunk, &mut flows);
     }
-    if flows.is_empty() {
-        return;
+    if !flows.is_empty() {
+        step_parameters(net, &flows);
     }
+    flows.clear();
+    net.flows = flows;
+}
+
+/// Steps the parameters once against the gradients of all that flowed back.
+#[inline(always)]
+fn step_parameters(net: &mut Lstm, flows: &[Flow]) {
     net.updates = net.updates.saturating_add(1);
     let rate = adam_rate(net.updates);
     for k in 0..EMBEDDING {
-        net.input_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.x[k]), rate);
+        net.input_weights.update(k * GATES, &row_gradient(flows, |flow| flow.x[k]), rate);
     }
     for k in 0..HIDDEN {
-        net.state_weights.update(k * GATES, &row_gradient(&flows, |flow| flow.h[k]), rate);
+        net.state_weights.update(k * GATES, &row_gradient(flows, |flow| flow.h[k]), rate);
     }
-    net.bias.update(0, &row_gradient(&flows, |_| 1.0), rate);
+    net.bias.update(0, &row_gradient(flows, |_| 1.0), rate);
     for (slot, gradient) in net.touched.slots.iter().zip(&net.touched.gradients) {
-        net.outputs.update(usize::from(*slot) * ROW, gradient, rate);
+        net.outputs.0[usize::from(*slot)].update(gradient, rate);
     }
     net.touched.clear();
     flows.iter().for_each(|flow| net.update_embedding(flow));
@@ -458,15 +486,8 @@ impl Dense {
     #[inline(always)]
     fn update(&mut self, start: usize, gradients: &[f32], rate: f32) {
         let range = start..start + gradients.len();
-        let values = &mut self.value[range.clone()];
-        let means = &mut self.mean[range.clone()];
-        let squares = &mut self.square[range];
-        for (((value, gradient), mean), square) in values.iter_mut().zip(gradients).zip(means).zip(squares) {
-            let gradient = without_dust(*gradient);
-            *mean = without_dust(MEAN_DECAY * *mean + (1.0 - MEAN_DECAY) * gradient);
-            *square = without_dust(SQUARE_DECAY * *square + (1.0 - SQUARE_DECAY) * gradient * gradient);
-            *value = (*value - rate * *mean / (square.sqrt() + EPSILON)).clamp(-PARAMETER_MAX, PARAMETER_MAX);
-        }
+        let (values, means) = (&mut self.value[range.clone()], &mut self.mean[range.clone()]);
+        step_against(gradients, rate, values, means, &mut self.square[range]);
     }
 
     fn is_sound(&self, len: usize) -> bool {
@@ -475,6 +496,72 @@ impl Dense {
             && self.value.iter().all(|value| value.abs() <= PARAMETER_MAX)
             && self.mean.iter().all(|mean| mean.abs() <= 1e6)
             && self.square.iter().all(|square| (0.0..=1e12).contains(square))
+    }
+}
+
+impl OutputRow {
+    #[inline(always)]
+    fn update(&mut self, gradient: &Row, rate: f32) {
+        step_against(gradient, rate, &mut self.value, &mut self.mean, &mut self.square);
+    }
+}
+
+/// One step of Adam against the gradients.
+#[inline(always)]
+fn step_against(gradients: &[f32], rate: f32, values: &mut [f32], means: &mut [f32], squares: &mut [f32]) {
+    for (((value, gradient), mean), square) in values.iter_mut().zip(gradients).zip(means).zip(squares) {
+        let gradient = without_dust(*gradient);
+        *mean = without_dust(MEAN_DECAY * *mean + (1.0 - MEAN_DECAY) * gradient);
+        *square = without_dust(SQUARE_DECAY * *square + (1.0 - SQUARE_DECAY) * gradient * gradient);
+        *value = (*value - rate * *mean / (square.sqrt() + EPSILON)).clamp(-PARAMETER_MAX, PARAMETER_MAX);
+    }
+}
+
+impl Outputs {
+    /// Rows of these weights, one after another.
+    fn new(values: &[f32]) -> Self {
+        Self::of(values, &vec![0.0; values.len()], &vec![0.0; values.len()])
+    }
+
+    fn of(values: &[f32], means: &[f32], squares: &[f32]) -> Self {
+        let filled_up = |numbers: &[f32]| {
+            let mut row = [0.0; ROW.next_multiple_of(8)];
+            row[..ROW].copy_from_slice(numbers);
+            row
+        };
+        let parts = values.chunks_exact(ROW).zip(means.chunks_exact(ROW)).zip(squares.chunks_exact(ROW));
+        let row = |((value, mean), square)| OutputRow {
+            value: filled_up(value),
+            mean: filled_up(mean),
+            square: filled_up(square),
+        };
+        Self(parts.map(row).collect())
+    }
+
+    /// All rows as plain parameters, the form in which they are written.
+    fn plain(&self) -> Dense {
+        let plain = |part: fn(&OutputRow) -> &Row| self.0.iter().flat_map(|row| &part(row)[..ROW]).copied().collect();
+        Dense { value: plain(|row| &row.value), mean: plain(|row| &row.mean), square: plain(|row| &row.square) }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.plain().is_sound(SLOTS * ROW)
+    }
+}
+
+impl Serialize for Outputs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.plain().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Outputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Dense { value, mean, square } = Dense::deserialize(deserializer)?;
+        if [&value, &mean, &square].iter().any(|part| part.len() != SLOTS * ROW) {
+            return Err(D::Error::custom("there are as many output rows as slots"));
+        }
+        Ok(Self::of(&value, &mean, &square))
     }
 }
 
@@ -552,7 +639,7 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let mut lstm = Lstm::new(7);
         // Larger weights than at the start, so that no gradient is lost in rounding.
-        lstm.outputs.value.iter_mut().for_each(|value| *value *= 20.0);
+        lstm.outputs.0.iter_mut().flat_map(|row| &mut row.value).for_each(|value| *value *= 20.0);
         lstm.embeddings.iter_mut().for_each(|value| *value *= 5.0);
         let (steps, _) = run(&lstm, &INPUTS, &CANDIDATES, &TARGETS);
         let mut trained = lstm.clone();
@@ -578,8 +665,7 @@ mod tests {
         }
         for slot in CANDIDATES {
             for k in [0, 7, HIDDEN] {
-                let index = usize::from(slot) * ROW + k;
-                let measured = difference(&lstm, |net| &mut net.outputs.value[index]);
+                let measured = difference(&lstm, |net| &mut net.outputs.0[usize::from(slot)].value[k]);
                 check("output", trained.touched.gradient(slot)[k], measured);
             }
         }
