@@ -81,6 +81,12 @@ impl Hasher for MixedHasher {
 /// As [`KeyMap`], for keys made by [`mix`] or [`combine`]: to mix them again would only cost time.
 pub type MixedMap<V> = HashMap<u64, V, BuildHasherDefault<MixedHasher>>;
 
+/// Entries that a hash map of so many places, a power of two, holds before it doubles: seven in eight. A table that is
+/// bounded by its places instead would double for its last eighth and stay half empty.
+pub fn entries_of(places: usize) -> usize {
+    places - places / 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +96,15 @@ mod tests {
     fn small_numbers_do_not_collide() {
         let keys: BTreeSet<u64> = (0..100_000).map(mix).collect();
         assert_eq!(keys.len(), 100_000);
+    }
+
+    #[test]
+    fn a_map_holds_its_entries_without_doubling() {
+        let mut map = MixedMap::default();
+        for places in [16, 1 << 10, 1 << 15] {
+            (map.len() as u64..entries_of(places) as u64).for_each(|key| _ = map.insert(mix(key), ()));
+            assert_eq!(map.capacity(), entries_of(places));
+        }
     }
 
     #[test]

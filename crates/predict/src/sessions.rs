@@ -2,11 +2,11 @@
 //!
 //! Two generations as in [`crate::sequence::contexts`]: a sequence that is used stays.
 
-use crate::hash::MixedMap;
+use crate::hash::{self, MixedMap};
 use crate::sequence::session::Session;
 use serde::{Deserialize, Serialize};
 
-/// Sequences per generation; at about 250 bytes each, both generations take 65 MB at most.
+/// Places for sequences per generation; at about 250 bytes each, both generations take 65 MB at most.
 const GENERATION_MAX: usize = 1 << 17;
 
 /// State of sequences by key.
@@ -28,7 +28,7 @@ impl SessionTable {
     pub fn get_mut(&mut self, key: u64) -> &mut Session {
         if !self.young.contains_key(&key) {
             let session = self.old.remove(&key).unwrap_or_default();
-            if self.young.len() >= GENERATION_MAX {
+            if self.young.len() >= hash::entries_of(GENERATION_MAX) {
                 self.old = std::mem::take(&mut self.young);
             }
             return self.young.entry(key).or_insert(session);

@@ -5,7 +5,7 @@
 //! the younger takes its place; a context that is used moves to the younger. Recently used contexts therefore survive,
 //! at constant cost per use.
 
-use crate::hash::MixedMap;
+use crate::hash::{self, MixedMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Successors kept per context: the bound on candidates of one prediction. The rarest gives way.
@@ -161,7 +161,7 @@ impl ContextTable {
             }
             None => (Context::One((symbol, 1)), 0),
         };
-        if self.young.len() >= self.generation_max {
+        if self.young.len() >= hash::entries_of(self.generation_max) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, context);
