@@ -19,9 +19,23 @@ const TOTAL_MAX: u32 = 60_000;
 pub enum Context {
     /// A single symbol, and how often.
     One((u32, u16)),
-    /// Several symbols.
+    /// Several symbols, but few: nearly all of the rest.
+    Few(Box<Few>),
+    /// Many symbols.
     Many(Box<Successors>),
 }
+
+/// Successors that lie where they are pointed to, in as much as a cache line holds: a look at a context waits for memory
+/// once less.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Few {
+    total: u32,
+    len: u8,
+    counts: [(u32, u16); FEW_MAX],
+}
+
+/// See [`Few`].
+const FEW_MAX: usize = 7;
 
 /// Several symbols that followed one context.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +49,7 @@ impl Context {
     pub fn successors(&self) -> &[(u32, u16)] {
         match self {
             Self::One(only) => std::slice::from_ref(only),
+            Self::Few(few) => few.successors(),
             Self::Many(many) => &many.counts,
         }
     }
@@ -43,6 +58,7 @@ impl Context {
     pub fn total(&self) -> u32 {
         match self {
             Self::One((_, count)) => u32::from(*count),
+            Self::Few(few) => few.total,
             Self::Many(many) => many.total,
         }
     }
@@ -59,11 +75,20 @@ impl Context {
                 before
             }
             Self::One(only) => {
-                let mut many = Successors { total: u32::from(only.1), counts: vec![*only] };
-                let before = many.add(symbol);
-                *self = Self::Many(Box::new(many));
-                before
+                let mut few = Few::new(&[*only], u32::from(only.1));
+                few.push(symbol);
+                *self = Self::Few(Box::new(few));
+                0
             }
+            Self::Few(few) => match few.add(symbol) {
+                Some(before) => before,
+                None => {
+                    let mut many = Successors { total: few.total, counts: few.counts.to_vec() };
+                    many.add(symbol);
+                    *self = Self::Many(Box::new(many));
+                    0
+                }
+            },
             Self::Many(many) => many.add(symbol),
         }
     }
@@ -75,6 +100,48 @@ impl Context {
         }
         let sum: u32 = counts.iter().map(|(_, count)| u32::from(*count)).sum();
         self.total() == sum && sum <= TOTAL_MAX
+    }
+}
+
+impl Few {
+    /// These successors, at most [`FEW_MAX`].
+    fn new(successors: &[(u32, u16)], total: u32) -> Self {
+        let mut few = Self { total, len: successors.len() as u8, ..Self::default() };
+        few.counts[..successors.len()].copy_from_slice(successors);
+        few
+    }
+
+    fn successors(&self) -> &[(u32, u16)] {
+        &self.counts[..usize::from(self.len)]
+    }
+
+    /// As [`Context::add`]; [`None`] if there is no room for another symbol.
+    fn add(&mut self, symbol: u32) -> Option<u16> {
+        let len = usize::from(self.len);
+        let Some((_, count)) = self.counts[..len].iter_mut().find(|(known, _)| *known == symbol) else {
+            return (len < FEW_MAX).then(|| self.push(symbol));
+        };
+        let before = *count;
+        *count = count.saturating_add(1);
+        self.count();
+        Some(before)
+    }
+
+    /// Adds a symbol that is not known, for which there is room.
+    fn push(&mut self, symbol: u32) -> u16 {
+        self.counts[usize::from(self.len)] = (symbol, 1);
+        self.len += 1;
+        self.count();
+        0
+    }
+
+    fn count(&mut self) {
+        self.total += 1;
+        if self.total >= TOTAL_MAX {
+            let mut many = Successors { total: self.total, counts: self.successors().to_vec() };
+            many.halve();
+            *self = Self::new(&many.counts, many.total);
+        }
     }
 }
 
@@ -123,6 +190,7 @@ impl<'de> Deserialize<'de> for Context {
         let (total, counts) = <(u32, Vec<(u32, u16)>)>::deserialize(deserializer)?;
         Ok(match counts[..] {
             [only] if u32::from(only.1) == total => Self::One(only),
+            [_, ..] if counts.len() <= FEW_MAX => Self::Few(Box::new(Few::new(&counts, total))),
             _ => Self::Many(Box::new(Successors { total, counts })),
         })
     }
@@ -228,11 +296,12 @@ mod tests {
     #[test]
     fn a_context_takes_little() {
         assert_eq!(size_of::<(u64, Context)>(), 24);
+        assert_eq!(size_of::<Few>(), 64);
     }
 
     #[test]
     fn both_forms_are_written_alike_and_read_back() {
-        for symbols in [&[5, 5, 5][..], &[5, 6, 5]] {
+        for symbols in [&[5, 5, 5][..], &[5, 6, 5], &[1, 2, 3, 4, 5, 6, 7, 8, 1, 9]] {
             let mut context = Context::One((5, 1));
             for symbol in symbols {
                 context.add(*symbol);
