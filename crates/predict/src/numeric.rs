@@ -9,6 +9,8 @@
 //!
 //! They do not handle NaN: every caller clamps its input to a finite range first.
 
+use std::hint::black_box;
+
 /// Smallest probability or hazard an expert may state; keeps every logarithm finite.
 pub const PROBABILITY_MIN: f32 = 1e-6;
 /// Largest hazard an expert may state. One in a thousand is left for "not now" because an expert that says "certainly"
@@ -86,6 +88,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
             sums[lane] += x[lane] * y[lane];
         }
     }
+    // Kept from the compiler: it sees that they are added in pairs and would multiply two at a time, not eight.
+    let sums = black_box(sums);
     // By halves: in order, the additions would wait for each other and take as long as the products.
     let four = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
     (four[0] + four[2]) + (four[1] + four[3]) + tail
