@@ -113,6 +113,17 @@ pub fn largest(values: &[f32]) -> f32 {
     most.into_iter().fold(f32::MIN, larger)
 }
 
+/// `y += a * x`, element by element, for numbers that lie in memory: each vector is read whole before it is written, so
+/// that the compiler need not know whether the two overlap.
+#[inline(always)]
+pub fn add_scaled_in_place<const N: usize>(y: &mut [f32; N], a: f32, x: &[f32; N]) {
+    let mut sums = *y;
+    for (sum, value) in sums.iter_mut().zip(x) {
+        *sum += a * value;
+    }
+    *y = sums;
+}
+
 /// `y += a * x`, element by element.
 #[inline(always)]
 pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {

@@ -23,7 +23,7 @@
 
 use super::candidates::CANDIDATES_MAX;
 use crate::hash;
-use crate::numeric::{self, add_scaled, dot};
+use crate::numeric::{self, add_scaled, add_scaled_in_place, dot};
 use multiversion::multiversion;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -168,7 +168,7 @@ struct OutputRow {
 }
 
 /// [`ROW`] numbers, and zeros up to whole vectors.
-type Row = [f32; ROW.next_multiple_of(8)];
+type Row = [f32; ROW_FILLED];
 
 /// Gradients of the output rows that one chunk touches, which are few of all.
 #[derive(Debug, Clone)]
@@ -193,7 +193,7 @@ impl Touched {
         if *place == UNTOUCHED {
             *place = self.slots.len() as u16;
             self.slots.push(slot);
-            self.gradients.push([0.0; ROW.next_multiple_of(8)]);
+            self.gradients.push([0.0; ROW_FILLED]);
         }
         &mut self.gradients[usize::from(*place)]
     }
@@ -218,6 +218,8 @@ struct Flow {
 
 /// An output row: `HIDDEN` weights and a bias.
 const ROW: usize = HIDDEN + 1;
+/// Its length in whole vectors.
+const ROW_FILLED: usize = ROW.next_multiple_of(8);
 
 /// Slot of a symbol.
 pub fn slot_of(symbol: u32) -> u16 {
@@ -320,17 +322,21 @@ impl Lstm {
     fn output_gradient(&mut self, outcome: &Outcome, after_h: &[f32; HIDDEN], dh: &mut [f32; HIDDEN]) {
         let mut probabilities = [0f32; CANDIDATES_MAX + 1];
         self.probabilities(after_h, &outcome.candidates, &mut probabilities);
+        // What a row weighs: the state, and one for the bias.
+        let (mut weighed, mut flown) = ([0f32; ROW_FILLED], [0f32; ROW_FILLED]);
+        weighed[..HIDDEN].copy_from_slice(after_h);
+        weighed[HIDDEN] = 1.0;
+        flown[..HIDDEN].copy_from_slice(dh);
         for (index, (slot, probability)) in outcome.candidates.iter().zip(&probabilities).enumerate() {
             let error = probability - if index == usize::from(outcome.target) { 1.0 } else { 0.0 };
             // What changes nothing is not worth touching a row for.
             if error.abs() < 1e-4 {
                 continue;
             }
-            add_scaled(dh, error, &self.output(*slot)[..HIDDEN]);
-            let gradient = self.touched.gradient(*slot);
-            add_scaled(&mut gradient[..HIDDEN], error, after_h);
-            gradient[HIDDEN] += error;
+            add_scaled_in_place(&mut flown, error, self.output(*slot));
+            add_scaled_in_place(self.touched.gradient(*slot), error, &weighed);
         }
+        dh.copy_from_slice(&flown[..HIDDEN]);
     }
 
     #[inline(always)]
@@ -525,7 +531,7 @@ impl Outputs {
 
     fn of(values: &[f32], means: &[f32], squares: &[f32]) -> Self {
         let filled_up = |numbers: &[f32]| {
-            let mut row = [0.0; ROW.next_multiple_of(8)];
+            let mut row = [0.0; ROW_FILLED];
             row[..ROW].copy_from_slice(numbers);
             row
         };
