@@ -22,6 +22,7 @@ use super::popular::Popular;
 use super::session::{ORDER_MAX, Session};
 use super::trainer::Trainer;
 use crate::hash;
+use crate::numeric;
 use crate::settings::{EngineSettings, ExpertFamilies};
 use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
@@ -630,13 +631,9 @@ fn mix_context(evaluation: &Evaluation, contexts: &[Option<&Context>; EXPERTS], 
 
 /// Index of the largest value, the first of equals.
 fn largest(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = index;
-        }
-    }
-    best
+    let (whole, rest) = values.split_at(values.len() / 8 * 8);
+    let most = rest.iter().copied().fold(numeric::largest(whole), numeric::larger);
+    values.iter().position(|value| *value == most).unwrap_or(0)
 }
 
 #[cfg(test)]
