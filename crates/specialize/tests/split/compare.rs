@@ -28,7 +28,7 @@ pub(crate) fn whole_with_split(module: &[u8], numbers: &mut Numbers) -> Option<C
     Component::new(&ENGINE, &component).ok()?;
     let split = match split(&component, &numbers.plan(functions)) {
         Ok(split) => split,
-        Err(SplitRefusal::NothingCold { .. } | SplitRefusal::NoneKnown(_)) => return None,
+        Err(SplitRefusal::NothingCold { .. } | SplitRefusal::NoneKnown(_) | SplitRefusal::NameTaken(_)) => return None,
         Err(refusal) => panic!("{refusal}"),
     };
     let whole = Runnable::whole(&component, &exports);
