@@ -51,25 +51,18 @@ impl WarmUpRequest {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<(), WarmUpFault> {
-        let checks = [
-            (is_method(&self.method), WarmUpFault::Method),
-            (is_path(&self.path), WarmUpFault::Path),
-            (is_body(&self.body), WarmUpFault::Body),
-        ];
-        let wrong = checks.into_iter().find(|(is_right, _)| !is_right);
-        wrong.map_or_else(|| self.answer_to_calls.as_ref().map_or(Ok(()), CallAnswer::check), |(_, fault)| Err(fault))
+        require(is_method(&self.method), WarmUpFault::Method)?;
+        require(is_path(&self.path), WarmUpFault::Path)?;
+        require(is_body(&self.body), WarmUpFault::Body)?;
+        let Some(answer) = &self.answer_to_calls else { return Ok(()) };
+        require(is_status(answer.status.into()), WarmUpFault::Status)?;
+        require(is_content_type(&answer.content_type), WarmUpFault::ContentType)?;
+        require(is_body(&answer.body), WarmUpFault::Body)
     }
 }
 
-impl CallAnswer {
-    fn check(&self) -> Result<(), WarmUpFault> {
-        let checks = [
-            (is_status(self.status.into()), WarmUpFault::Status),
-            (is_content_type(&self.content_type), WarmUpFault::ContentType),
-            (is_body(&self.body), WarmUpFault::Body),
-        ];
-        checks.into_iter().find(|(is_right, _)| !is_right).map_or(Ok(()), |(_, fault)| Err(fault))
-    }
+fn require(is_right: bool, fault: WarmUpFault) -> Result<(), WarmUpFault> {
+    if is_right { Ok(()) } else { Err(fault) }
 }
 
 /// What is wrong with a warm-up request.

@@ -8,8 +8,8 @@
 //!
 //! A guest that draws random numbers or reads the clock differs from itself; it must not be taken for a wrong image,
 //! nor for a right one. Programs are loaded for it with the host of a [`Stage`], which reaches nothing outside: calls
-//! are denied, or answered as the manifest says, and key values are empty at each request. What a probe does not reach is not compared; that is what the
-//! comparison with the control group is for, once the image serves.
+//! are denied, or answered as the manifest says, and key values are empty at each request. What a probe does not reach
+//! is not compared; that is what the comparison with the control group is for, once the image serves.
 //!
 //! Which probes there are, and what is done with the verdict, is decided elsewhere.
 

@@ -38,9 +38,9 @@ impl MemoryLimiter {
         self.table_grew = false;
     }
 
-    /// The same memory, as if nothing had been asked for since.
-    pub(super) fn renewed(&self) -> Self {
-        Self { bytes_peak: self.bytes, refused: false, table_grew: false, asking: None, ..*self }
+    /// Has the memory of a used VM from now on, of which nothing was asked yet.
+    pub(super) fn take_over(&mut self, used: &Self) {
+        (self.bytes, self.bytes_peak, self.bytes_made) = (used.bytes, used.bytes, used.bytes_made);
     }
 
     /// Whether a memory grew since the VM was made.
@@ -132,7 +132,8 @@ mod tests {
         assert!(!limiter.memory_grew() && !limiter.table_grew());
         assert!(limiter.table_growing(10, 20, None).unwrap() && limiter.memory_growing(100, 200, None).unwrap());
         assert!(limiter.memory_grew() && limiter.table_grew());
-        let renewed = limiter.renewed();
+        let mut renewed = MemoryLimiter::new(300);
+        renewed.take_over(&limiter);
         assert!(renewed.memory_grew(), "memory cannot shrink");
         assert!(!renewed.table_grew());
     }

@@ -299,7 +299,7 @@ impl Vm {
     /// memories add up to stays, and that handles which the guest `kept` lead nowhere.
     pub(super) fn renew_state(&mut self, template: &Template, deadline: Instant, kept: &Kept) -> Result<(), VmDiscard> {
         let mut state = template.state(deadline);
-        state.limiter = self.store.data().limiter.renewed().with_asking(state.groups.asking());
+        state.limiter.take_over(&self.store.data().limiter);
         state.table = kept.table(&mut state.wasi)?;
         state.table.set_max_capacity(RESOURCES_MAX);
         state.log_streams = kept.log_streams();

@@ -105,7 +105,7 @@ impl Emitter<'_, '_> {
         }
         if self.uses.says_position {
             // Behind the module's own, as the table of cold functions is.
-            imports.import(PRIMARY, POSITION, EntityType::Global(primary::position_global()));
+            imports.import(PRIMARY, POSITION, EntityType::Global(primary::added_global()));
         }
         imports.import(PRIMARY, COLD_TABLE, EntityType::Table(primary::cold_table(self.links)));
         Ok(imports)

@@ -25,13 +25,8 @@ pub(super) fn cold_table(links: &Links) -> TableType {
     TableType { element_type: RefType::FUNCREF, minimum: slots, maximum: Some(slots), table64: false, shared: false }
 }
 
-/// The type of the global in which a call through the table of entries leaves its position.
-pub(super) fn position_global() -> GlobalType {
-    GlobalType { val_type: ValType::I32, mutable: true, shared: false }
-}
-
-/// The type of the globals by which the host is asked and answers.
-fn asking_global() -> GlobalType {
+/// The type of the globals that the primary adds, of which groups import the one with a position.
+pub(super) fn added_global() -> GlobalType {
     GlobalType { val_type: ValType::I32, mutable: true, shared: false }
 }
 
@@ -182,11 +177,9 @@ impl Writer<'_, '_> {
         for global in GlobalSectionReader::new(self.reader(SectionId::Global))? {
             Renumber(self).parse_global(&mut globals, global?).map_err(fault)?;
         }
-        for _ in [connect::depth(self.module), connect::filled(self.module)] {
-            globals.global(asking_global(), &ConstExpr::i32_const(0));
-        }
-        if self.links.entry_table.is_some() {
-            globals.global(position_global(), &ConstExpr::i32_const(0));
+        // Depth and filled, and the position if there are entries: in the order of their indices (`connect`).
+        for _ in 0..2 + usize::from(self.links.entry_table.is_some()) {
+            globals.global(added_global(), &ConstExpr::i32_const(0));
         }
         Ok(globals)
     }
