@@ -228,18 +228,19 @@ impl Paths {
     /// From now on requests of a revision may be sampled.
     fn adopt(&self, followed: &Followed, twin: Arc<dyn Program>, mut map: CoverageMap) {
         let name = &followed.spec.name;
-        let (others, entry) = {
-            let mut entries = self.followed.lock();
+        let (others, known) = {
+            let entries = self.followed.lock();
             if entries.len() >= BOOKS_MAX && !entries.contains_key(name) {
                 tracing::warn!(function = %name, "too many functions are followed: this one is not");
                 return;
             }
             let others = entries.iter().filter(|(other, _)| *other != name);
             let others: Vec<_> = others.map(|(other, entry)| (other.clone(), Arc::clone(entry))).collect();
-            let known = entries.entry(name.clone()).or_default();
-            // A revision of a function that was removed meanwhile keeps what it had, which nobody looks at any more.
-            (others, followed.entry.get_or_init(|| Arc::clone(known)))
+            (others, entries.get(name).cloned())
         };
+        // A revision of a function that was removed meanwhile keeps what it had, which nobody looks at any more.
+        let is_first = known.is_none() && followed.entry.get().is_none();
+        let entry = followed.entry.get_or_init(|| known.unwrap_or_default());
         let is_new = entry.lock().book.samples() == 0;
         let (named, expected) = {
             // Nobody else holds more than one of them.
@@ -248,10 +249,16 @@ impl Paths {
             let named = relatives::name_by_body(books().map(|(_, book)| book), &mut map);
             (named, is_new.then(|| relatives::expected(books(), &map)))
         };
-        let mut entry = entry.lock();
-        entry.book.adopt(&map, &named);
-        expected.into_iter().for_each(|expected| entry.book.expect(expected));
-        entry.sampler.begin_revision();
+        {
+            let mut entry = entry.lock();
+            entry.book.adopt(&map, &named);
+            expected.into_iter().for_each(|expected| entry.book.expect(expected));
+            entry.sampler.begin_revision();
+        }
+        // Whoever looks finds what is expected, or nothing yet.
+        if is_first {
+            self.followed.lock().insert(name.clone(), Arc::clone(entry));
+        }
         // Only now may requests be sampled: their marks have a meaning.
         let _ = followed.twin.set(twin);
     }
