@@ -2,10 +2,10 @@
 //!
 //! In Rust it is the shop's checkout, which calls cart, stock, payment and receipt, and the cart the catalog: six
 //! invocations of six functions for one request. In Python and JavaScript it is five functions of the same component,
-//! each of which calls the next. Up to five nodes run at the same time and are asked in turn, each request after a pause of
+//! each of which calls the next. Up to six nodes run at the same time and are asked in turn, each request after a pause of
 //! random length: one that predicts nothing and one that predicts, both of which throw every VM away when it has served, so
 //! that each function is idle and evicted before each request; one with default settings, whose VMs are put back and wait
-//! for a minute; where that is of use, one whose VMs are put back to the state after a warm-up request; and one that
+//! for a minute, and one that is the same and learns nothing; where that is of use, one whose VMs are put back to the state after a warm-up request; and one that
 //! keeps its VMs for ever as they are, which is as warm as it gets.
 //!
 //! A node that prepares VMs serves one request in eight without until it has judged them, which takes some 160 requests of a
@@ -47,12 +47,13 @@ const TO_WARM_MAX: f64 = 1.3;
 enum Way {
     Off,
     Predicted,
+    Unlearnt,
     Default,
     WarmedUp,
     Warm,
 }
 
-const WAYS: [Way; 5] = [Way::Off, Way::Predicted, Way::Default, Way::WarmedUp, Way::Warm];
+const WAYS: [Way; 6] = [Way::Off, Way::Predicted, Way::Unlearnt, Way::Default, Way::WarmedUp, Way::Warm];
 
 #[derive(Clone, Debug, Serialize)]
 struct Sample {
@@ -85,6 +86,7 @@ impl Way {
         match self {
             Self::Off => "off",
             Self::Predicted => "predicted",
+            Self::Unlearnt => "unlearnt",
             Self::Default => "default",
             Self::WarmedUp => "warmed-up",
             Self::Warm => "warm",
@@ -95,7 +97,7 @@ impl Way {
     fn reuse(self) -> Option<&'static str> {
         match self {
             Self::Off | Self::Predicted => Some("\"fresh\""),
-            Self::Default => None,
+            Self::Unlearnt | Self::Default => None,
             // As one that calls another and as the last one, which calls none.
             Self::WarmedUp => Some(
                 "\"warm\"\nwarm_up = [{ path = \"/relay/next\", answer_to_calls = { body = '{\"functions\": 1}' } }, { path = \"/relay\" }]",
@@ -106,7 +108,7 @@ impl Way {
 
     fn options(self) -> &'static [&'static str] {
         match self {
-            Self::Off | Self::Warm => &["--learning", "off", "--sample-share", "0"],
+            Self::Off | Self::Unlearnt | Self::Warm => &["--learning", "off", "--sample-share", "0"],
             Self::Predicted | Self::Default | Self::WarmedUp => &[],
         }
     }
@@ -130,7 +132,7 @@ impl Chain {
     /// The functions of the shop each answer something else, and have nothing to warm up.
     fn ways(self) -> impl Iterator<Item = Way> {
         WAYS.into_iter().filter(move |way| match way {
-            Way::Off | Way::Predicted | Way::Default => true,
+            Way::Off | Way::Predicted | Way::Unlearnt | Way::Default => true,
             Way::WarmedUp => self.handler == Handler::Python,
             Way::Warm => self.handler != Handler::JavaScript,
         })
@@ -227,6 +229,7 @@ fn legend() -> Vec<String> {
         "**predicted**: `forerun up`, every function with `reuse = \"fresh\"`: no VM serves twice, and those that were made \
          ready ahead were expected"
             .to_owned(),
+        "**unlearnt**: `forerun up --learning off --sample-share 0`: as **default**, and nothing is learnt".to_owned(),
         "**default**: `forerun up`: VMs are put back after use and wait for a minute, and others are made ready".to_owned(),
         "**warmed-up**: the same with `reuse = \"warm\"`: VMs are put back to the state after two requests, one that calls a \
          function, of which the manifest has the answer, and one that calls none; the state has passed its test"
@@ -328,7 +331,7 @@ fn figures(samples: &[Sample]) -> Table {
             (Way::Predicted, Some(ratio)) if ratio <= TO_WARM_MAX => "met",
             (Way::Predicted, Some(_)) => "not met",
             (Way::Predicted, None) => "no VM can be kept",
-            (Way::Off | Way::Default | Way::WarmedUp | Way::Warm, _) => "",
+            (Way::Off | Way::Unlearnt | Way::Default | Way::WarmedUp | Way::Warm, _) => "",
         };
         Some(vec![
             way.label().to_owned(),

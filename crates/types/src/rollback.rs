@@ -260,6 +260,8 @@ pub enum VmDiscard {
     StreamLost,
     /// The guest's own code that draws anew what requests must not share trapped.
     RenewTrapped,
+    /// It has loaded code that its image leaves out, and cannot be entered any more.
+    ColdCode,
 }
 
 /// Why VMs get no room in their memory, or no more, though requests have it grow.
@@ -304,7 +306,7 @@ impl fmt::Display for NoRoom {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
@@ -325,6 +327,7 @@ impl VmDiscard {
         Self::NotWarm,
         Self::StreamLost,
         Self::RenewTrapped,
+        Self::ColdCode,
     ];
 
     /// Stable label, for logs and metrics.
@@ -350,6 +353,7 @@ impl VmDiscard {
             Self::NotWarm => "not-warm",
             Self::StreamLost => "stream-lost",
             Self::RenewTrapped => "renew-trapped",
+            Self::ColdCode => "cold-code",
         }
     }
 
@@ -378,6 +382,7 @@ impl VmDiscard {
             Self::NotWarm => "a warmed-up VM has taken its place",
             Self::StreamLost => "the guest gave back a stream to its log that the warm state has",
             Self::RenewTrapped => "the guest's `renew` failed",
+            Self::ColdCode => "it loaded code that its image leaves out",
         }
     }
 }

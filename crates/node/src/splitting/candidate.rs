@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use forerun_driver::{Driver, Program};
 use forerun_runtime::{ColdFills, ColdLayout, SplitProgram, WasmDriver};
-use forerun_types::WarmUpRequest;
+use forerun_types::{ReusePolicy, WarmUpRequest};
 use tokio::runtime::Handle;
 
 use super::cold::Cold;
@@ -91,6 +91,21 @@ impl Candidate<'_> {
     fn staged(&self, placed: &Placed) -> Result<Subject, String> {
         let stage = Arc::<Stage>::default();
         Ok(Subject { program: self.load(placed, stage.host())?, stage })
+    }
+}
+
+/// Why VMs of a candidate would not be put back to the state after the warm-up requests, though those of the whole
+/// component are, or may be; `None` if nothing is lost.
+pub(super) async fn loses_warmth(placed: &Placed, candidate: &Arc<dyn Program>) -> Option<String> {
+    if placed.spec().reuse != ReusePolicy::Warm || placed.program().isolation().not_warm.is_some() {
+        return None;
+    }
+    // That is decided before the first VM is made ahead.
+    let held = Arc::clone(candidate).hold_ready(1).await;
+    let _ = Arc::clone(candidate).hold_ready(0).await;
+    match held {
+        Err(failure) => Some(failure.to_string()),
+        Ok(()) => candidate.isolation().not_warm.map(|why| why.to_string()),
     }
 }
 

@@ -265,6 +265,9 @@ impl Maker {
             Ok(program) => program,
             Err(reason) => return not_made(placed, reason),
         };
+        if let Some(reason) = self.runtime.block_on(candidate::loses_warmth(&placed, &program)) {
+            return Function::new(placed, SplitState::NotWarm { reason });
+        }
         // What the trial missed says nothing about requests.
         cold.forget_counts();
         let judgement = Arc::new(Judgement::new(placed.program()));

@@ -41,6 +41,11 @@ pub(crate) enum SplitState {
         /// The request and what differed.
         mismatch: Box<Mismatch>,
     },
+    /// Its VMs are not put back to the state after the warm-up requests, though those of the whole component are.
+    NotWarm {
+        /// Why not.
+        reason: String,
+    },
     /// It serves.
     Serving(Box<Serving>),
     /// It served, and worse than the whole component, which serves again.
@@ -101,6 +106,7 @@ impl SplitState {
             Self::NotMade { .. } => "not_made",
             Self::NothingToTry => "nothing_to_try",
             Self::Different { .. } => "different",
+            Self::NotWarm { .. } => "not_warm",
             Self::Serving(_) => "serving",
             Self::Worse { .. } => "worse",
             Self::TooManyMisses { .. } => "too_many_misses",
@@ -119,6 +125,9 @@ impl SplitState {
             Self::NotMade { reason } => format!("not made: {reason}"),
             Self::NothingToTry => "no request is known that it could be tried with".to_owned(),
             Self::Different { mismatch } => format!("thrown away, it answered otherwise: {mismatch}"),
+            Self::NotWarm { reason } => {
+                format!("not used, its VMs would not be warmed up as those of the whole component are: {reason}")
+            }
             Self::Serving(serving) => format!(
                 "serves: {} ‰ of the code kept, {} groups, {:.1} misses in 1,000 requests; made in {} ms, the whole in {} ms",
                 serving.hot_permille,

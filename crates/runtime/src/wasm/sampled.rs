@@ -8,6 +8,9 @@
 //! Beside that it gives its memories as lists, `memory0`, `memory1`, ...: of these the kernel says which pages were
 //! touched. To give a list, the guest writes to its memory's first page, which so counts as written.
 //!
+//! A function whose VMs are put back to the state after warm-up requests is sampled in a VM that has answered them, since
+//! it runs other code there than in a new one: what they ran counts as run.
+//!
 //! What the bytes stand for is not known here.
 
 use std::sync::Arc;
@@ -22,7 +25,9 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use super::cpu_time::CpuTime;
 use super::failure::Failure;
 use super::program::{Deployed, WasmProgram, refuse};
+use super::rollback::{WarmUp, renew, renew_export};
 use super::vm::{Instance, Linked, Template, Vm};
+use super::witness::Draws;
 use crate::sys::{Span, Tracker, with_bytes};
 
 /// What an instrumented component exports, as the specializer's pass `coverage` names it.
@@ -109,11 +114,11 @@ impl WasmProgram {
     ) -> Result<Reply, InvokeError> {
         let started = Instant::now();
         let serve_path = ServePath::Generic(GenericReason::Sampled);
-        match self.template.noting_vm(&self.linked, invocation.deadline).await {
+        match self.template.sampled_vm(&self.linked, invocation.deadline).await {
             Ok((vm, noted)) => {
                 let sample = noted.map(|noted| Sample { noted, tracker: self.tracker.clone(), hook });
                 let (deploy, cpu) = (started.elapsed(), CpuTime::always());
-                let deployed = Deployed { vm: Box::new(vm), serve_path, deploy, cpu, sample };
+                let deployed = Deployed { vm, serve_path, deploy, cpu, sample };
                 self.enter(deployed, invocation, request).await
             }
             Err(error) => Err(refuse(invocation.end, Failure::of_instantiation(&error), started.elapsed())),
@@ -122,6 +127,25 @@ impl WasmProgram {
 }
 
 impl Template {
+    /// A VM in which requests of the function find what they usually find, as far as that goes.
+    async fn sampled_vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<(Box<Vm>, Option<Noted>)> {
+        if let Some(warm_up) = WarmUp::of(&self.spec) {
+            // Nothing leaves the node, and what is drawn is of no use to anybody.
+            let (vm, noted) = self.witnessed(&Draws::default()).noting_vm(linked, deadline).await?;
+            match warm_up.ask_all(Box::new(vm), self).await {
+                Ok((mut vm, _)) => {
+                    renew_sampled(linked, &mut vm).await?;
+                    return Ok((vm, noted));
+                }
+                Err(why) => {
+                    tracing::debug!(function = %self.spec.name, reason = %why, "sampled in a VM that is not warm")
+                }
+            }
+        }
+        let (vm, noted) = self.noting_vm(linked, deadline).await?;
+        Ok((Box::new(vm), noted))
+    }
+
     /// A new VM, and the functions that give what it notes; `None` if the component is not instrumented.
     async fn noting_vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<(Vm, Option<Noted>)> {
         let mut store = self.store(deadline);
@@ -135,13 +159,14 @@ impl Template {
                 (component, Instance::Service(Service::new(&mut store, &component)?))
             }
         };
+        store.data_mut().limiter.made();
         // It serves one request and is never put back, so nobody asks what it called while it was made.
         let mut vm = Vm {
             point: None,
             store,
             instance,
             requests: 0,
-            entered: None,
+            entered: Some(component),
             host_called_at_start: false,
             room_bytes: 0,
             warm: None,
@@ -149,6 +174,12 @@ impl Template {
         let noted = noted(&mut vm, &component)?;
         Ok((vm, noted))
     }
+}
+
+/// Draws anew as each VM does that has been put back to the warm state: that is code that runs, too.
+async fn renew_sampled(linked: &Linked, vm: &mut Vm) -> wasmtime::Result<()> {
+    let (Some(instance), Linked::Proxy { pre, .. }) = (vm.entered, linked) else { return Ok(()) };
+    renew(renew_export(pre.component()).as_ref(), &mut vm.store, &instance).await
 }
 
 fn noted(vm: &mut Vm, component: &ComponentInstance) -> wasmtime::Result<Option<Noted>> {

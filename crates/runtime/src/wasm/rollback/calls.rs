@@ -16,6 +16,8 @@ use super::super::failure::TimedOut;
 use super::super::vm::VmState;
 use super::room::Room;
 
+/// Name of the guest's own instance for VMs in the warm state: `examples/wit/deps/forerun-vm/warm.wit`.
+const WARM_INTERFACE: &str = "forerun:vm/warm@0.1.0";
 /// Memories looked for; the specializer gives no more.
 const MEMORIES_MAX: usize = 100;
 
@@ -33,6 +35,23 @@ pub(in super::super) struct StateExports {
     pub(in super::super) room: Arc<Room>,
 }
 
+/// Where a component exports its own function that draws anew what must not be the same for all requests.
+pub(in super::super) fn renew_export(component: &Component) -> Option<ComponentExportIndex> {
+    let warm = component.get_export_index(None, WARM_INTERFACE)?;
+    component.get_export_index(Some(&warm), "renew")
+}
+
+/// Has the guest draw anew, if it can.
+pub(in super::super) async fn renew(
+    export: Option<&ComponentExportIndex>,
+    store: &mut Store<VmState>,
+    instance: &Instance,
+) -> wasmtime::Result<()> {
+    let Some(export) = export else { return Ok(()) };
+    let renew = instance.get_typed_func::<(), ()>(&mut *store, export)?;
+    renew.call_async(store, ()).await
+}
+
 /// What a VM that cannot have room is given up for: the next one is made without.
 #[derive(Debug, thiserror::Error)]
 #[error("no room could be made in the memory of a VM")]
@@ -41,9 +60,6 @@ pub(in super::super) struct RoomFailed;
 impl StateExports {
     /// Name of the instance.
     pub(in super::super) const INTERFACE: &str = "forerun:vm/state@0.1.0";
-
-    /// Name of the guest's own instance for VMs in the warm state: `examples/wit/deps/forerun-vm/warm.wit`.
-    const WARM_INTERFACE: &str = "forerun:vm/warm@0.1.0";
 
     /// Looks for them.
     pub(in super::super) fn of(component: &Component) -> Option<Self> {
@@ -56,9 +72,7 @@ impl StateExports {
             same: function("same")?,
             make_room: function("room"),
             memories,
-            renew: component
-                .get_export_index(None, Self::WARM_INTERFACE)
-                .and_then(|warm| component.get_export_index(Some(&warm), "renew")),
+            renew: renew_export(component),
             room: Arc::default(),
         })
     }
@@ -123,9 +137,7 @@ impl StateExports {
 
     /// Has the guest do that.
     pub(super) async fn renew(&self, store: &mut Store<VmState>, instance: &Instance) -> wasmtime::Result<()> {
-        let Some(renew) = &self.renew else { return Ok(()) };
-        let renew = instance.get_typed_func::<(), ()>(&mut *store, renew)?;
-        renew.call_async(store, ()).await
+        renew(self.renew.as_ref(), store, instance).await
     }
 
     /// All memories of a VM.

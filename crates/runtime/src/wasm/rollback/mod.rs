@@ -59,15 +59,15 @@ use self::baseline::Baseline;
 use self::counters::Counters;
 use self::habit::Habit;
 use self::room::Growth;
-use self::warm::{Standing, WarmUp};
+use self::warm::Standing;
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
-pub(super) use self::calls::{RoomFailed, StateExports};
+pub(super) use self::calls::{RoomFailed, StateExports, renew, renew_export};
 pub(super) use self::habit::FreshHabit;
 pub(super) use self::handles::{Kept, kinds};
 pub(super) use self::point::Point;
-pub(super) use self::warm::Warm;
+pub(super) use self::warm::{Warm, WarmUp};
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
 const REQUESTS_MAX: u32 = 1_000;
@@ -162,7 +162,9 @@ impl Rollback {
             | VmDiscard::MemoryPressure
             | VmDiscard::RoomChanged
             | VmDiscard::NotWarm
-            | VmDiscard::StaleHandles => false,
+            | VmDiscard::StaleHandles
+            // Of the image, which is given up by itself.
+            | VmDiscard::ColdCode => false,
             VmDiscard::BodyOpen
             | VmDiscard::MemoryGrew
             | VmDiscard::TableGrew
@@ -318,6 +320,9 @@ impl Rollback {
     fn doubts(&self, vm: &mut Vm) -> Result<Kept, VmDiscard> {
         if vm.requests >= REQUESTS_MAX {
             return Err(VmDiscard::WornOut);
+        }
+        if vm.is_spent() {
+            return Err(VmDiscard::ColdCode);
         }
         if vm.host_called_at_start {
             return Err(VmDiscard::Unlike);

@@ -47,7 +47,7 @@ const RENEW_TIME_MAX: Duration = Duration::from_millis(100);
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// What leads to the warm state.
-pub(super) struct WarmUp {
+pub(in super::super) struct WarmUp {
     requests: Vec<WarmUpRequest>,
     /// Time for one of them.
     time_max: Duration,
@@ -86,9 +86,26 @@ impl From<WarmRefusal> for NoVerdict {
 
 impl WarmUp {
     /// Nothing if VMs of the function are not to be warmed up.
-    pub(super) fn of(spec: &FunctionSpec) -> Option<Self> {
+    pub(in super::super) fn of(spec: &FunctionSpec) -> Option<Self> {
         let time_max = Duration::from_millis(spec.limits.timeout_ms).min(MAKE_TIME_MAX);
         (spec.reuse == ReusePolicy::Warm).then(|| Self { requests: spec.warm_up.clone(), time_max })
+    }
+
+    /// Asks a VM all of it, and gives it a new host's side that `template` makes; beside it, the streams to the log that its
+    /// guest has open.
+    pub(in super::super) async fn ask_all(
+        &self,
+        mut vm: Box<Vm>,
+        template: &Template,
+    ) -> Result<(Box<Vm>, Vec<StreamPlace>), WarmRefusal> {
+        for request in &self.requests {
+            vm.allow_until(Instant::now() + self.time_max);
+            (vm, _) = ask(vm, request).await?;
+        }
+        let streams = what_remains(&mut vm)?;
+        let renewed = vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams));
+        renewed.map_err(|why| WarmRefusal::Discarded { why })?;
+        Ok((vm, streams))
     }
 
     fn rounds(&self) -> usize {
@@ -182,7 +199,8 @@ impl Rollback {
         }
         let instance = vm.entered.ok_or(VmDiscard::Unlike)?;
         vm.allow_until(Instant::now() + RENEW_TIME_MAX);
-        self.exports.renew(&mut vm.store, &instance).await.map_err(|_| VmDiscard::RenewTrapped)
+        self.exports.renew(&mut vm.store, &instance).await.map_err(|_| VmDiscard::RenewTrapped)?;
+        if vm.is_spent() { Err(VmDiscard::ColdCode) } else { Ok(()) }
     }
 
     /// Whether VMs are put back to the warm state, and why not though that is wanted.
@@ -292,13 +310,7 @@ impl Rollback {
             return Err(NoVerdict::NotNow);
         }
         self.populate(&mut vm).await;
-        for request in &warm_up.requests {
-            vm.allow_until(Instant::now() + warm_up.time_max);
-            (vm, _) = ask(vm, request).await?;
-        }
-        let streams = what_remains(&mut vm)?;
-        let renewed = vm.renew_state(quiet, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams));
-        renewed.map_err(|why| WarmRefusal::Discarded { why })?;
+        let (mut vm, streams) = warm_up.ask_all(vm, quiet).await?;
         let unreadable = |error: wasmtime::Error| WarmRefusal::Failed { detail: error.root_cause().to_string() };
         let instance = vm.entered.ok_or(WarmRefusal::CheckFailed)?;
         self.exports.save(&mut vm.store, &instance).await.map_err(unreadable)?;
@@ -336,9 +348,8 @@ async fn new_vm(quiet: &Template, linked: &Linked) -> Result<Box<Vm>, NoVerdict>
 
 /// The streams to the log that the warm-up has left open, or what it has left that cannot be part of a state.
 fn what_remains(vm: &mut Vm) -> Result<Vec<StreamPlace>, WarmRefusal> {
-    // Loading cold code has spent it.
     if vm.is_spent() {
-        return Err(WarmRefusal::Discarded { why: VmDiscard::Unlike });
+        return Err(WarmRefusal::Discarded { why: VmDiscard::ColdCode });
     }
     let state = vm.store.data_mut();
     if state.limiter.table_grew() {
