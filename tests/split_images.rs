@@ -127,3 +127,42 @@ fn the_operators_switch_brings_the_whole_component_back() {
     assert_eq!(node.admin("PUT", "/v1/learning", br#"{"mode":"full"}"#).status, 200);
     call_until(&node, "serving");
 }
+
+/// Requests run other code in a VM that is warm than in a new one, so samples are taken in warm ones, and an image of what
+/// they ran keeps its VMs warm.
+#[test]
+fn warmed_up_vms_stay_so_with_an_image_of_what_they_run() {
+    let (_folder, data) = data_folder();
+    let node = start(&data);
+    let specification = json!({
+        "name": "guest",
+        "routes": ["/learnt", "/count"],
+        "reuse": { "policy": "warm" },
+        "warm_up": [{ "path": "/learn" }],
+    });
+    let component = support::repository("tests/guests/components/steady.wasm");
+    assert_eq!(node.deploy(&specification, &component).status, 200);
+    let vms = |node: &Node| node.admin_json("/v1/functions")[0]["vms"].clone();
+    let mut sampled = 0;
+    let serving = eventually_within("serving", PATIENCE, || {
+        for _ in 0..5 {
+            let answer = node.get("/learnt");
+            if answer.header("server-timing").contains("generic-sampled") {
+                sampled += 1;
+                assert_eq!(answer.text(), "yes", "sampled in a VM that is as others are");
+            }
+        }
+        let specialization = specialization(&node);
+        (specialization["image_name"] == "serving").then_some(specialization)
+    });
+    assert!(sampled >= 16, "{sampled} samples");
+    let kept = serving["image"]["functions_kept"].as_u64();
+    assert!(kept < serving["image"]["functions"].as_u64(), "{serving}");
+    eventually_within("warm VMs of the image", PATIENCE, || {
+        assert_eq!(node.get("/count").text(), "1");
+        let vms = vms(&node);
+        assert_eq!(vms["not_warm"], Value::Null, "{vms}");
+        (vms["policy"] == "warm" && vms["rolled_back"].as_u64() > Some(20)).then_some(())
+    });
+    assert_eq!(node.get("/learnt").text(), "yes");
+}

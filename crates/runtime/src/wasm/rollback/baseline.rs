@@ -43,6 +43,9 @@ impl Baseline {
     }
 }
 
+/// Written pages are compared in pieces of this size, and only what differs is copied.
+const PIECE_BYTES: usize = 512;
+
 impl Content {
     fn of(memory: &[u8]) -> Self {
         // Zeroed memory is the kernel's zero page until it is written.
@@ -68,7 +71,10 @@ impl Content {
     ) -> u64 {
         with_bytes(store, memory, |data| {
             for run in runs {
-                data[run.clone()].copy_from_slice(&self.0[run.clone()]);
+                let pieces = data[run.clone()].chunks_mut(PIECE_BYTES).zip(self.0[run.clone()].chunks(PIECE_BYTES));
+                for (piece, original) in pieces.filter(|(piece, original)| piece != original) {
+                    piece.copy_from_slice(original);
+                }
             }
         });
         runs.iter().map(|run| run.len() as u64).sum()
