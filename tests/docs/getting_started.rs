@@ -94,7 +94,7 @@ struct Story {
 
 impl Story {
     fn begin() -> Self {
-        let story = Self { folder: tempfile::tempdir().unwrap(), ports: [free_port(), free_port()] };
+        let story = Self { folder: tempfile::tempdir().unwrap(), ports: free_ports() };
         copy(&repository("examples"), &story.path("examples"));
         // The node on the ports that are free; everything else goes to the binary as it is.
         let [listen, admin] = story.ports;
@@ -221,8 +221,10 @@ fn has_rust_target(target: &str) -> bool {
     !folder.is_empty() && Path::new(&folder).is_dir()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Two that are not the same: each is held until both are known.
+fn free_ports() -> [u16; 2] {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.each_ref().map(|held| held.local_addr().unwrap().port())
 }
 
 /// Sources and committed components; what a build or a node left is not taken along.
