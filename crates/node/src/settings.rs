@@ -12,6 +12,10 @@ use forerun_telemetry::GuestLogSettings;
 use forerun_telemetry::otlp::OtlpSettings;
 use forerun_types::LearningMode;
 
+/// Longest time, in milliseconds, that a VM which has served waits before it is put back or freed: a chain of calls between
+/// language runtimes is over by then.
+const PUT_OFF_MS_MAX: u64 = 30;
+
 /// Settings of one node.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
@@ -83,7 +87,7 @@ impl NodeSettings {
             gateway: GatewaySettings::default(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             admin_token: None,
-            wasm: WasmSettings::default(),
+            wasm: WasmSettings { put_off_ms_max: PUT_OFF_MS_MAX, ..WasmSettings::default() },
             store: StoreSettings::default(),
             images: ImageCacheSettings::default(),
             restore_patience: Duration::from_secs(2),

@@ -343,6 +343,8 @@ pub(super) struct Finisher {
     serve_path: ServePath,
     deploy: Duration,
     deadline: Instant,
+    /// How long a VM that has served waits until it is put back or freed.
+    put_off: Duration,
     busy: Duration,
     cpu: CpuTime,
     memory_bytes_peak: u64,
@@ -355,10 +357,10 @@ impl Finisher {
         end: EndHook,
         serve_path: ServePath,
         (deploy, cpu): (Duration, CpuTime),
-        deadline: Instant,
+        (deadline, put_off): (Instant, Duration),
         sample: Option<Sample>,
     ) -> Self {
-        Self { program, end, serve_path, deploy, deadline, busy: deploy, cpu, memory_bytes_peak: 0, sample }
+        Self { program, end, serve_path, deploy, deadline, put_off, busy: deploy, cpu, memory_bytes_peak: 0, sample }
     }
 
     /// Runs `poll` and adds its time to the invocation's.
@@ -394,6 +396,11 @@ impl Finisher {
                 // A twin's VM is read and then thrown away.
                 (Some(sample), _) => {
                     sample.read_later(vm);
+                    self.report(None);
+                    return;
+                }
+                (None, Ok(runtime)) if !self.put_off.is_zero() => {
+                    runtime.spawn(Arc::clone(&self.program).keep_later(vm, self.serve_path, self.put_off));
                     self.report(None);
                     return;
                 }

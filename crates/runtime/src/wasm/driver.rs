@@ -22,6 +22,7 @@ use super::rollback::StateExports;
 use super::sandbox::Sandbox;
 use super::settings::WasmSettings;
 use super::trust::TrustCell;
+use super::used::UsedVms;
 use super::vm::{Linked, Template};
 use crate::sys::{self, Tracker};
 
@@ -272,6 +273,7 @@ impl WasmDriver {
             isolation,
             idle: IdleVms::new(request.spec.reuse),
             ready: ReadyVms::default(),
+            used: UsedVms::new(Duration::from_millis(self.settings.put_off_ms_max), Instant::now()),
             trust_rolled_back: TrustCell::default(),
             facts,
             tracker: self.tracker.as_ref().ok().cloned(),

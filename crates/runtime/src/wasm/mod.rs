@@ -6,9 +6,9 @@
 //! `output`, `key_values`), `guest` enters it, and `answer` turns what it does into a response
 //! whose body drives it on. `failure` names what went wrong. What becomes of a VM that has
 //! served is a matter of `isolation`: thrown away, put back to the state in which it was made (`rollback`), or kept as it
-//! is. A request whose prepared VM failed before it did anything that counts (`effects`) is served by a new one (`retry`);
-//! How far prepared VMs may be used at all is told from outside (`trust`);
-//! `reuse` keeps it for the next request, `ready` holds VMs that were made before their request came, `lazy` loads
+//! is, perhaps after a moment (`used`). A request whose prepared VM failed before it did anything that counts (`effects`) is
+//! served by a new one (`retry`). How far prepared VMs may be used at all is told from outside (`trust`); `reuse` keeps one
+//! for the next request, `ready` holds VMs that were made before their request came, `lazy` loads
 //! what a split component calls unexpectedly.
 
 mod answer;
@@ -39,6 +39,7 @@ mod sampled;
 mod sandbox;
 mod settings;
 mod trust;
+mod used;
 mod vm;
 mod witness;
 

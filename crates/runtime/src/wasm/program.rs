@@ -23,6 +23,7 @@ use super::ready::{ReadyVms, Taken};
 use super::reuse::IdleVms;
 use super::sampled::Sample;
 use super::trust::{TrustCell, Use};
+use super::used::UsedVms;
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
@@ -38,6 +39,8 @@ pub(super) struct WasmProgram {
     pub(super) isolation: Isolation,
     pub(super) idle: IdleVms,
     pub(super) ready: ReadyVms,
+    /// VMs that will be put back or freed in a moment.
+    pub(super) used: UsedVms,
     /// How far VMs that were put back may be used.
     pub(super) trust_rolled_back: TrustCell,
     pub(super) facts: ProgramFacts,
@@ -75,7 +78,7 @@ impl Program for WasmProgram {
         Box::pin(async move {
             // A VM that was put back is as good as one that was made.
             let idle = match self.isolation {
-                Isolation::Rollback(_) => self.idle.held().0,
+                Isolation::Rollback(_) => self.idle.held().0 + self.used.count(),
                 Isolation::Fresh { .. } | Isolation::Reuse => 0,
             };
             let missing = self.ready.want(vms).saturating_sub(idle);
@@ -109,7 +112,7 @@ impl Program for WasmProgram {
             Isolation::Fresh { .. } | Isolation::Reuse => held,
             Isolation::Rollback(_) => {
                 let (vms, bytes) = self.idle.held();
-                HeldReady { vms: held.vms + vms, memory_bytes: held.memory_bytes + bytes, ..held }
+                HeldReady { vms: held.vms + vms + self.used.count(), memory_bytes: held.memory_bytes + bytes, ..held }
             }
         }
     }
@@ -165,9 +168,10 @@ impl WasmProgram {
         let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
         vm.begin(id, trace, (depth, session), deadline);
         let head_only = request.method() == http::Method::HEAD;
+        let put_off = self.put_off();
         let slot = HeadSlot::default();
         let guest = guest::enter(vm, with_authority(request), https, slot.clone());
-        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), deadline, sample);
+        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), (deadline, put_off), sample);
         let response = answer::answer(guest, slot, finisher, head_only).await?;
         Ok(Reply { response, serve_path, deploy })
     }
@@ -181,7 +185,10 @@ impl WasmProgram {
             Taken::Nothing(why) => match (self.ready.take(id), why) {
                 (Taken::Vm(vm), _) => return Ok((vm, ServePath::Ready)),
                 (Taken::Nothing(_), GenericReason::Quarantined) => GenericReason::Quarantined,
-                (Taken::Nothing(why), _) => why,
+                (Taken::Nothing(why), none_kept) => match self.put_back_now(none_kept).await {
+                    Some(vm) => return Ok((vm, self.isolation.kept_path())),
+                    None => why,
+                },
             },
         };
         Ok((self.make(deadline).await?, ServePath::Generic(why)))
@@ -199,6 +206,28 @@ impl WasmProgram {
             return Taken::Nothing(GenericReason::ControlRolledBack);
         }
         self.idle.take().map_or(Taken::Nothing(GenericReason::NoImage), Taken::Vm)
+    }
+
+    /// A VM that waits to be put back, and now is, if that is allowed where `none_kept` is why there is no other.
+    async fn put_back_now(&self, none_kept: GenericReason) -> Option<Box<Vm>> {
+        let Isolation::Rollback(rollback) = &self.isolation else { return None };
+        if none_kept != GenericReason::NoImage || rollback.is_refused() {
+            return None;
+        }
+        let (mut vm, serve_path) = self.used.take_any()?;
+        if serve_path == ServePath::Generic(GenericReason::ControlRolledBack) {
+            rollback.discarded(VmDiscard::Surplus);
+            return None;
+        }
+        rollback.roll_back(&mut vm, &self.template, &self.linked).await.ok().map(|()| vm)
+    }
+
+    /// How long the VM of a request that comes now should wait until it is put back or freed.
+    fn put_off(&self) -> Duration {
+        match self.isolation {
+            Isolation::Fresh { .. } | Isolation::Rollback(_) => self.used.called(Instant::now()),
+            Isolation::Reuse => Duration::ZERO,
+        }
     }
 
     /// Whether VMs could be put back, and must not be.
@@ -234,6 +263,24 @@ impl WasmProgram {
         let mut vm = made.map(Box::new).map_err(|error| Failure::of_instantiation(&error))?;
         self.isolation.populate(&mut vm).await;
         Ok(vm)
+    }
+
+    /// Makes the best of a VM whose request has ended well, after a moment.
+    pub(super) fn keep_later(
+        self: Arc<Self>,
+        vm: Box<Vm>,
+        serve_path: ServePath,
+        put_off: Duration,
+    ) -> impl Future<Output = ()> {
+        // Requests find it from now on, whenever the future is polled.
+        let ticket = self.used.add(vm, serve_path);
+        async move {
+            tokio::time::sleep(put_off).await;
+            // A request may have needed it.
+            if let Some((vm, serve_path)) = self.used.take(ticket) {
+                self.keep(vm, serve_path).await;
+            }
+        }
     }
 
     /// Makes the best of a VM whose request has ended well.

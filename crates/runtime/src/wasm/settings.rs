@@ -19,6 +19,10 @@ pub struct WasmSettings {
     pub decommit_batch: usize,
     /// Time between two points at which a running guest yields its thread and its deadline is checked.
     pub epoch_tick_ms: u64,
+    /// Longest time that a VM of a function that is called now and then waits before it is put back or freed, so that what
+    /// runs right behind its request has the machine ([`used`](super::used)). None by default: who looks at a VM's
+    /// isolation right behind a request finds what became of it.
+    pub put_off_ms_max: u64,
 }
 
 impl Default for WasmSettings {
@@ -31,6 +35,7 @@ impl Default for WasmSettings {
             stack_keep_resident_bytes: 16 << 10,
             decommit_batch: 1,
             epoch_tick_ms: 5,
+            put_off_ms_max: 0,
         }
     }
 }

@@ -113,6 +113,11 @@ pub fn load(source: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
     load_with(source, None, spec)
 }
 
+/// Loads bytes by another driver than that which the tests of a file share.
+pub fn load_by(driver: &WasmDriver, source: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
+    load_as(source, None, spec, |request| driver.load(request))
+}
+
 /// Loads bytes with machine code made before.
 pub fn load_image(source: &[u8], code: &[u8], spec: &FunctionSpec) -> Result<Guest, LoadError> {
     load_with(source, Some(image(code)), spec)
