@@ -17,6 +17,8 @@ use crate::probe::{Answer, Connection};
 
 /// Requests under way at once, each with a connection; a node takes ten thousand.
 const UNDER_WAY_MAX: usize = 4_000;
+/// How long a connection may have been silent that is used again.
+const SILENT_MAX: Duration = Duration::from_secs(30);
 /// Longer than a request may wait and a function run by default, together: what takes longer is not coming.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// What is due is sent so often.
@@ -82,7 +84,8 @@ struct Shared {
     expected: Vec<u8>,
     began: Instant,
     stretches: Mutex<Vec<Stretch>>,
-    pool: Mutex<Vec<Connection>>,
+    /// Those that wait for a request, and since when; the last one is taken first.
+    pool: Mutex<Vec<(Connection, Instant)>>,
 }
 
 /// A poisoned lock is that of a task that panicked; the counts are still counts.
@@ -125,7 +128,7 @@ fn due_count(elapsed: Duration, rate_per_s: f64) -> u64 {
 impl Shared {
     async fn send(&self, due: Duration) {
         let late = self.began.elapsed().saturating_sub(due);
-        let pooled = locked(&self.pool).pop();
+        let pooled = self.pooled();
         let end = match pooled {
             Some(connection) => self.ask(connection).await,
             None => match Connection::open(self.plan.address).await {
@@ -136,11 +139,24 @@ impl Shared {
         self.note(due, end, late);
     }
 
+    /// A connection that has been used before. One that was silent for long is left alone, as by other clients: the node
+    /// closes it after 75 s, and might do so just then.
+    fn pooled(&self) -> Option<Connection> {
+        let mut pool = locked(&self.pool);
+        let (connection, since) = pool.pop()?;
+        if since.elapsed() < SILENT_MAX {
+            return Some(connection);
+        }
+        // All others have been silent for longer.
+        pool.clear();
+        None
+    }
+
     async fn ask(&self, mut connection: Connection) -> End {
         let began = Instant::now();
         match connection.get_within(self.plan.path, ANSWER_TIME_MAX).await {
             Ok(answer) => {
-                locked(&self.pool).push(connection);
+                locked(&self.pool).push((connection, Instant::now()));
                 end_of(&answer, &self.expected)
             }
             Err(_) if began.elapsed() >= ANSWER_TIME_MAX => End::Lost("no answer in time"),
