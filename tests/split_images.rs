@@ -143,6 +143,10 @@ fn warmed_up_vms_stay_so_with_an_image_of_what_they_run() {
     let component = support::repository("tests/guests/components/steady.wasm");
     assert_eq!(node.deploy(&specification, &component).status, 200);
     let vms = |node: &Node| node.admin_json("/v1/functions")[0]["vms"].clone();
+    eventually_within("a state that has passed its test", PATIENCE, || {
+        node.get("/count");
+        (vms(&node)["policy"] == "warm").then_some(())
+    });
     let mut sampled = 0;
     let serving = eventually_within("serving", PATIENCE, || {
         for _ in 0..5 {
@@ -165,4 +169,27 @@ fn warmed_up_vms_stay_so_with_an_image_of_what_they_run() {
         (vms["policy"] == "warm" && vms["rolled_back"].as_u64() > Some(20)).then_some(())
     });
     assert_eq!(node.get("/learnt").text(), "yes");
+}
+
+/// A state that has not passed its test is not found by sampled requests either.
+#[test]
+fn sampled_requests_find_no_warm_up_that_others_do_not() {
+    let (_folder, data) = data_folder();
+    let node = start(&data);
+    let specification = json!({
+        "name": "guest",
+        "routes": ["/count"],
+        "reuse": { "policy": "warm" },
+        "warm_up": [{ "path": "/count" }],
+    });
+    let component = support::repository("tests/guests/components/steady.wasm");
+    assert_eq!(node.deploy(&specification, &component).status, 200);
+    let mut sampled = 0;
+    eventually_within("sampled requests", PATIENCE, || {
+        let answer = node.get("/count");
+        assert_eq!(answer.text(), "1", "{answer:?}");
+        sampled += u32::from(answer.header("server-timing").contains("generic-sampled"));
+        (sampled >= 8).then_some(())
+    });
+    assert_ne!(node.admin_json("/v1/functions")[0]["vms"]["not_warm"], Value::Null);
 }

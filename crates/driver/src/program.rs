@@ -39,11 +39,13 @@ pub trait Program: Send + Sync + 'static {
 
     /// Answers one request as [`Self::invoke`] does and gives `sample` what the program's own instrumentation noted of
     /// it, once the VM has done everything for the request and outside of its latency. A program without
-    /// instrumentation, and a request that fails, gives nothing.
+    /// instrumentation, and a request that fails, gives nothing. `is_warm`: whether requests that are not sampled find the
+    /// state after the function's warm-up requests, which has passed its test; only then may this one.
     fn invoke_sampled(
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
+        _is_warm: bool,
         _sample: SampleHook,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
         self.invoke(invocation, request)

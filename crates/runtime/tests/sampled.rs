@@ -40,7 +40,7 @@ async fn sample(guest: &Guest, request: Request<Body>) -> (Sampled, InvocationEn
     let (invocation, ended) = invocation(false);
     let (sender, sampled) = mpsc::channel();
     let hook = Box::new(move |noted| sender.send(noted).unwrap());
-    let reply = Arc::clone(&guest.program).invoke_sampled(invocation, request, hook).await.unwrap();
+    let reply = Arc::clone(&guest.program).invoke_sampled(invocation, request, false, hook).await.unwrap();
     assert_eq!(
         (reply.response.status(), reply.serve_path),
         (200.try_into().unwrap(), ServePath::Generic(GenericReason::Sampled))

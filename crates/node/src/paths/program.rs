@@ -69,7 +69,9 @@ impl Program for SampledProgram {
             Some((twin, class, name)) => {
                 let followed = Arc::clone(&self.followed);
                 let noted = Box::new(move |sampled| paths.observe(&followed, class, &name, &sampled));
-                twin.invoke_sampled(invocation, request, noted)
+                // Where the state after the warm-up has not passed its test, no request may find it.
+                let is_warm = self.main.isolation().policy == "warm";
+                twin.invoke_sampled(invocation, request, is_warm, noted)
             }
         }
     }

@@ -41,10 +41,11 @@ impl Program for Judged {
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
+        is_warm: bool,
         sample: SampleHook,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
         self.cold.requested();
-        Arc::clone(&self.program).invoke_sampled(invocation, request, sample)
+        Arc::clone(&self.program).invoke_sampled(invocation, request, is_warm, sample)
     }
 
     fn facts(&self) -> &ProgramFacts {

@@ -65,9 +65,10 @@ impl Program for WasmProgram {
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
+        is_warm: bool,
         sample: SampleHook,
     ) -> BoxFuture<Result<Reply, InvokeError>> {
-        Box::pin(async move { self.serve_sampled(invocation, request, sample).await })
+        Box::pin(async move { self.serve_sampled(invocation, request, is_warm, sample).await })
     }
 
     fn facts(&self) -> &ProgramFacts {

@@ -9,7 +9,8 @@
 //! touched. To give a list, the guest writes to its memory's first page, which so counts as written.
 //!
 //! A function whose VMs are put back to the state after warm-up requests is sampled in a VM that has answered them, since
-//! it runs other code there than in a new one: what they ran counts as run.
+//! it runs other code there than in a new one: what they ran counts as run. That is for the caller to say: where that
+//! state has not passed its test, a sampled request would find what no other one does.
 //!
 //! What the bytes stand for is not known here.
 
@@ -110,11 +111,12 @@ impl WasmProgram {
         self: Arc<Self>,
         invocation: Invocation,
         request: Request<Body>,
+        is_warm: bool,
         hook: SampleHook,
     ) -> Result<Reply, InvokeError> {
         let started = Instant::now();
         let serve_path = ServePath::Generic(GenericReason::Sampled);
-        match self.template.sampled_vm(&self.linked, invocation.deadline).await {
+        match self.template.sampled_vm(&self.linked, is_warm, invocation.deadline).await {
             Ok((vm, noted)) => {
                 let sample = noted.map(|noted| Sample { noted, tracker: self.tracker.clone(), hook });
                 let (deploy, cpu) = (started.elapsed(), CpuTime::always());
@@ -128,8 +130,13 @@ impl WasmProgram {
 
 impl Template {
     /// A VM in which requests of the function find what they usually find, as far as that goes.
-    async fn sampled_vm(&self, linked: &Linked, deadline: Instant) -> wasmtime::Result<(Box<Vm>, Option<Noted>)> {
-        if let Some(warm_up) = WarmUp::of(&self.spec) {
+    async fn sampled_vm(
+        &self,
+        linked: &Linked,
+        is_warm: bool,
+        deadline: Instant,
+    ) -> wasmtime::Result<(Box<Vm>, Option<Noted>)> {
+        if let Some(warm_up) = WarmUp::of(&self.spec).filter(|_| is_warm) {
             // Nothing leaves the node, and what is drawn is of no use to anybody.
             let (vm, noted) = self.witnessed(&Draws::default()).noting_vm(linked, deadline).await?;
             match warm_up.ask_all(Box::new(vm), self).await {
