@@ -5,8 +5,8 @@
 //! each of which calls the next. Up to six nodes run at the same time and are asked in turn, each request after a pause of
 //! random length: one that predicts nothing and one that predicts, both of which throw every VM away when it has served, so
 //! that each function is idle and evicted before each request; one with default settings, whose VMs are put back and wait
-//! for a minute, and one that is the same and learns nothing; where that is of use, one whose VMs are put back to the state after a warm-up request; and one that
-//! keeps its VMs for ever as they are, which is as warm as it gets.
+//! for a minute, and one that is the same and learns nothing; where that is of use, one whose VMs are put back to the state
+//! after a warm-up request; and one that keeps its VMs for ever as they are, which is as warm as it gets.
 //!
 //! A node that prepares VMs serves one request in eight without until it has judged them, which takes some 160 requests of a
 //! function where they differ much, and then one in 256. The requests before those that count let most of that pass; how many

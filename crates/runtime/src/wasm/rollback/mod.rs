@@ -72,7 +72,7 @@ pub(super) use self::warm::{Warm, WarmUp};
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
 const REQUESTS_MAX: u32 = 1_000;
 /// The same for one that was warmed up, which takes a language runtime tens of milliseconds instead of a fraction of one:
-/// with the bound above, that held a fifth of a core where a Python function is called all the time.
+/// with the bound above, that was some per cent of all time where a Python function is called without a pause.
 const WARM_REQUESTS_MAX: u32 = 20_000;
 /// VMs thrown away one after the other after which a function is served by fresh VMs: setting a VM up to be put back is
 /// then work for nothing.
