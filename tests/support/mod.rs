@@ -17,8 +17,9 @@ pub use app::App;
 pub use client::{Client, Response};
 pub use node::{Command, Ended, Node};
 
-/// The longest that anything is waited for; a debug build beside a compiler on two cores needs a few seconds.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest that anything is waited for. A debug build beside a compiler on two cores needs a few seconds, and a good
+/// deal more where other programs hold the cores: what is optimised or learnt stands back for them.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
