@@ -16,6 +16,7 @@ use forerun_telemetry::{
 use forerun_types::{FunctionName, LearningMode};
 use tokio::net::TcpListener;
 
+use crate::background::in_background;
 use crate::figures::{self, as_figure};
 use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
@@ -255,7 +256,7 @@ fn start_events(
     metrics: &Metrics,
 ) -> Result<EventWriter, NodeError> {
     metrics.provide_one(Live::EventsDropped, "pipe", move || as_figure(sender.dropped_total()));
-    EventWriter::start(receiver, sinks).map_err(NodeError::Telemetry)
+    EventWriter::start(receiver, sinks, in_background).map_err(NodeError::Telemetry)
 }
 
 /// The export to a collector, if one is set.
@@ -285,8 +286,8 @@ fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<
             return Ok(None);
         }
     };
-    let sink =
-        Detached::start("forerun-history", HISTORY_QUEUE_EVENTS, Box::new(writer)).map_err(NodeError::Telemetry)?;
+    let sink = Detached::start("forerun-history", HISTORY_QUEUE_EVENTS, Box::new(writer), in_background)
+        .map_err(NodeError::Telemetry)?;
     let (counts, reader) = (sink.counts(), Arc::new(reader));
     let lost = Arc::clone(&reader);
     let dropped = move || as_figure(counts.dropped_total() + lost.lost_events_total());

@@ -8,6 +8,7 @@
 //! is on the path of a request.
 
 mod admin;
+mod background;
 mod build;
 mod dashboard;
 mod figures;

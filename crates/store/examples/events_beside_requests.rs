@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use forerun_store::{HistorySettings, Store, StoreSettings};
 use forerun_telemetry::{
     Detached, EVENT_PIPE_CAPACITY, EventSender, EventSink, EventWriter, InvocationEvent, Metrics, Phases,
-    RecentInvocations, RequestClass, event_pipe,
+    RecentInvocations, RequestClass, event_pipe, stand_back,
 };
 use forerun_types::{GenericReason, InvocationId, Outcome, RevisionNumber, ServePath, SpanId, TraceContext, TraceId};
 
@@ -39,11 +39,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let store = Store::open(&directory, StoreSettings::default())?;
     let (writer, history) = store.history(HistorySettings::default())?;
     let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
-    let detached = Detached::start("forerun-history", EVENT_PIPE_CAPACITY, Box::new(writer))?;
+    let detached = Detached::start("forerun-history", EVENT_PIPE_CAPACITY, Box::new(writer), stand_back)?;
     let counts = detached.counts();
     let sinks: Vec<Box<dyn EventSink>> =
         vec![Box::new(Metrics::new("measured")), Box::new(RecentInvocations::new(10_000)), Box::new(detached)];
-    let writer = EventWriter::start(receiver, sinks)?;
+    let writer = EventWriter::start(receiver, sinks, stand_back)?;
 
     let (served, flooding, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
     let flooded = AtomicU64::new(0);

@@ -18,7 +18,7 @@ fn main() {
     let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
     let metrics = Metrics::new("measured");
     let recent = RecentInvocations::new(10_000);
-    let writer = EventWriter::start(receiver, vec![Box::new(metrics), Box::new(recent)]).expect("a thread");
+    let writer = EventWriter::start(receiver, vec![Box::new(metrics), Box::new(recent)], || {}).expect("a thread");
     let idle = cpu_of(|| std::thread::sleep(Duration::from_secs(SECONDS)));
     println!("idle: {:.3} % of a core", share(idle));
     let template = event();

@@ -1,7 +1,5 @@
 //! A thread of its own for a sink that may wait for a disk or a network, so that the others need not.
 //!
-//! Its thread stands back where processors are short: a disk or a network is not as urgent as a request.
-//!
 //! While the sink stalls, a bounded number of events waits; what comes beyond is dropped and counted.
 
 use std::collections::VecDeque;
@@ -13,7 +11,6 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::event::InvocationEvent;
-use crate::priority::stand_back;
 use crate::writer::{EventSink, join};
 
 /// A sink on its own thread; itself a sink that never waits.
@@ -52,11 +49,17 @@ enum Work {
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Detached {
-    /// Starts a thread `name` for `sink`; at most `capacity_events` wait for it.
+    /// Starts a thread `name` for `sink`; at most `capacity_events` wait for it. It calls `begin` first, which may have
+    /// it stand back: a disk or a network is not as urgent as a request.
     ///
     /// # Errors
     /// What the system says when it gives no thread.
-    pub fn start(name: &str, capacity_events: usize, mut sink: Box<dyn EventSink>) -> std::io::Result<Self> {
+    pub fn start(
+        name: &str,
+        capacity_events: usize,
+        mut sink: Box<dyn EventSink>,
+        begin: fn(),
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             capacity_events,
             state: Mutex::default(),
@@ -65,7 +68,7 @@ impl Detached {
         });
         let own = Arc::clone(&shared);
         let work = move || {
-            stand_back();
+            begin();
             loop {
                 match own.next() {
                     Work::Take(events) => sink.take(&events),
@@ -180,7 +183,7 @@ mod tests {
         let (flushed, flushes) = mpsc::channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
         let slow = Slow { permits, taken: Arc::clone(&taken), flushed };
-        let mut sink = Detached::start("slow", 3, Box::new(slow)).unwrap();
+        let mut sink = Detached::start("slow", 3, Box::new(slow), || {}).unwrap();
         let counts = sink.counts();
         let events: Vec<_> = (0..10).map(event).collect();
         // One batch may be in the sink's hands already, so between three and four fit.

@@ -34,14 +34,17 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts the thread.
+    /// Starts the thread, which calls `begin` first.
     ///
     /// # Errors
     /// What the system says when it gives no thread.
-    pub fn start(receiver: EventReceiver, sinks: Vec<Box<dyn EventSink>>) -> std::io::Result<Self> {
+    pub fn start(receiver: EventReceiver, sinks: Vec<Box<dyn EventSink>>, begin: fn()) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let work = move || run(receiver, sinks, &stopped);
+        let work = move || {
+            begin();
+            run(receiver, sinks, &stopped);
+        };
         let thread = thread::Builder::new().name("forerun-events".into()).spawn(work)?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -167,7 +170,8 @@ mod tests {
     fn every_sink_gets_every_event_in_order() {
         let (sender, receiver) = event_pipe(10_000);
         let (first, second) = (Collecting::default(), Collecting::default());
-        let writer = EventWriter::start(receiver, vec![Box::new(first.clone()), Box::new(second.clone())]).unwrap();
+        let writer =
+            EventWriter::start(receiver, vec![Box::new(first.clone()), Box::new(second.clone())], || {}).unwrap();
         (0..5_000).for_each(|number| sender.record(event(number)));
         writer.stop();
         let expected: Vec<_> = (0..5_000).collect();
@@ -182,7 +186,7 @@ mod tests {
     fn flushes_when_nothing_more_comes() {
         let (sender, receiver) = event_pipe(10);
         let sink = Collecting::default();
-        let _writer = EventWriter::start(receiver, vec![Box::new(sink.clone())]).unwrap();
+        let _writer = EventWriter::start(receiver, vec![Box::new(sink.clone())], || {}).unwrap();
         sender.record(event(1));
         while sink.0.lock().1 == 0 {
             thread::sleep(PAUSE_MIN);

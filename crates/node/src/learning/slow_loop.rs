@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use forerun_predict::price::Halt;
-use forerun_telemetry::{Arrival, EventReceiver, stand_back};
+use forerun_telemetry::{Arrival, EventReceiver};
 use forerun_types::{FunctionName, LearningMode};
 
 use super::Shared;
@@ -22,6 +22,7 @@ use super::memory::Memory;
 use super::moment::Moment;
 use super::pressure::Machine;
 use super::standing::Expectation;
+use crate::background::in_background;
 use crate::functions::{Functions, unix_ms};
 use crate::paths::PathsRan;
 
@@ -91,7 +92,7 @@ impl SlowLoop {
     }
 
     pub(super) fn run(mut self) {
-        stand_back();
+        in_background();
         let (mut priced, mut kept) = (Instant::now(), Instant::now());
         let mut batch = Vec::new();
         self.remember();

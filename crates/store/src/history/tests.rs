@@ -234,11 +234,11 @@ fn a_stalled_disk_loses_events_and_says_so_and_nothing_else_notices() {
     let outside = Connection::open(&history.file).unwrap();
     outside.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (sender, receiver) = event_pipe(10_000);
-    let detached = Detached::start("history", 1000, Box::new(writer)).unwrap();
+    let detached = Detached::start("history", 1000, Box::new(writer), || {}).unwrap();
     let counts = detached.counts();
     let recent = RecentInvocations::new(10_000);
     let sinks: Vec<Box<dyn EventSink>> = vec![Box::new(detached), Box::new(Arc::clone(&recent))];
-    let thread = EventWriter::start(receiver, sinks).unwrap();
+    let thread = EventWriter::start(receiver, sinks, || {}).unwrap();
     (0..EVENTS).for_each(|number| sender.record(event(number, 0)));
     while recent.get(InvocationId::from_random((EVENTS - 1).into())).is_none() {
         std::thread::yield_now();

@@ -26,6 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::detached::{Detached, DetachedCounts};
 use crate::event::InvocationEvent;
+use crate::priority::stand_back;
 use crate::writer::EventSink;
 use callees::Callees;
 use client::CollectorClient;
@@ -136,7 +137,7 @@ impl Otlp {
         }
         let shared = Arc::new(Counts::default());
         let exporter = Exporter::new(settings, Arc::clone(&shared))?;
-        let sink = Detached::start("forerun-otlp", QUEUE_EVENTS_MAX, Box::new(exporter))
+        let sink = Detached::start("forerun-otlp", QUEUE_EVENTS_MAX, Box::new(exporter), stand_back)
             .map_err(|error| OtlpError::NoThread { detail: error.to_string() })?;
         let counts = OtlpCounts { queue: sink.counts(), shared };
         Ok(Self::On { sink, counts })

@@ -27,7 +27,7 @@
 //! where something would still be sent ([`VmDiscard::WorkPending`]), nor to a resource of a type that this file has not
 //! been told of ([`VmDiscard::HandlesLeft`]).
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 
 use forerun_types::VmDiscard;
@@ -155,21 +155,24 @@ fn fill(table: &mut ResourceTable, free_max: usize) -> bool {
 
 /// What a resource is, and what takes its place, or why it cannot be let go.
 fn judge(resource: &dyn Any) -> (&'static str, Result<Remains, VmDiscard>) {
-    // Plain data, or what is only read from: nothing else notices that it is let go.
+    // Asked once: there may be a thousand resources, each in another cache line.
+    let type_id = resource.type_id();
+    // What was dead already comes first, since most of what is kept for long is that. The others are plain data, or what is
+    // only read from: nothing else notices that they are let go.
     let gone = [
-        (resource.is::<FieldMap>(), "fields"),
-        (resource.is::<HostIncomingRequest>(), "incoming-request"),
-        (resource.is::<HostIncomingResponse>(), "incoming-response"),
-        (resource.is::<HostIncomingBody>(), "incoming-body"),
-        (resource.is::<HostOutgoingRequest>(), "outgoing-request"),
-        (resource.is::<HostOutgoingResponse>(), "outgoing-response"),
-        (resource.is::<RequestOptions>(), "request-options"),
-        (resource.is::<DynPollable>(), "pollable"),
-        (resource.is::<wasmtime::Error>(), "error"),
-        (resource.is::<Bucket>(), "bucket"),
-        (resource.is::<Gone>(), "gone"),
+        (TypeId::of::<Gone>(), "gone"),
+        (TypeId::of::<FieldMap>(), "fields"),
+        (TypeId::of::<HostIncomingRequest>(), "incoming-request"),
+        (TypeId::of::<HostIncomingResponse>(), "incoming-response"),
+        (TypeId::of::<HostIncomingBody>(), "incoming-body"),
+        (TypeId::of::<HostOutgoingRequest>(), "outgoing-request"),
+        (TypeId::of::<HostOutgoingResponse>(), "outgoing-response"),
+        (TypeId::of::<RequestOptions>(), "request-options"),
+        (TypeId::of::<DynPollable>(), "pollable"),
+        (TypeId::of::<wasmtime::Error>(), "error"),
+        (TypeId::of::<Bucket>(), "bucket"),
     ];
-    if let Some((_, kind)) = gone.into_iter().find(|(is, _)| *is) {
+    if let Some((_, kind)) = gone.into_iter().find(|(of, _)| *of == type_id) {
         return (kind, Ok(Remains::Gone));
     }
     match resource.downcast_ref() {
@@ -180,13 +183,13 @@ fn judge(resource: &dyn Any) -> (&'static str, Result<Remains, VmDiscard>) {
         None => {}
     }
     let others = [
-        (resource.is::<DynInputStream>(), "input-stream", Ok(Remains::InputStream)),
+        (TypeId::of::<DynInputStream>(), "input-stream", Ok(Remains::InputStream)),
         // One that leads to a body is that body's child, which is left, too, and tells.
-        (resource.is::<DynOutputStream>(), "output-stream", Ok(Remains::OutputStream)),
-        (resource.is::<HostFutureTrailers>(), "future-trailers", Ok(Remains::FutureTrailers)),
-        (resource.is::<HostOutgoingBody>(), "outgoing-body", Err(VmDiscard::WorkPending)),
+        (TypeId::of::<DynOutputStream>(), "output-stream", Ok(Remains::OutputStream)),
+        (TypeId::of::<HostFutureTrailers>(), "future-trailers", Ok(Remains::FutureTrailers)),
+        (TypeId::of::<HostOutgoingBody>(), "outgoing-body", Err(VmDiscard::WorkPending)),
     ];
-    let other = others.into_iter().find(|(is, _, _)| *is);
+    let other = others.into_iter().find(|(of, _, _)| *of == type_id);
     other.map_or(("other", Err(VmDiscard::HandlesLeft)), |(_, kind, remains)| (kind, remains))
 }
 
