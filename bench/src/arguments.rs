@@ -34,13 +34,15 @@ Cases:
            code 1 if an answer was wrong or an acknowledged deployment lost. The disk is a tmpfs if this is root
   sessions Sessions over fifty functions on memory for ten VMs: prediction, a fixed keep-alive and neither; and what
            `forerun replay` says of the same calls
+  trials   A thousand good functions and thirty bad ones on trial: false alarms, requests until bad ones are given up,
+           and what clients bear of it
 
 Options:
   --seconds N          Length of one measurement [default: 10; overload, sessions: 600; soak: 3600]
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
   --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead, sampling: 9]
   --connections LIST   serve, isolation, peers, overhead, sampling: busy connections, as in 1,16 [default: 1,16; isolation: 1]
-  --orders N           chain: requests that count [default: 200]
+  --orders N           chain: requests that count [default: 200]; trials: requests to each good function [default: 1000]
   --orders-before N    chain: requests before those, while the nodes learn and judge what they prepare [default: 240]
   --pause-ms N         chain: longest pause between two requests; the shortest is a quarter of it [default: 650]
   --starts N           peers: starts of each server in each round [default: 3]; restart: of each server [default: 20]
@@ -78,6 +80,7 @@ pub(crate) enum Case {
     Overload,
     Soak,
     Sessions,
+    Trials,
 }
 
 impl Case {
@@ -90,7 +93,13 @@ impl Case {
             (Self::Isolation, Contender::Limit) | (Self::Peers, Contender::PeerTuned | Contender::Limit) => false,
             (Self::Restart, Contender::PeerTuned | Contender::Limit) => false,
             (
-                Self::Chain | Self::Overhead | Self::Sampling | Self::Overload | Self::Soak | Self::Sessions,
+                Self::Chain
+                | Self::Overhead
+                | Self::Sampling
+                | Self::Overload
+                | Self::Soak
+                | Self::Sessions
+                | Self::Trials,
                 Contender::Peer | Contender::PeerTuned | Contender::Limit,
             ) => false,
         }
@@ -107,7 +116,8 @@ impl Case {
             | Self::Peers
             | Self::Overhead
             | Self::Sampling
-            | Self::Restart => 10,
+            | Self::Restart
+            | Self::Trials => 10,
         }
     }
 
@@ -121,7 +131,8 @@ impl Case {
             | Self::Peers
             | Self::Overhead
             | Self::Sampling
-            | Self::Restart => SECONDS_MAX,
+            | Self::Restart
+            | Self::Trials => SECONDS_MAX,
         }
     }
 
@@ -130,7 +141,7 @@ impl Case {
             Self::Overhead | Self::Sampling => 9,
             Self::Serve => 5,
             Self::Isolation | Self::Peers => 3,
-            Self::Chain | Self::Idle | Self::Restart | Self::Overload | Self::Soak | Self::Sessions => 1,
+            Self::Chain | Self::Idle | Self::Restart | Self::Overload | Self::Soak | Self::Sessions | Self::Trials => 1,
         }
     }
 
@@ -147,7 +158,8 @@ impl Case {
             | Self::Restart
             | Self::Overload
             | Self::Soak
-            | Self::Sessions => vec![1, 16],
+            | Self::Sessions
+            | Self::Trials => vec![1, 16],
         }
     }
 }
@@ -184,7 +196,7 @@ impl Arguments {
 
     fn parse(mut parser: lexopt::Parser) -> Result<Option<Self>> {
         let mut case = None;
-        let (mut rounds, mut busy, mut seconds_given, mut starts) = (None, None, None, None);
+        let (mut rounds, mut busy, mut seconds_given, mut starts, mut orders) = (None, None, None, None, None);
         let mut arguments = Self::with_defaults();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -201,7 +213,7 @@ impl Arguments {
                 Long("orders-before") => {
                     arguments.orders_before = number(&mut parser, "--orders-before", 1, 100_000)? as u32;
                 }
-                Long("orders") => arguments.orders = number(&mut parser, "--orders", 10, 100_000)? as u32,
+                Long("orders") => orders = Some(number(&mut parser, "--orders", 10, 100_000)? as u32),
                 Long("pause-ms") => arguments.pause_ms = number(&mut parser, "--pause-ms", 8, 600_000)?,
                 Long("starts") => starts = Some(number(&mut parser, "--starts", 1, 1_000)? as u32),
                 Long("language") => arguments.languages = Some(languages(&parser.value()?.string()?)?),
@@ -221,6 +233,7 @@ impl Arguments {
         arguments.measure = Duration::from_secs(seconds);
         arguments.rounds = rounds.unwrap_or(case.rounds());
         arguments.connections = busy.unwrap_or_else(|| case.connections());
+        arguments.orders = orders.unwrap_or(if case == Case::Trials { 1_000 } else { 200 });
         arguments.starts = starts.unwrap_or(if case == Case::Restart { 20 } else { 3 });
         Ok(Some(arguments))
     }
@@ -228,7 +241,7 @@ impl Arguments {
     /// Connections that a server has to hold at once.
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
-            Case::Chain | Case::Restart | Case::Soak | Case::Sessions | Case::Overload => 1,
+            Case::Chain | Case::Restart | Case::Soak | Case::Sessions | Case::Overload | Case::Trials => 1,
             Case::Serve | Case::Isolation | Case::Peers | Case::Overhead | Case::Sampling => {
                 self.connections.iter().copied().max().unwrap_or(1)
             }
@@ -266,7 +279,7 @@ impl Arguments {
 }
 
 /// The cases by their names.
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 12] = [
     ("serve", Case::Serve),
     ("chain", Case::Chain),
     ("isolation", Case::Isolation),
@@ -278,6 +291,7 @@ const CASES: [(&str, Case); 11] = [
     ("overload", Case::Overload),
     ("soak", Case::Soak),
     ("sessions", Case::Sessions),
+    ("trials", Case::Trials),
 ];
 
 fn case_of(name: &str) -> Result<Case> {

@@ -68,6 +68,7 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Overload => cases::overload::run(arguments).await,
         Case::Soak => cases::soak::run(arguments).await,
         Case::Sessions => cases::sessions::run(arguments).await,
+        Case::Trials => cases::trials::run(arguments).await,
     }
 }
 

@@ -69,11 +69,11 @@ fn edges(functions: usize, dice: &mut Dice) -> Vec<[usize; 3]> {
 }
 
 /// Random numbers, the same in every run (SplitMix64, public domain, Vigna 2015).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     /// Between 0 and 1, without 0.
-    fn roll(&mut self) -> f64 {
+    pub(crate) fn roll(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.0;
         value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -10,6 +10,7 @@ pub(crate) mod restart;
 pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod soak;
+pub(crate) mod trials;
 
 use anyhow::{Result, bail, ensure};
 

@@ -81,8 +81,6 @@ async fn javascript_answers_in_vms_that_were_put_back_as_in_fresh_ones() {
     assert!(report.discarded.iter().all(|(why, _)| *why == VmDiscard::StaleHandles), "{report:?}");
     assert!((2..=4).contains(&discarded), "{report:?}");
     assert_eq!(report.rolled_back + discarded, REQUESTS as u64, "each VM has one fate: {report:?}");
-    let rolled_back = paths.iter().filter(|path| **path == ServePath::RolledBack).count();
-    assert!(rolled_back >= REQUESTS - 5, "{rolled_back}, {report:?}");
-    let of_one_vm = paths.split(|path| *path != ServePath::RolledBack).map(<[_]>::len).max();
-    assert!(of_one_vm >= Some(100), "{of_one_vm:?}, {report:?}");
+    // A VM that has kept as many as it may is followed by another before the next request.
+    assert!(paths[1..].iter().all(|path| *path == ServePath::RolledBack), "{report:?}");
 }

@@ -128,6 +128,17 @@ async fn every_doubt_is_a_discard_with_its_name() {
 }
 
 #[tokio::test]
+async fn a_vm_that_has_served_its_time_is_followed_by_one_that_waits() {
+    let guest = steady();
+    for number in 0..1_010 {
+        let (_, body, end) = guest.call(get("/count")).await;
+        let expected = if number == 0 { ServePath::Generic(GenericReason::NoImage) } else { ServePath::RolledBack };
+        assert_eq!((&*body.unwrap(), end.serve_path), (&b"1"[..], expected), "{number}: {end:?}");
+    }
+    assert_eq!((discards(&guest, VmDiscard::WornOut), report(&guest).idle_vms), (1, 1), "{:?}", report(&guest));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_costs_the_vm() {
     let guest = steady();
     assert_eq!(guest.text("/count").await, "1");
