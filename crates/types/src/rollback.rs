@@ -152,8 +152,8 @@ pub enum WarmRefusal {
         /// How many requests warm VMs had answered before, the warm-up not counted.
         after: u32,
     },
-    /// The guest held handles of the host's after the warm-up, other than streams to its log: it would still know of them,
-    /// and the host would not.
+    /// The guest held handles of the host's after the warm-up, other than streams to its log and their pollables: it would
+    /// still know of them, and the host would not.
     HandlesKept,
     /// Two VMs that had been warmed up were not alike.
     StatesDiffer,
