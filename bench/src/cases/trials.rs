@@ -33,8 +33,12 @@ const BAD: usize = 10;
 const CONNECTIONS: usize = 4;
 /// Of guest code: about a tenth of a millisecond.
 const TURNS: u32 = 100_000;
-/// The same where a fifth of it is what is wrong: so much that what putting back saves is little beside it.
-const TURNS_OF_SLOW: u32 = 2_000_000;
+/// The same where more of it is what is wrong, about five milliseconds: much beside what a new VM costs.
+const TURNS_OF_SLOW: u32 = 4_000_000;
+/// In old VMs: a fifth more.
+const TURNS_OF_SLOW_OLD: u32 = 4_800_000;
+/// Good functions called at the same time: all of them together would need more VMs than there are.
+const GOOD_AT_ONCE: usize = 200;
 /// A VM of this age is bad. New ones are entered within a fraction of it.
 const OLD_MS: u64 = 5;
 /// Between two requests of a bad function at least, and at most twice that: VMs that wait for the second one are old.
@@ -66,7 +70,7 @@ impl Wrong {
 
     fn in_words(self) -> &'static str {
         match self {
-            Self::Slow => "its code takes a fifth longer",
+            Self::Slow => "it works a fifth longer",
             Self::Trap => "it traps",
             Self::Error => "it answers 500",
         }
@@ -74,7 +78,12 @@ impl Wrong {
 
     fn path(self) -> String {
         let turns = if self == Self::Slow { TURNS_OF_SLOW } else { TURNS };
-        format!("/?old_ms={OLD_MS}&turns={turns}&then={}", self.label())
+        format!("/?old_ms={OLD_MS}&turns={turns}&slow_turns={TURNS_OF_SLOW_OLD}&then={}", self.label())
+    }
+
+    /// Slow ones are tried one after the other: they keep a processor busy, and would be in each other's way.
+    fn pause(self) -> Duration {
+        if self == Self::Slow { PAUSE / 2 } else { PAUSE }
     }
 
     fn name(self, number: usize) -> String {
@@ -117,9 +126,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let good = try_good(&server, arguments.orders).await?;
     server.stop().await?;
     let method = format!(
-        "A function is a trial. {GOOD} good ones got {} requests each at {CONNECTIONS} connections; {BAD} bad ones of each \
-         kind got one every {} to {} ms, until told that VMs put back are given up, {BAD_REQUESTS_MAX} at most. All are the \
-         component `tests/guests/aged`, which works for about a tenth of a millisecond a request, and for two where it may be slow.",
+        "A function is a trial. {GOOD} good ones got {} requests each, {GOOD_AT_ONCE} in turn at {CONNECTIONS} connections; \
+         {BAD} bad ones of each kind got one every {} to {} ms (slow ones half as long, one function after the other), until told that VMs put back are given up, {BAD_REQUESTS_MAX} at most. All are the \
+         component `tests/guests/aged`, which works for about a tenth of a millisecond a request, and for five where it may be slow.",
         arguments.orders,
         PAUSE.as_millis(),
         2 * PAUSE.as_millis(),
@@ -151,7 +160,7 @@ fn functions() -> Vec<Function> {
 
 async fn try_bad(server: &Server) -> Result<Vec<Trial>> {
     let mut under_way = JoinSet::new();
-    for wrong in WRONGS {
+    for wrong in [Wrong::Trap, Wrong::Error] {
         for number in 0..BAD {
             under_way.spawn(try_one(server.address, wrong, number));
         }
@@ -160,7 +169,9 @@ async fn try_bad(server: &Server) -> Result<Vec<Trial>> {
     while let Some(trial) = under_way.join_next().await {
         trials.push(trial.context("a trial broke off")??);
     }
-    trials.sort_by_key(|trial| trial.wrong.label());
+    for number in 0..BAD {
+        trials.push(try_one(server.address, Wrong::Slow, number).await?);
+    }
     Ok(trials)
 }
 
@@ -170,7 +181,7 @@ async fn try_one(address: SocketAddr, wrong: Wrong, number: usize) -> Result<Tri
     let mut dice = Dice(number as u64);
     let path = wrong.path();
     for request in 1..=BAD_REQUESTS_MAX {
-        tokio::time::sleep(PAUSE.mul_f64(1.0 + dice.roll())).await;
+        tokio::time::sleep(wrong.pause().mul_f64(1.0 + dice.roll())).await;
         let asked = Instant::now();
         let answer = connection.get(&path).await?;
         let took_us = asked.elapsed().as_secs_f64() * 1e6;
@@ -186,32 +197,10 @@ async fn try_one(address: SocketAddr, wrong: Wrong, number: usize) -> Result<Tri
     Ok(trial)
 }
 
-/// All functions in turn, so that each waits while the others are called.
 async fn try_good(server: &Server, requests_each: u32) -> Result<Good> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut under_way = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (next, address) = (Arc::clone(&next), server.address);
-        under_way.spawn(async move {
-            let mut connection = Connection::open(address).await?;
-            let mut served: BTreeMap<String, u64> = BTreeMap::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= GOOD * requests_each as usize {
-                    return Ok::<_, anyhow::Error>(served);
-                }
-                connection = connection.for_host(&format!("{}.local", good_name(number % GOOD)));
-                let answer = connection.get(&format!("/?turns={TURNS}")).await?;
-                ensure!(answer.status == 200 && answer.body == b"done", "a good function answers otherwise");
-                *served.entry(answer.serve_path().to_owned()).or_default() += 1;
-            }
-        });
-    }
-    let mut served: BTreeMap<String, u64> = BTreeMap::new();
-    while let Some(of_one) = under_way.join_next().await {
-        for (path, count) in of_one.context("a connection broke off")?? {
-            *served.entry(path).or_default() += count;
-        }
+    let mut served = BTreeMap::new();
+    for first in (0..GOOD).step_by(GOOD_AT_ONCE) {
+        call_some(server.address, first, requests_each as usize, &mut served).await?;
     }
     server.settle().await?;
     let learning = ours::learning(server.admin, &server.state).await?;
@@ -225,6 +214,40 @@ async fn try_good(server: &Server, requests_each: u32) -> Result<Good> {
         }
     }
     Ok(good)
+}
+
+/// Functions from `first` on, in turn, so that each waits while the others are called.
+async fn call_some(
+    address: SocketAddr,
+    first: usize,
+    requests_each: usize,
+    served: &mut BTreeMap<String, u64>,
+) -> Result<()> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut under_way = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let next = Arc::clone(&next);
+        under_way.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let mut served: BTreeMap<String, u64> = BTreeMap::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= GOOD_AT_ONCE * requests_each {
+                    return Ok::<_, anyhow::Error>(served);
+                }
+                connection = connection.for_host(&format!("{}.local", good_name(first + number % GOOD_AT_ONCE)));
+                let answer = connection.get(&format!("/?turns={TURNS}")).await?;
+                ensure!(answer.status == 200 && answer.body == b"done", "a good function answers otherwise");
+                *served.entry(answer.serve_path().to_owned()).or_default() += 1;
+            }
+        });
+    }
+    while let Some(of_one) = under_way.join_next().await {
+        for (path, count) in of_one.context("a connection broke off")?? {
+            *served.entry(path).or_default() += count;
+        }
+    }
+    Ok(())
 }
 
 fn of_bad(trials: &[Trial]) -> Table {

@@ -1,4 +1,5 @@
-//! The only unsafe code of the project: what wasmtime cannot check for us, each with its proof.
+//! The only unsafe code of the project: what neither wasmtime nor another library checks for us, each with
+//! its proof.
 #![allow(unsafe_code, reason = "this folder is where it lives")]
 
 mod guest_memory;

@@ -4,8 +4,8 @@
 //!
 //! `/?turns=&old_ms=&then=` works for so many turns and answers `done`. In a VM
 //! older than `old_ms` it goes wrong like one that was prepared badly: `slow`
-//! (takes a fifth longer), `error` (a status that says so), `trap`, or not at
-//! all.
+//! (works for `slow_turns` instead), `error` (a status that says so), `trap`,
+//! or not at all.
 
 use wasi::clocks::monotonic_clock;
 use wasi::exports::http::incoming_handler::Guest;
@@ -25,7 +25,7 @@ impl Guest for Aged {
         let turns = number("turns");
         let is_old = monotonic_clock::now() > number("old_ms") * 1_000_000;
         match parameter("then") {
-            "slow" if is_old => toil(turns + turns / 5),
+            "slow" if is_old => toil(number("slow_turns")),
             "error" if is_old => return answer(out, 500, "too old"),
             "trap" if is_old => panic!("too old"),
             _ => toil(turns),
@@ -36,12 +36,13 @@ impl Guest for Aged {
 
 wasi::http::proxy::export!(Aged);
 
-/// Takes time in proportion.
+/// Takes time in proportion. Without memory: how long that takes depends on where it is.
 fn toil(turns: u64) {
-    let mut state = 1_u64;
+    let mut state = turns;
     for _ in 0..turns {
-        state = std::hint::black_box(state.wrapping_mul(0x5851_f42d_4c95_7f2d).rotate_left(9));
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).rotate_left(9);
     }
+    std::hint::black_box(state);
 }
 
 fn answer(out: ResponseOutparam, status: u16, said: &str) {
