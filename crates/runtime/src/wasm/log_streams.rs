@@ -122,9 +122,8 @@ fn is_there((place, stream): StreamPlace, table: &mut ResourceTable) -> bool {
 
 /// The pollable in that place, if it is one of `streams`.
 fn pollable(place: u32, streams: &[StreamPlace], table: &mut ResourceTable) -> Option<StreamPlace> {
-    let is_pollable = table.get_any_mut(place).is_ok_and(|resource| resource.is::<DynPollable>());
-    let mut candidates = streams.iter().filter(|_| is_pollable);
-    let (of, stream) = candidates.find(|(of, _)| is_child(place, *of, table))?;
+    table.get_any_mut(place).ok().filter(|resource| resource.is::<DynPollable>())?;
+    let (of, stream) = streams.iter().find(|(of, _)| is_child(place, *of, table))?;
     stream.ready(*of).map(|ready| (place, ready))
 }
 

@@ -303,7 +303,16 @@ impl WasmProgram {
             // It has turned out that its VMs are not put back.
             Isolation::Rollback(rollback) if rollback.is_refused() => rollback.fresh.note(&mut vm).await,
             Isolation::Rollback(rollback) => {
-                if let Ok(next) = rollback.keep(vm, &self.template, &self.linked).await
+                let next = match rollback.keep(vm, &self.template, &self.linked).await {
+                    Ok(next) => Some(next),
+                    // Nothing is wrong with such a VM, and there will be a next request. That one shall not wait for a new
+                    // VM: it would be one in a hundred where a runtime keeps handles.
+                    Err(VmDiscard::WornOut | VmDiscard::StaleHandles) => {
+                        self.make_ahead(Instant::now() + MAKE_TIME_MAX).await.ok()
+                    }
+                    Err(_) => None,
+                };
+                if let Some(next) = next
                     && !self.idle.put(next, Instant::now())
                 {
                     rollback.discarded(VmDiscard::Surplus);

@@ -141,8 +141,7 @@ impl Drop for Attempt<'_> {
 }
 
 impl Rollback {
-    /// The VM that serves next in the place of `vm`, whose request has ended well: itself, put back, a warm one, or a new
-    /// one if it has served its time.
+    /// The VM that serves next in the place of `vm`, whose request has ended well: itself, put back, or a warm one.
     pub(in super::super) async fn keep(
         &self,
         mut vm: Box<Vm>,
@@ -156,27 +155,7 @@ impl Rollback {
                 return Ok(warm);
             }
         }
-        match self.roll_back(&mut vm, template, linked).await {
-            Ok(()) => Ok(vm),
-            // Nothing is wrong with such a VM, and there will be the next request. That one shall not wait for a new VM: it
-            // would be one in a hundred where a runtime keeps handles.
-            Err(why @ (VmDiscard::WornOut | VmDiscard::StaleHandles)) => {
-                // Its place may be the last.
-                drop(vm);
-                self.successor(template, linked).await.ok_or(why)
-            }
-            Err(why) => Err(why),
-        }
-    }
-
-    /// A new VM for which no request waits, as good as one that was put back. Nothing if it cannot be had.
-    async fn successor(&self, template: &Template, linked: &Linked) -> Option<Box<Vm>> {
-        if let Some(warm) = self.warm_vm(template, linked).await {
-            return Some(warm);
-        }
-        let mut vm = Box::new(template.vm(linked, Instant::now() + MAKE_TIME_MAX).await.ok()?);
-        self.populate(&mut vm).await;
-        Some(vm)
+        self.roll_back(&mut vm, template, linked).await.map(|()| vm)
     }
 
     /// Runs the test, if VMs are to be warmed up and that has not been done. Never called while a request waits.
