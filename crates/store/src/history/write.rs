@@ -15,7 +15,7 @@ use super::{Counts, HistorySettings, maintain};
 use crate::directory::DataDirectory;
 use crate::error::{StorageError, While};
 
-/// Events of one transaction: what is lost at most when the process is killed.
+/// Events of one transaction. When the process is killed, they are lost, and those that wait behind them.
 const BATCH_EVENTS_MAX: usize = 512;
 /// An event is not held back longer than this while others come.
 const BATCH_AGE_MAX: Duration = Duration::from_secs(1);
