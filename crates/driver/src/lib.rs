@@ -8,6 +8,7 @@
 //! There is no implementation here, and no admission, routing or timing of whole requests: those
 //! are the gateway's.
 
+pub mod afterwards;
 mod body;
 mod host;
 mod image;

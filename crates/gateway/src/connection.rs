@@ -22,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use forerun_driver::afterwards;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -70,7 +71,9 @@ where
     poll_fn(|context| {
         state.register(context);
         // An error here is a client's: broken framing, reset, gone. There is nobody left to tell.
-        if connection.as_mut().poll(context).is_ready() {
+        let (polled, work) = afterwards::collect(|| connection.as_mut().poll(context));
+        work.into_iter().filter_map(afterwards::begin).for_each(|rest| drop(tokio::spawn(rest)));
+        if polled.is_ready() {
             return Poll::Ready(());
         }
         let alarm = watchdog.poll(context, &core, &state);

@@ -4,11 +4,16 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use forerun_driver::{afterwards, full_body};
 use forerun_types::{FunctionLimits, Outcome, TraceContext};
+use http::Response;
 use support::functions::{self, failing, fed, hello};
-use support::{body, entry, header, settings, spec, start, start_one, status};
+use support::{body, entry, header, settings, spec, start, start_one, status, until};
 
 #[tokio::test]
 async fn a_hello_has_length_id_timing_and_an_event() {
@@ -192,4 +197,41 @@ async fn pipelined_requests_are_answered_in_order() {
     let answer = running.raw(&[one("/1", ""), one("/2", ""), one("/3", "connection: close\r\n")].concat()).await;
     let places: Vec<_> = ["GET /1\n", "GET /2\n", "GET /3\n"].map(|line| answer.find(line).unwrap()).into();
     assert!(places.is_sorted(), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_program_leaves_is_done_once_the_response_is_written_and_before_the_next_request() {
+    let done = Arc::new(AtomicU32::new(0));
+    let (answer_read, is_read) = std::sync::mpsc::channel::<()>();
+    let (is_read, counted) = (Arc::new(Mutex::new(is_read)), Arc::clone(&done));
+    let program = functions::program(move |call| {
+        let before = counted.load(Ordering::SeqCst);
+        let (is_read, counted) = (Arc::clone(&is_read), Arc::clone(&counted));
+        let work = Box::pin(async move {
+            // Blocks, so that nothing else can happen meanwhile on this connection.
+            is_read.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        let left = afterwards::leave(work).is_ok();
+        async move { (call.invocation, Ok(Response::new(full_body(format!("{left} {before}"))))) }
+    });
+    let running = start_one(program).await;
+    let address = running.address();
+    // Beside the runtime: while one of its threads blocks, no other may be looking for what has arrived.
+    let client = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        for number in 0..3 {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            let (mut answer, expected) = (String::new(), format!("\r\n\r\ntrue {number}"));
+            while !answer.ends_with(&expected) {
+                let mut bytes = [0; 1024];
+                let read = stream.read(&mut bytes).unwrap();
+                assert!(read > 0, "{answer}");
+                answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+            }
+            answer_read.send(()).unwrap();
+        }
+    });
+    client.await.unwrap();
+    until(|| done.load(Ordering::SeqCst) == 3).await;
 }

@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use forerun_driver::{Body, BodyError, EndHook, InvocationEnd, InvokeError};
+use forerun_driver::{Body, BodyError, EndHook, InvocationEnd, InvokeError, afterwards};
 use forerun_types::{Outcome, ServePath, VmDiscard};
 use http::{Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -405,10 +405,16 @@ impl Finisher {
                     return;
                 }
                 (None, Ok(runtime)) => {
-                    runtime.spawn(async move {
-                        self.program.keep(vm, self.serve_path).await;
+                    let is_quick = self.program.keeps_quickly(&vm);
+                    let kept = Arc::clone(&self.program).keep_later(vm, self.serve_path, Duration::ZERO);
+                    let keep: afterwards::Work = Box::pin(async move {
+                        kept.await;
                         self.report(None);
                     });
+                    let left = if is_quick { afterwards::leave(keep) } else { Err(keep) };
+                    if let Err(keep) = left {
+                        runtime.spawn(keep);
+                    }
                     return;
                 }
                 // The node is going down.

@@ -266,6 +266,16 @@ impl WasmProgram {
         Ok(vm)
     }
 
+    /// Whether [`WasmProgram::keep`] takes no longer for this VM than a task of its own costs.
+    pub(super) fn keeps_quickly(&self, vm: &Vm) -> bool {
+        match self.isolation {
+            Isolation::Fresh { .. } => false,
+            Isolation::Reuse => true,
+            // The first time takes longer.
+            Isolation::Rollback(_) => vm.point.is_some(),
+        }
+    }
+
     /// Makes the best of a VM whose request has ended well, after a moment.
     pub(super) fn keep_later(
         self: Arc<Self>,
@@ -276,7 +286,9 @@ impl WasmProgram {
         // Requests find it from now on, whenever the future is polled.
         let ticket = self.used.add(vm, serve_path);
         async move {
-            tokio::time::sleep(put_off).await;
+            if !put_off.is_zero() {
+                tokio::time::sleep(put_off).await;
+            }
             // A request may have needed it.
             if let Some((vm, serve_path)) = self.used.take(ticket) {
                 self.keep(vm, serve_path).await;

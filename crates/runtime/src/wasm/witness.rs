@@ -24,7 +24,7 @@ use wasmtime_wasi::cli::WasiCliCtxView;
 use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock, MonotonicClock, WallClock};
 use wasmtime_wasi::p2::bindings::cli::environment;
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
-use wasmtime_wasi::random::{Deterministic, WasiRandomCtx};
+use wasmtime_wasi::random::{DEFAULT_MAX_SIZE, Deterministic, WasiRandomCtx};
 
 use super::vm::VmState;
 
@@ -108,9 +108,24 @@ impl RandomView<'_> {
     }
 }
 
+/// `length` bytes of what `draw` gives, eight at a time. wasmtime's own way draws four for each one, and through a
+/// pointer: eight times as long, and a language runtime that seeds its generator asks for 2,496.
+fn bytes_of(length: u64, mut draw: impl FnMut() -> wasmtime::Result<u64>) -> wasmtime::Result<Vec<u8>> {
+    wasmtime::ensure!(
+        length <= DEFAULT_MAX_SIZE,
+        "{length} random bytes at once; at most {DEFAULT_MAX_SIZE} are given"
+    );
+    let mut bytes = vec![0; usize::try_from(length)?];
+    for eight in bytes.chunks_mut(8) {
+        eight.copy_from_slice(&draw()?.to_le_bytes()[..eight.len()]);
+    }
+    Ok(bytes)
+}
+
 impl random::Host for RandomView<'_> {
     fn get_random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
-        self.noted().get_random_bytes(bytes)
+        let random = self.noted();
+        bytes_of(bytes, || random.get_random_u64())
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
@@ -120,7 +135,8 @@ impl random::Host for RandomView<'_> {
 
 impl insecure::Host for RandomView<'_> {
     fn get_insecure_random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
-        self.noted().get_insecure_random_bytes(bytes)
+        let random = self.noted();
+        bytes_of(bytes, || random.get_insecure_random_u64())
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
@@ -239,5 +255,28 @@ impl KeyValues for Quiet {
 
     fn increment(&self, _: StoreName<'_>, _: &str, _: u64) -> Result<u64, KeyValueError> {
         self.no_store()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_bytes_are_those_drawn_as_many_as_asked_for_and_never_too_many() {
+        for length in [0_u64, 1, 7, 8, 9, 2_496] {
+            let mut drawn = 0_u64;
+            let bytes = bytes_of(length, || {
+                drawn += 1;
+                Ok(drawn.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+            });
+            let expected: Vec<u8> =
+                (1..=length.div_ceil(8)).flat_map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
+            assert_eq!(bytes.unwrap(), expected[..usize::try_from(length).unwrap()]);
+            assert_eq!(drawn, length.div_ceil(8));
+        }
+        assert!(bytes_of(DEFAULT_MAX_SIZE + 1, || Ok(0)).is_err());
+        assert!(bytes_of(9, || wasmtime::bail!("no entropy")).is_err());
     }
 }
