@@ -42,6 +42,8 @@ Options:
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
   --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead, sampling: 9]
   --connections LIST   serve, isolation, peers, overhead, sampling: busy connections, as in 1,16 [default: 1,16; isolation: 1]
+  --think-ms N         serve, isolation, overhead, sampling, peers: how long each connection waits after an answer before it
+                       asks again [default: 0]
   --orders N           chain: requests that count [default: 200]; trials: requests to each good function [default: 1000]
   --orders-before N    chain: requests before those, while the nodes learn and judge what they prepare [default: 240]
   --pause-ms N         chain: longest pause between two requests; the shortest is a quarter of it [default: 650]
@@ -173,6 +175,8 @@ pub(crate) struct Arguments {
     pub(crate) rounds: u32,
     /// Busy connections of each measurement, in the order in which they are measured.
     pub(crate) connections: Vec<usize>,
+    /// How long each of them waits between an answer and its next request.
+    pub(crate) think_ms: u64,
     pub(crate) orders: u32,
     pub(crate) orders_before: u32,
     pub(crate) pause_ms: u64,
@@ -215,6 +219,7 @@ impl Arguments {
                 }
                 Long("orders") => orders = Some(number(&mut parser, "--orders", 10, 100_000)? as u32),
                 Long("pause-ms") => arguments.pause_ms = number(&mut parser, "--pause-ms", 8, 600_000)?,
+                Long("think-ms") => arguments.think_ms = number(&mut parser, "--think-ms", 0, 10_000)?,
                 Long("starts") => starts = Some(number(&mut parser, "--starts", 1, 1_000)? as u32),
                 Long("language") => arguments.languages = Some(languages(&parser.value()?.string()?)?),
                 Long("only") => arguments.contenders = contenders(&parser.value()?.string()?)?,
@@ -263,6 +268,7 @@ impl Arguments {
             warm_up: Duration::from_secs(2),
             rounds: 5,
             connections: vec![1, 16],
+            think_ms: 0,
             orders: 200,
             orders_before: 240,
             pause_ms: 650,

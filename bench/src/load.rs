@@ -1,4 +1,4 @@
-//! Load by wrk: as many requests as the server answers, each connection waiting for its answer before it asks again.
+//! Load by wrk: each connection waits for its answer before it asks again, at once or after a time to think.
 //!
 //! One thread of wrk is enough to keep two cores of server busy and takes least from it. wrk's own summary rounds its
 //! figures; a script makes it print them whole.
@@ -79,6 +79,19 @@ pub(crate) async fn measure(
     })
 }
 
+/// Where `server` and its clients run and how these go about it, for a report.
+pub(crate) fn circumstances(server: &str, arguments: &Arguments) -> String {
+    let place = if arguments.pin {
+        format!("{server} on core 0, wrk on core 1")
+    } else {
+        format!("{server} and wrk share all cores")
+    };
+    match arguments.think_ms {
+        0 => place,
+        think_ms => format!("{place}, each connection waits {think_ms} ms between an answer and its next request"),
+    }
+}
+
 async fn run(
     server: &Server,
     connections: usize,
@@ -88,6 +101,9 @@ async fn run(
 ) -> Result<Figures> {
     let mut script = tempfile::NamedTempFile::new()?;
     script.write_all(SCRIPT.as_bytes())?;
+    if arguments.think_ms > 0 {
+        writeln!(script, "function delay() return {} end", arguments.think_ms)?;
+    }
     let mut command = on_core(arguments.pin.then_some(1), &binaries.wrk);
     command.args(["--threads", "1", "--connections", &connections.to_string(), "--latency", "--timeout", "10"]);
     command.args(["--duration", &format!("{}s", time.as_secs())]).arg("--script").arg(script.path());

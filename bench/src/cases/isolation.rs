@@ -23,7 +23,7 @@ use super::check_answer;
 use crate::arguments::Arguments;
 use crate::binaries::{Binaries, repository, version};
 use crate::contenders::{Contender, Launch, PEER_TUNING, Place, forerun_up, peer_serve};
-use crate::load::{Measurement, measure};
+use crate::load::{Measurement, circumstances, measure};
 use crate::report::{Report, Table};
 use crate::server::Server;
 use crate::spread::Spread;
@@ -272,7 +272,7 @@ fn up(policy: &str, workload: Workload, place: Place<'_>) -> Result<Vec<std::ffi
 }
 
 fn method(arguments: &Arguments) -> String {
-    let place = if arguments.pin { "server on core 0, wrk on core 1" } else { "server and wrk share all cores" };
+    let place = circumstances("server", arguments);
     format!(
         "The same components in all ways. {} rounds in alternating order, {} s each after {} s of warm-up, servers started \
          anew in each round and left alone until their code is made, {place}. Figures are medians, with the smallest and \

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::check_answer;
 use crate::arguments::{Arguments, Case};
 use crate::binaries::Binaries;
-use crate::load::{Measurement, measure};
+use crate::load::{Measurement, circumstances, measure};
 use crate::metrics::{Metrics, shares};
 use crate::ours::{Node, languages};
 use crate::report::{Report, Table};
@@ -181,7 +181,7 @@ async fn sample(
 }
 
 fn method(arguments: &Arguments) -> String {
-    let place = if arguments.pin { "node on core 0, wrk on core 1" } else { "node and wrk share all cores" };
+    let place = circumstances("node", arguments);
     format!(
         "The same warm function in nodes with learning (or sampling alone) on and off, all up at the same time and loaded in turn: {} rounds in \
          alternating order, {} s each after {} s of warm-up, {place}; {LOADS_BEFORE} such loads before the first round. \

@@ -34,7 +34,7 @@ use crate::arguments::Arguments;
 use crate::binaries::{Binaries, version};
 use crate::contenders::{Contender, Launch, Place, forerun_up};
 use crate::installed::Installed;
-use crate::load::{Measurement, measure};
+use crate::load::{Measurement, circumstances, measure};
 use crate::machine::load_average;
 use crate::report::{Report, Table};
 use crate::server::Server;
@@ -246,7 +246,7 @@ fn say_progress(sample: &Sample) {
 }
 
 fn method(found: &Found, arguments: &Arguments) -> String {
-    let place = if arguments.pin { "server on core 0, wrk on core 1" } else { "server and wrk share all cores" };
+    let place = circumstances("server", arguments);
     let loads: Vec<f64> = found.samples.iter().filter_map(|sample| sample.load_average).collect();
     let load = if loads.is_empty() { "unknown".to_owned() } else { Spread::of(loads).show(1) };
     format!(

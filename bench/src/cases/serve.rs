@@ -14,7 +14,7 @@ use super::{check_answer, legend, order, present};
 use crate::arguments::Arguments;
 use crate::binaries::Binaries;
 use crate::contenders::Contender;
-use crate::load::{Measurement, measure};
+use crate::load::{Measurement, circumstances, measure};
 use crate::report::{Report, Table};
 use crate::server::Server;
 use crate::spread::Spread;
@@ -63,7 +63,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
 }
 
 fn method(arguments: &Arguments) -> String {
-    let place = if arguments.pin { "server on core 0, wrk on core 1" } else { "server and wrk share all cores" };
+    let place = circumstances("server", arguments);
     format!(
         "The same small Rust component, a fresh VM for each request. {} rounds in alternating order, {} s each after \
          {} s of warm-up, servers started anew in each round, {place}. Figures are medians, with the smallest and the \
