@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -118,6 +119,32 @@ fn one_trace_goes_through_all_functions_of_a_checkout() {
     assert!(by_id["memory_bytes_peak"].as_u64() > Some(0), "{by_id}");
 }
 
+/// Whether a request is of the control group, its chain's first invocation decides, for all functions alike.
+fn check_control_is_of_chains(shop: &Node, visit: &dyn Fn()) {
+    let is_control = |one: &Value| one["serve_path"] == "generic-control-rolled-back";
+    let chains = eventually("five called functions in the control group", || {
+        (0..10).for_each(|_| visit());
+        let all = shop.admin_json("/v1/invocations?count=1000").as_array().unwrap().clone();
+        let mut chains: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for one in all {
+            chains.entry(one["trace_id"].as_str().unwrap().to_owned()).or_default().push(one);
+        }
+        // The oldest may have lost its root by now.
+        chains.retain(|_, chain| chain.iter().any(|one| one["caller"].is_null()));
+        let called = chains.values().flatten().filter(|one| is_control(one) && !one["caller"].is_null()).count();
+        (called >= 5).then_some(chains)
+    });
+    for chain in chains.values().filter(|chain| chain.iter().any(is_control)) {
+        let root = chain.iter().find(|one| one["caller"].is_null()).unwrap();
+        let id = u128::from_str_radix(root["id"].as_str().unwrap(), 16).unwrap();
+        assert!(id.is_multiple_of(8), "{chain:#?}");
+    }
+    // What a caller waits for is not its own time.
+    let checkout = chains.values().flatten().find(|one| one["function"] == "checkout").unwrap();
+    let first_byte_us = checkout["phases"]["first_byte_us"].as_u64().unwrap();
+    assert!((1..first_byte_us).contains(&checkout["calls_us"].as_u64().unwrap()), "{checkout:#}");
+}
+
 /// Their allocators have memory grow in the first request of each VM, until VMs are made with room for it.
 #[test]
 fn every_function_of_the_shop_is_rolled_back_in_the_end() {
@@ -151,6 +178,7 @@ fn every_function_of_the_shop_is_rolled_back_in_the_end() {
         let counter = format!("forerun_vm_{counter} ");
         assert!(metrics.lines().any(|line| line.starts_with(&counter)), "{counter} in {metrics}");
     }
+    check_control_is_of_chains(&shop, &|| drop(visit()));
     // A VM that is still being put back is not there yet for the next request, so that not every order is the one.
     eventually("an order of rolled-back VMs only", || {
         let trace = shop.invocation(&visit())["trace_id"].clone();

@@ -81,6 +81,11 @@ pub(super) fn within(function: &str, paths: &Value) -> Option<String> {
     ))
 }
 
+/// What an invocation waited for what it had called, if it called anything.
+fn waiting(calls_us: u64) -> String {
+    if calls_us == 0 { String::new() } else { format!(", {:.3} ms of it waiting for what it called", ms(calls_us)) }
+}
+
 fn explanation(answer: &Value) -> String {
     let invocation = &answer["invocation"];
     let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
@@ -90,7 +95,12 @@ fn explanation(answer: &Value) -> String {
     let mut lines = vec![
         format!("{} {} {}", word(&invocation["function"]), word(&invocation["class"]["method"]), invocation["status"]),
         format!("path      {}: {}", word(&invocation["serve_path"]), word(&invocation["why"])),
-        format!("time      {:.3} ms until a VM was there, {:.3} ms in all", ms(deploy_us), ms(us("total_us"))),
+        format!(
+            "time      {:.3} ms until a VM was there, {:.3} ms in all{}",
+            ms(deploy_us),
+            ms(us("total_us")),
+            waiting(invocation["calls_us"].as_u64().unwrap_or(0))
+        ),
     ];
     lines.push(expectation(answer));
     for (name, arm) in answer["function"]["arms"].as_object().into_iter().flatten() {

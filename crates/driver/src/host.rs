@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forerun_types::{FunctionName, InvocationId, SessionKey, TraceContext};
+use forerun_types::{FunctionName, InvocationId, TraceContext};
 use http::{Request, Response};
 
-use crate::{Body, BoxFuture};
+use crate::{Body, BoxFuture, Chain};
 
 /// Everything a program may use of the node.
 #[derive(Clone)]
@@ -28,10 +28,8 @@ pub struct Caller {
     pub invocation: InvocationId,
     /// Its span: the parent of the call.
     pub trace: TraceContext,
-    /// Its depth: 0 when called from outside.
-    pub depth: u32,
-    /// The session the outermost request belongs to.
-    pub session: Option<SessionKey>,
+    /// The chain it belongs to.
+    pub chain: Chain,
 }
 
 /// Time-outs a guest asked for; `None` leaves the node's own.

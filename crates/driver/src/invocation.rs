@@ -14,16 +14,37 @@ pub struct Invocation {
     pub id: InvocationId,
     /// The invocation's own span: outbound calls of the guest are its children.
     pub trace: TraceContext,
-    /// How many functions of this node are already waiting for this one; 0 from outside.
-    pub depth: u32,
-    /// The session of the client that is waiting for it in the end, where clients are told apart.
-    pub session: Option<SessionKey>,
+    /// Who is waiting for it in the end, and through how many others.
+    pub chain: Chain,
     /// Whether the client spoke TLS, for the guest's view of the scheme.
     pub https: bool,
     /// When the guest must be done; the program stops it then.
     pub deadline: Instant,
     /// Called exactly once, when the VM has done everything for this invocation.
     pub end: EndHook,
+}
+
+/// The chain of calls an invocation belongs to: functions of this node that wait for one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// The invocation that it began with, from outside.
+    pub root: InvocationId,
+    /// How many functions are already waiting for this one; 0 from outside.
+    pub depth: u32,
+    /// The session of the client that is waiting for all of it, where clients are told apart.
+    pub session: Option<SessionKey>,
+}
+
+impl Chain {
+    /// That of an invocation from outside.
+    pub fn begins(root: InvocationId, session: Option<SessionKey>) -> Self {
+        Self { root, depth: 0, session }
+    }
+
+    /// That of what is called by an invocation of this one.
+    pub fn goes_on(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
 }
 
 /// The head of an answer, with how it was reached.
@@ -59,6 +80,8 @@ pub struct InvocationEnd {
     pub deploy: Duration,
     /// Time the guest and its host calls held a thread: an upper bound of its CPU time.
     pub busy: Duration,
+    /// Time before the head of the answer in which it waited for what it had called.
+    pub waited_for_calls: Duration,
     /// CPU time of guest and host calls, if it was measured, which costs too much to be done for every request.
     pub cpu: Option<Duration>,
     /// Most linear memory the VM had, in bytes.
@@ -93,6 +116,7 @@ impl Drop for EndHook {
                 serve_path: ServePath::Generic(forerun_types::GenericReason::NoImage),
                 deploy: Duration::ZERO,
                 busy: Duration::ZERO,
+                waited_for_calls: Duration::ZERO,
                 cpu: None,
                 memory_bytes_peak: 0,
             });

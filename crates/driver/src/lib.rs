@@ -22,7 +22,7 @@ pub use host::{
     Caller, GuestLog, GuestStream, Host, KeyValueError, KeyValues, Outbound, OutboundError, OutboundTimeouts, StoreName,
 };
 pub use image::AuthenticImage;
-pub use invocation::{EndHook, Invocation, InvocationEnd, InvokeError, Reply};
+pub use invocation::{Chain, EndHook, Invocation, InvocationEnd, InvokeError, Reply};
 pub use made_up::made_up_answer;
 pub use program::{
     BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, Program, ProgramFacts, Trust, Trusts,

@@ -29,8 +29,16 @@ impl Program for Hello {
     ) -> BoxFuture<Result<Reply, InvokeError>> {
         let serve_path = ServePath::Generic(GenericReason::NoImage);
         let (outcome, detail, zero) = (Outcome::Ok, String::new(), Duration::ZERO);
-        let end =
-            InvocationEnd { outcome, detail, serve_path, deploy: zero, busy: zero, cpu: None, memory_bytes_peak: 0 };
+        let end = InvocationEnd {
+            outcome,
+            detail,
+            serve_path,
+            deploy: zero,
+            busy: zero,
+            waited_for_calls: zero,
+            cpu: None,
+            memory_bytes_peak: 0,
+        };
         invocation.end.finish(end);
         let response = Response::new(full_body("hello\n"));
         Box::pin(std::future::ready(Ok(Reply { response, serve_path, deploy: zero })))

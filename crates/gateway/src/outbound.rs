@@ -151,7 +151,7 @@ async fn call_function(
     request: Request<Body>,
     timeouts: OutboundTimeouts,
 ) -> Result<Response<Body>, OutboundError> {
-    if caller.depth >= DEPTH_MAX {
+    if caller.chain.depth >= DEPTH_MAX {
         return Err(OutboundError::TooDeep { max: DEPTH_MAX });
     }
     let call = serve(&core, Origin::Function(caller), address, request);

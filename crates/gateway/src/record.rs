@@ -181,6 +181,7 @@ impl Record {
             status: self.status.load(Ordering::Relaxed),
             phases: self.phases(micros(total)),
             busy_us: end.map_or(0, |end| micros(end.busy)),
+            calls_us: end.map_or(0, |end| micros(end.waited_for_calls)),
             cpu_us: end.and_then(|end| end.cpu).map(micros),
             memory_bytes_peak: end.map_or(0, |end| end.memory_bytes_peak),
             bytes_in,

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forerun_driver::{Body, BodyError, Caller, EndHook, Invocation, InvokeError, Reply, empty_body};
+use forerun_driver::{Body, BodyError, Caller, Chain, EndHook, Invocation, InvokeError, Reply, empty_body};
 use forerun_telemetry::CallingInvocation;
 use forerun_types::{InvocationId, Outcome};
 use http::header::{CONTENT_LENGTH, HeaderValue};
@@ -155,7 +155,7 @@ fn ancestry(core: &Core, origin: &Origin, headers: &http::HeaderMap, span: forer
             return Ancestry {
                 trace: caller.trace.child(span),
                 parent_span: Some(caller.trace.span_id),
-                session: caller.session,
+                session: caller.chain.session,
                 caller: Some(CallingInvocation { function: caller.function.clone(), id: caller.invocation }),
             };
         }
@@ -216,9 +216,8 @@ async fn invoke(
         on_end.ended(end);
         drop(permit);
     });
-    let (depth, https) = (origin.depth(), origin.https());
-    let session = record.session();
-    let invocation = Invocation { id: record.id, trace: record.trace, depth, session, https, deadline, end };
+    let (chain, https) = (origin.chain(record), origin.https());
+    let invocation = Invocation { id: record.id, trace: record.trace, chain, https, deadline, end };
     let call = Arc::clone(&record.function.program).invoke(invocation, request);
     match backstop.bound(call).await {
         Ok(Ok(reply)) => Ok(reply),
@@ -302,10 +301,10 @@ fn refuse(core: &Core, refusal: Refusal, id: InvocationId, guard: Option<InFligh
 }
 
 impl Origin {
-    fn depth(&self) -> u32 {
+    fn chain(&self, record: &Record) -> Chain {
         match self {
-            Self::Client { .. } | Self::Operator => 0,
-            Self::Function(caller) => caller.depth + 1,
+            Self::Client { .. } | Self::Operator => Chain::begins(record.id, record.session()),
+            Self::Function(caller) => caller.chain.goes_on(),
         }
     }
 

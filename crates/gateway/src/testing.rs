@@ -24,6 +24,7 @@ impl Program for Hello {
             serve_path,
             deploy: std::time::Duration::ZERO,
             busy: std::time::Duration::ZERO,
+            waited_for_calls: std::time::Duration::ZERO,
             cpu: None,
             memory_bytes_peak: 0,
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forerun_driver::{
-    Body, BodyError, Caller, Outbound, OutboundError, OutboundTimeouts, Program, empty_body, full_body,
+    Body, BodyError, Caller, Chain, Outbound, OutboundError, OutboundTimeouts, Program, empty_body, full_body,
 };
 use forerun_gateway::{DEPTH_MAX, FunctionEntry, GatewaySettings, OutboundSettings, RouteTable};
 use forerun_types::{InvocationId, Outcome, SpanId, TraceContext};
@@ -28,8 +28,7 @@ fn caller(function: &str, depth: u32) -> Caller {
         function: function.parse().unwrap(),
         invocation: InvocationId::from_random(1),
         trace,
-        depth,
-        session: None,
+        chain: Chain { depth, ..Chain::begins(InvocationId::from_random(1), None) },
     }
 }
 
@@ -144,8 +143,7 @@ fn recursive(outbound: Arc<dyn Outbound>) -> Arc<dyn Program> {
                 function: "again".parse().unwrap(),
                 invocation: call.invocation.id,
                 trace: call.invocation.trace,
-                depth: call.invocation.depth,
-                session: call.invocation.session,
+                chain: call.invocation.chain,
             };
             let response = match outbound.send(caller, request, OutboundTimeouts::default()).await {
                 Ok(response) => response,

@@ -150,7 +150,7 @@ async fn time_runs_out_before_and_within_the_answer() {
 
 #[tokio::test]
 async fn a_guest_may_work_on_after_its_announced_length() {
-    let (program, feeder) = fed(|| http::Response::builder().header("content-length", "5"));
+    let (program, feeder) = fed(|| Response::builder().header("content-length", "5"));
     let mut running = start_one(program).await;
     feeder.send("hello".into()).unwrap();
     let answer = running.get("/", &[]).await;
@@ -167,7 +167,7 @@ async fn head_and_no_content_end_well() {
     let answer = running.raw("HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     assert_eq!((header(&answer, "content-length"), body(&answer)), (Some("5"), ""), "{answer}");
     assert_eq!(running.event().await.outcome, Outcome::Ok);
-    let (program, feeder) = fed(|| http::Response::builder().status(204));
+    let (program, feeder) = fed(|| Response::builder().status(204));
     let mut running = start_one(program).await;
     assert_eq!(status(&running.get("/", &[]).await), 204);
     drop(feeder);

@@ -82,6 +82,7 @@ fn refuse(invocation: Invocation, outcome: Outcome, detail: String, deploy: Dura
         serve_path: ServePath::Generic(GenericReason::NoImage),
         deploy,
         busy: Duration::ZERO,
+        waited_for_calls: Duration::ZERO,
         cpu: None,
         memory_bytes_peak: 0,
     });

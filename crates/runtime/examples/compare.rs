@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forerun_driver::{Driver, EndHook, Invocation, LoadRequest, Program, full_body};
+use forerun_driver::{Chain, Driver, EndHook, Invocation, LoadRequest, Program, full_body};
 use forerun_runtime::{WasmDriver, WasmSettings};
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
 use http::Request;
@@ -88,8 +88,7 @@ async fn answer(program: &Arc<dyn Program>, request: &str) -> Answer {
     let invocation = Invocation {
         id: InvocationId::from_random(7),
         trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
-        depth: 0,
-        session: None,
+        chain: Chain::begins(InvocationId::from_random(7), None),
         https: false,
         deadline: Instant::now() + TIMEOUT,
         end: EndHook::new(|_| {}),

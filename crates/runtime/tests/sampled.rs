@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use common::{Guest, end_of, get, load, misbehave, repository, spec};
-use forerun_driver::{Body, EndHook, Invocation, InvocationEnd, Sampled};
+use forerun_driver::{Body, Chain, EndHook, Invocation, InvocationEnd, Sampled};
 use forerun_specialize::passes::coverage::{CoverageMap, add_coverage};
 use forerun_types::{GenericReason, InvocationId, Outcome, ServePath, TraceContext};
 use http::Request;
@@ -27,8 +27,7 @@ fn invocation(is_measured: bool) -> (Invocation, mpsc::Receiver<InvocationEnd>) 
     let invocation = Invocation {
         id: InvocationId::from_random(u128::from(!is_measured) << 32),
         trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
-        depth: 0,
-        session: None,
+        chain: Chain::begins(InvocationId::from_random(u128::from(!is_measured) << 32), None),
         https: false,
         deadline: Instant::now() + Duration::from_secs(20),
         end: EndHook::new(move |end| sender.send(end).unwrap()),

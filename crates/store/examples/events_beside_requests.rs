@@ -168,6 +168,7 @@ fn template() -> InvocationEvent {
         status: 200,
         phases: Phases { routed_us: 3, admitted_us: 4, deployed_us: 150, first_byte_us: 900, total_us: 1000 },
         busy_us: 700,
+        calls_us: 0,
         cpu_us: None,
         memory_bytes_peak: 1 << 20,
         bytes_in: 0,

@@ -63,6 +63,7 @@ fn event(start_us: u64, number: u64) -> InvocationEvent {
             total_us: 1000 + random % 1000,
         },
         busy_us: 700,
+        calls_us: 0,
         cpu_us: None,
         memory_bytes_peak: 1 << 20,
         bytes_in: 100,

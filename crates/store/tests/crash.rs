@@ -81,6 +81,7 @@ fn event(number: u64) -> InvocationEvent {
         status: 200,
         phases: Phases::default(),
         busy_us: 0,
+        calls_us: 0,
         cpu_us: None,
         memory_bytes_peak: 0,
         bytes_in: 0,

@@ -72,6 +72,7 @@ fn event() -> InvocationEvent {
         status: 200,
         phases: Phases { routed_us: 1, admitted_us: 2, deployed_us: 3, first_byte_us: 4, total_us: 5 },
         busy_us: 1,
+        calls_us: 0,
         cpu_us: None,
         memory_bytes_peak: 1 << 20,
         bytes_in: 0,

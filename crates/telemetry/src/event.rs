@@ -37,6 +37,8 @@ pub struct InvocationEvent {
     pub phases: Phases,
     /// Time the guest held a thread, in microseconds: an upper bound of its CPU time.
     pub busy_us: u64,
+    /// Time until the first byte in which it waited for what it had called, in microseconds.
+    pub calls_us: u64,
     /// CPU time of guest and host calls, in microseconds, where it was measured: asking costs a system call.
     pub cpu_us: Option<u64>,
     /// Most linear memory the VM had, in bytes.
@@ -128,6 +130,7 @@ pub(crate) mod tests {
             status: 200,
             phases: Phases { routed_us: 10, admitted_us: 20, deployed_us: 120, first_byte_us: 1_000, total_us: 2_000 },
             busy_us: 900,
+            calls_us: 0,
             cpu_us: Some(800),
             memory_bytes_peak: 1 << 20,
             bytes_in: 7,

@@ -68,6 +68,7 @@ pub fn end(outcome: Outcome, detail: &str) -> InvocationEnd {
         serve_path: PATH,
         deploy: Duration::ZERO,
         busy: Duration::from_micros(100),
+        waited_for_calls: Duration::ZERO,
         cpu: Some(Duration::from_micros(80)),
         memory_bytes_peak: 1 << 20,
     }

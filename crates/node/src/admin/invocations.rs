@@ -71,6 +71,7 @@ pub(super) fn view(event: &InvocationEvent) -> Value {
             "total_us": event.phases.total_us,
         },
         "busy_us": event.busy_us,
+        "calls_us": event.calls_us,
         "cpu_us": event.cpu_us,
         "memory_bytes_peak": event.memory_bytes_peak,
         "bytes_in": event.bytes_in,

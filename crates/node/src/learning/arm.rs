@@ -2,13 +2,17 @@
 //!
 //! ```text
 //!  ┌────────► judging ── better, no worse, or still open after so many requests ──► believed
-//!  │      control 1 in 8                                                        control 1 in 256
+//!  │      control 1 in 8                                                        control 1 in 1,024
 //!  │         ▲    │ worse                                    slower than before   │    │ worse
 //!  │ time is │    ▼                          slower or more errors than before  │    │ worse
 //!  │    over └ given up ◄──────────────────────────────────┬──────────────────────┘    │
 //!  │      10 min, twice as long each time, a day at most   │ ◄─────────────────────────┘
 //!  └───────────────────────────────────────────────────────┘        a new revision: everything begins anew
 //! ```
+//! All invocations of a chain of calls are of the same group (the draw is its root's), or most chains of several functions
+//! would meet standard initialization somewhere while judgements are open. So latency is a function's own, without the
+//! calls it waits for. Its answers are not: who passes on the errors of what it calls is given up together with that.
+//!
 //! What control costs is bounded: while a judgement is open, one in [`JUDGING_ONE_IN`] of the requests that could have
 //! had a prepared VM does without, for [`JUDGED_WITHIN`] requests at most; after it one in [`BELIEVED_ONE_IN`].
 //! When the share of control changes, both groups begin anew: a group that grew at two rates in two different hours
@@ -22,8 +26,9 @@ use super::verdict::{Comparison, Fault, Group, Verdict};
 
 /// While a judgement is open, one request in so many is control.
 pub(super) const JUDGING_ONE_IN: u32 = 8;
-/// After it; below one in a hundred, so that nobody's 99th percentile is that of control.
-pub(super) const BELIEVED_ONE_IN: u32 = 256;
+/// After it; so far below one in a hundred that nobody's 99th percentile is moved by it. A change for the worse is found by
+/// the recent mean, which takes no control.
+pub(super) const BELIEVED_ONE_IN: u32 = 1_024;
 /// Requests after which an open judgement is good enough: whatever was not found in so many is small.
 pub(super) const JUDGED_WITHIN: u64 = 30_000;
 /// How long VMs are given up the first time; then twice as long each time.

@@ -172,7 +172,8 @@ impl Arms {
         self.unjudged = true;
         let served = event.outcome == Outcome::Ok;
         let latency_us = event.phases.first_byte_us.saturating_sub(event.phases.admitted_us);
-        let latency_us = served.then_some(latency_us);
+        // Its own: what it calls is in the same group, and is judged by itself.
+        let latency_us = served.then_some(latency_us.saturating_sub(event.calls_us));
         match event.serve_path {
             ServePath::Ready => self.ready.served(answer, latency_us),
             ServePath::RolledBack => self.rolled_back.served(answer, latency_us),

@@ -54,7 +54,7 @@ impl Program for SampledProgram {
         // Its name is written out for samples only.
         let twin = twin.filter(|_| is_sampled).map(|twin| (twin, class.id, class.to_string()));
         let is_sample = twin.is_some();
-        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
+        let Invocation { id, trace, chain, https, deadline, end } = invocation;
         let end = EndHook::new(move |report: InvocationEnd| {
             if report.outcome == Outcome::Ok
                 && let Some(mut entry) = entry.try_lock()
@@ -63,7 +63,7 @@ impl Program for SampledProgram {
             }
             end.finish(report);
         });
-        let invocation = Invocation { id, trace, depth, session, https, deadline, end };
+        let invocation = Invocation { id, trace, chain, https, deadline, end };
         match twin {
             None => Arc::clone(&self.main).invoke(invocation, request),
             Some((twin, class, name)) => {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forerun_driver::{EndHook, Invocation, Program, full_body};
+use forerun_driver::{Chain, EndHook, Invocation, Program, full_body};
 use forerun_types::{CallAnswer, InvocationId, TraceContext};
 use http::Request;
 use serde::{Deserialize, Serialize};
@@ -118,8 +118,7 @@ impl Subject {
                 span_id: forerun_types::SpanId::from_random(1),
                 sampled: false,
             },
-            depth: 0,
-            session: None,
+            chain: Chain::begins(InvocationId::from_random(1), None),
             https: false,
             deadline: Instant::now() + PROBE_TIME_MAX,
             end: EndHook::new(move |end| {

@@ -7,7 +7,7 @@ mod nobody;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Driver, EndHook, Invocation, InvocationEnd, InvokeError, LoadRequest, Program};
+use forerun_driver::{Chain, Driver, EndHook, Invocation, InvocationEnd, InvokeError, LoadRequest, Program};
 use forerun_runtime::WasmDriver;
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber};
 use http::Request;
@@ -46,8 +46,7 @@ pub(crate) async fn try_get(program: &Arc<dyn Program>, path: &str) -> Result<An
     let invocation = Invocation {
         id: InvocationId::from_random(7),
         trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap(),
-        depth: 0,
-        session: None,
+        chain: Chain::begins(InvocationId::from_random(7), None),
         https: false,
         deadline: Instant::now() + Duration::from_secs(30),
         end: EndHook::new(move |end| drop(sender.send(end))),

@@ -29,6 +29,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::WasiBody;
 
+use super::calls_made::CallsMade;
 use super::cpu_time::CpuTime;
 use super::errors::body_error_from_guest;
 use super::failure::Failure;
@@ -55,6 +56,7 @@ pub(super) async fn answer(
         }
     })
     .await;
+    finisher.waited_for_calls = finisher.calls.waited();
     match (head, returned) {
         (Some(Ok(response)), Some(returned)) => Ok(after_return(response, returned, finisher)),
         (Some(Ok(response)), None) => Ok(while_running(response, guest, finisher, head_only)),
@@ -347,6 +349,8 @@ pub(super) struct Finisher {
     put_off: Duration,
     busy: Duration,
     cpu: CpuTime,
+    calls: CallsMade,
+    waited_for_calls: Duration,
     memory_bytes_peak: u64,
     sample: Option<Sample>,
 }
@@ -358,9 +362,23 @@ impl Finisher {
         serve_path: ServePath,
         (deploy, cpu): (Duration, CpuTime),
         (deadline, put_off): (Instant, Duration),
+        calls: CallsMade,
         sample: Option<Sample>,
     ) -> Self {
-        Self { program, end, serve_path, deploy, deadline, put_off, busy: deploy, cpu, memory_bytes_peak: 0, sample }
+        Self {
+            program,
+            end,
+            serve_path,
+            deploy,
+            deadline,
+            put_off,
+            busy: deploy,
+            cpu,
+            calls,
+            waited_for_calls: Duration::ZERO,
+            memory_bytes_peak: 0,
+            sample,
+        }
     }
 
     /// Runs `poll` and adds its time to the invocation's.
@@ -450,6 +468,7 @@ impl Finisher {
             serve_path: self.serve_path,
             deploy: self.deploy,
             busy: self.busy,
+            waited_for_calls: self.waited_for_calls,
             cpu: self.cpu.total(),
             memory_bytes_peak: self.memory_bytes_peak,
         });

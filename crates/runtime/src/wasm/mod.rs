@@ -13,6 +13,7 @@
 
 mod answer;
 mod bodies;
+mod calls_made;
 mod compile;
 mod cpu_time;
 mod driver;

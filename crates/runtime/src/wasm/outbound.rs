@@ -9,6 +9,7 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, Result, WasiBody, WasiHttpHooks,
 };
 
+use super::calls_made::CallsMade;
 use super::effects::{Effect, Effects};
 use super::errors::{body_error_from_guest, body_error_to_guest, outbound_error_to_guest};
 
@@ -18,6 +19,7 @@ pub(super) struct HttpHooks {
     pub(super) caller: Caller,
     pub(super) outbound: Arc<dyn Outbound>,
     pub(super) effects: Effects,
+    pub(super) calls: CallsMade,
 }
 
 type IoDone = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -52,8 +54,11 @@ impl WasiHttpHooks for HttpHooks {
         });
         let request = request.map(|body| body.map_err(|error| body_error_from_guest(&error)).boxed_unsync());
         let sending = self.outbound.send(self.caller.clone(), request, timeouts.unwrap_or_default());
+        let under_way = self.calls.begin();
         Box::new(async move {
-            let response = sending.await.map_err(outbound_error_to_guest)?;
+            let answer = sending.await;
+            drop(under_way);
+            let response = answer.map_err(outbound_error_to_guest)?;
             let response = response.map(|body| body.map_err(body_error_to_guest).boxed_unsync());
             let done: IoDone = Box::new(async { Ok(()) });
             Ok((response, done))

@@ -132,11 +132,11 @@ pub(super) struct Deployed {
 
 impl WasmProgram {
     async fn serve(self: Arc<Self>, invocation: Invocation, request: Request<Body>) -> Result<Reply, InvokeError> {
-        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
+        let Invocation { id, trace, chain, https, deadline, end } = invocation;
         let started = Instant::now();
         let mut cpu = CpuTime::of(id);
         let deployed = {
-            let mut deploying = pin!(self.deploy(id, deadline));
+            let mut deploying = pin!(self.deploy(chain.root, deadline));
             poll_fn(|cx| cpu.during(|| deploying.as_mut().poll(cx))).await
         };
         let (vm, serve_path) = match deployed {
@@ -144,7 +144,7 @@ impl WasmProgram {
             Err(failure) => return Err(refuse(end, failure, started.elapsed())),
         };
         let deployed = Deployed { vm, serve_path, deploy: started.elapsed(), cpu, sample: None };
-        let invocation = Invocation { id, trace, depth, session, https, deadline, end };
+        let invocation = Invocation { id, trace, chain, https, deadline, end };
         self.serve_deployed(deployed, invocation, request, started).await
     }
 
@@ -166,24 +166,25 @@ impl WasmProgram {
         request: Request<Body>,
     ) -> Result<Reply, Unanswered> {
         let Deployed { mut vm, serve_path, deploy, cpu, sample } = deployed;
-        let Invocation { id, trace, depth, session, https, deadline, end } = invocation;
-        vm.begin(id, trace, (depth, session), deadline);
+        let Invocation { id, trace, chain, https, deadline, end } = invocation;
+        vm.begin(id, trace, chain, deadline);
+        let calls = vm.store.data().calls();
         let head_only = request.method() == http::Method::HEAD;
         let put_off = self.put_off();
         let slot = HeadSlot::default();
         let guest = guest::enter(vm, with_authority(request), https, slot.clone());
-        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), (deadline, put_off), sample);
+        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), (deadline, put_off), calls, sample);
         let response = answer::answer(guest, slot, finisher, head_only).await?;
         Ok(Reply { response, serve_path, deploy })
     }
 
     /// The deploy decision, total: a VM kept from an earlier request, one made ready for this one, or a new one with
     /// the reason for it.
-    async fn deploy(&self, id: InvocationId, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
-        let why = match self.take_kept(id) {
+    async fn deploy(&self, root: InvocationId, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
+        let why = match self.take_kept(root) {
             Taken::Vm(vm) => return Ok((vm, self.isolation.kept_path())),
             Taken::Nothing(control @ GenericReason::ControlRolledBack) => control,
-            Taken::Nothing(why) => match (self.ready.take(id), why) {
+            Taken::Nothing(why) => match (self.ready.take(root), why) {
                 (Taken::Vm(vm), _) => return Ok((vm, ServePath::Ready)),
                 (Taken::Nothing(_), GenericReason::Quarantined) => GenericReason::Quarantined,
                 (Taken::Nothing(why), none_kept) => match self.put_back_now(none_kept).await {
@@ -195,9 +196,9 @@ impl WasmProgram {
         Ok((self.make(deadline).await?, ServePath::Generic(why)))
     }
 
-    /// A VM that has served before, or why there is none for the request `id`.
-    fn take_kept(&self, id: InvocationId) -> Taken {
-        let left_alone = match (&self.isolation, self.trust_rolled_back.of(id)) {
+    /// A VM that has served before, or why there is none for a request of the chain that began with `root`.
+    fn take_kept(&self, root: InvocationId) -> Taken {
+        let left_alone = match (&self.isolation, self.trust_rolled_back.of(root)) {
             (Isolation::Rollback(_), Use::Withdrawn) => return Taken::Nothing(GenericReason::Quarantined),
             (Isolation::Rollback(_), Use::SwitchedOff) => return Taken::Nothing(GenericReason::Disabled),
             (Isolation::Rollback(_), Use::LeftAlone) => !self.idle.is_empty(),
@@ -385,6 +386,7 @@ pub(super) fn refuse(end: EndHook, failure: Failure, deploy: Duration) -> Invoke
         serve_path: ServePath::Generic(GenericReason::NoImage),
         deploy,
         busy: deploy,
+        waited_for_calls: Duration::ZERO,
         cpu: None,
         memory_bytes_peak: 0,
     });

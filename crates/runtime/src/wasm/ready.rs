@@ -41,10 +41,10 @@ pub(super) enum Taken {
 }
 
 impl ReadyVms {
-    /// A VM for the request `id`, or why there is none for it.
-    pub(super) fn take(&self, id: InvocationId) -> Taken {
+    /// A VM for a request of the chain that began with `root`, or why there is none for it.
+    pub(super) fn take(&self, root: InvocationId) -> Taken {
         let mut state = self.state.lock();
-        match (state.wanted, self.trust.of(id)) {
+        match (state.wanted, self.trust.of(root)) {
             (_, Use::SwitchedOff) => Taken::Nothing(GenericReason::Disabled),
             (None, _) => Taken::Nothing(GenericReason::NoImage),
             (Some(_), Use::Withdrawn) => Taken::Nothing(GenericReason::Quarantined),

@@ -14,8 +14,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forerun_driver::{Body, EndHook, Invocation, InvokeError, Reply, empty_body};
-use forerun_types::{GenericReason, InvocationId, Outcome, ServePath, SessionKey, TraceContext};
+use forerun_driver::{Body, Chain, EndHook, Invocation, InvokeError, Reply, empty_body};
+use forerun_types::{GenericReason, InvocationId, Outcome, ServePath, TraceContext};
 use http::{Request, request};
 use http_body_util::BodyExt;
 
@@ -54,8 +54,7 @@ fn may_be_the_vms(failure: &Failure) -> bool {
 struct Asked {
     id: InvocationId,
     trace: TraceContext,
-    depth: u32,
-    session: Option<SessionKey>,
+    chain: Chain,
     https: bool,
     deadline: Instant,
 }
@@ -130,13 +129,13 @@ struct First {
 
 impl Asked {
     fn of(invocation: &Invocation) -> Self {
-        let Invocation { id, trace, depth, session, https, deadline, end: _ } = invocation;
-        Self { id: *id, trace: *trace, depth: *depth, session: *session, https: *https, deadline: *deadline }
+        let Invocation { id, trace, chain, https, deadline, end: _ } = invocation;
+        Self { id: *id, trace: *trace, chain: *chain, https: *https, deadline: *deadline }
     }
 
     fn again(self, end: EndHook) -> Invocation {
-        let Self { id, trace, depth, session, https, deadline } = self;
-        Invocation { id, trace, depth, session, https, deadline, end }
+        let Self { id, trace, chain, https, deadline } = self;
+        Invocation { id, trace, chain, https, deadline, end }
     }
 }
 

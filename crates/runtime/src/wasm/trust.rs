@@ -39,13 +39,14 @@ impl TrustCell {
         self.0.store(packed, Ordering::Relaxed);
     }
 
-    /// What the request `id` may do. Ids are random, so that a share of them is a random share of the requests.
-    pub(super) fn of(&self, id: InvocationId) -> Use {
+    /// What requests of the chain that began with `root` may do: all of them the same, or most chains of several functions
+    /// would have one of control in them. Ids are random, so that a share of them is a random share of the chains.
+    pub(super) fn of(&self, root: InvocationId) -> Use {
         match self.0.load(Ordering::Relaxed) {
             FULL => Use::Allowed,
             WITHDRAWN => Use::Withdrawn,
             SWITCHED_OFF => Use::SwitchedOff,
-            one_in if id.as_u128().is_multiple_of(u128::from(one_in)) => Use::LeftAlone,
+            one_in if root.as_u128().is_multiple_of(u128::from(one_in)) => Use::LeftAlone,
             _ => Use::Allowed,
         }
     }

@@ -6,10 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use forerun_driver::{Caller, GuestStream, Host};
-use forerun_types::{
-    Draw, FunctionName, FunctionSpec, InvocationId, SessionKey, SpanId, TraceContext, TraceId, VmDiscard,
-};
+use forerun_driver::{Caller, Chain, GuestStream, Host};
+use forerun_types::{Draw, FunctionName, FunctionSpec, InvocationId, SpanId, TraceContext, TraceId, VmDiscard};
 use parking_lot::Mutex;
 use wasmtime::component::{Instance as ComponentInstance, InstancePre};
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -20,6 +18,7 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyIndices};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::calls_made::CallsMade;
 use super::effects::Effects;
 use super::failure::TimedOut;
 use super::key_values::{KeyValueHost, KeyValueView};
@@ -222,11 +221,11 @@ impl Template {
                         span_id: SpanId::from_random(0),
                         sampled: false,
                     },
-                    depth: 0,
-                    session: None,
+                    chain: Chain::begins(nobody, None),
                 },
                 outbound: Arc::clone(&self.host.outbound),
                 effects: effects.clone(),
+                calls: CallsMade::default(),
             },
             config: Arc::clone(&self.config),
             has_config: !self.spec.config.is_empty(),
@@ -268,23 +267,17 @@ impl Vm {
     }
 
     /// Makes the VM's view of the node that of one invocation.
-    pub(super) fn begin(
-        &mut self,
-        id: InvocationId,
-        trace: TraceContext,
-        (depth, session): (u32, Option<SessionKey>),
-        deadline: Instant,
-    ) {
+    pub(super) fn begin(&mut self, id: InvocationId, trace: TraceContext, chain: Chain, deadline: Instant) {
         self.requests += 1;
         let state = self.store.data_mut();
         *state.invocation.lock() = id;
         state.effects.forget();
+        state.hooks.calls.forget();
         state.deadline = deadline;
         let caller = &mut state.hooks.caller;
         caller.invocation = id;
         caller.trace = trace;
-        caller.depth = depth;
-        caller.session = session;
+        caller.chain = chain;
         self.store.set_epoch_deadline(1);
     }
 }
@@ -318,6 +311,11 @@ impl VmState {
     /// Whether anything was asked of the host since the state was made.
     pub(super) fn has_called_host(&self) -> bool {
         self.host_called
+    }
+
+    /// The calls of the request that it serves.
+    pub(super) fn calls(&self) -> CallsMade {
+        self.hooks.calls.clone()
     }
 
     /// Whose VM it is.

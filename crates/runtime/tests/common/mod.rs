@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forerun_driver::{
-    AuthenticImage, Body, BodyError, BoxFuture, Caller, Driver, EndHook, GuestLog, GuestStream, Host, Invocation,
-    InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
+    AuthenticImage, Body, BodyError, BoxFuture, Caller, Chain, Driver, EndHook, GuestLog, GuestStream, Host,
+    Invocation, InvocationEnd, InvokeError, KeyValueError, KeyValues, LoadError, LoadRequest, Outbound, OutboundError,
     OutboundTimeouts, Program, Reply, StoreName, empty_body,
 };
 use forerun_runtime::{ColdCode, SplitProgram, WasmDriver, WasmSettings};
@@ -199,8 +199,7 @@ impl Guest {
         let invocation = Invocation {
             id: InvocationId::from_random(7),
             trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
-            depth: 0,
-            session: None,
+            chain: Chain::begins(InvocationId::from_random(7), None),
             https: false,
             deadline: Instant::now() + self.timeout,
             end: EndHook::new(move |end| sender.send(end).unwrap()),

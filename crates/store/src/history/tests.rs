@@ -46,6 +46,7 @@ fn event(number: u64, second: u64) -> InvocationEvent {
         status: 200,
         phases: Phases { routed_us: 1, admitted_us: 2, deployed_us: 3, first_byte_us: 4, total_us: number },
         busy_us: 2,
+        calls_us: 0,
         cpu_us: None,
         memory_bytes_peak: 1 << 20,
         bytes_in: 3,

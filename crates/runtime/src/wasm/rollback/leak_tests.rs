@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use forerun_driver::{Body, EndHook, Invocation, InvocationEnd, LoadRequest, Program};
+use forerun_driver::{Body, Chain, EndHook, Invocation, InvocationEnd, LoadRequest, Program};
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, ReusePolicy, RevisionNumber, TraceContext};
 use http::Request;
@@ -44,8 +44,7 @@ pub(super) fn invocation() -> (Invocation, oneshot::Receiver<InvocationEnd>) {
     let invocation = Invocation {
         id: InvocationId::from_random(7),
         trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceContext>().unwrap(),
-        depth: 0,
-        session: None,
+        chain: Chain::begins(InvocationId::from_random(7), None),
         https: false,
         deadline: Instant::now() + Duration::from_secs(20),
         end: EndHook::new(move |end| drop(sender.send(end))),

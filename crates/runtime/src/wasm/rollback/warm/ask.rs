@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use forerun_driver::{Body, full_body};
+use forerun_driver::{Body, Chain, full_body};
 use forerun_types::{InvocationId, SpanId, TraceContext, TraceId, WarmRefusal, WarmUpRequest};
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body::Body as HttpBody;
@@ -47,7 +47,7 @@ pub(super) async fn ask(mut vm: Box<Vm>, request: &WarmUpRequest) -> Result<(Box
     let http = http_request(request).map_err(|error| failed(error.to_string()))?;
     let deadline = vm.store.data().deadline();
     let trace = TraceContext { trace_id: TraceId::from_random(0), span_id: SpanId::from_random(0), sampled: false };
-    vm.begin(InvocationId::from_random(0), trace, (0, None), deadline);
+    vm.begin(InvocationId::from_random(0), trace, Chain::begins(InvocationId::from_random(0), None), deadline);
     let slot = HeadSlot::default();
     let mut guest = enter(vm, http, false, slot.clone());
     let (mut exit, mut reading, mut whole) = (None::<GuestExit>, None::<Reading>, false);
