@@ -24,6 +24,7 @@ use crate::arguments::Arguments;
 use crate::binaries::{Binaries, repository, version};
 use crate::contenders::{Contender, Launch, PEER_TUNING, Place, forerun_up, peer_serve};
 use crate::load::{Measurement, circumstances, measure};
+use crate::ours::admin;
 use crate::report::{Report, Table};
 use crate::server::Server;
 use crate::spread::Spread;
@@ -88,6 +89,17 @@ struct Sample {
     connections: usize,
     #[serde(flatten)]
     measurement: Measurement,
+    /// What our node says of its last requests.
+    inside: Option<Inside>,
+}
+
+/// Medians over recent requests as the server has noted them: without its clients, their connections and the kernel's part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Inside {
+    /// From the head of the request until a VM was there.
+    vm_us: f64,
+    /// From the head of the request until the head of the answer.
+    first_byte_us: f64,
 }
 
 /// What was found.
@@ -183,7 +195,11 @@ impl Found {
                 measurement.p99_us,
                 measurement.server_cpu_us_per_request,
             ));
-            self.samples.push(Sample { round, workload: workload.name, way, connections, measurement });
+            let inside = match way.contender() {
+                Contender::Forerun => Some(Inside::of(&server).await?),
+                Contender::Peer | Contender::PeerTuned | Contender::Limit => None,
+            };
+            self.samples.push(Sample { round, workload: workload.name, way, connections, measurement, inside });
         }
         server.stop().await
     }
@@ -191,6 +207,19 @@ impl Found {
     fn of(&self, workload: Workload, way: Way, connections: usize) -> impl Iterator<Item = &Sample> {
         let fits = move |s: &&Sample| s.workload == workload.name && s.way == way && s.connections == connections;
         self.samples.iter().filter(fits)
+    }
+}
+
+impl Inside {
+    /// Asks a node of ours.
+    async fn of(server: &Server) -> Result<Self> {
+        let recent = admin(server.admin, &server.state, "/v1/invocations?count=1000").await?;
+        let recent = recent.as_array().context("the node lists no invocations")?;
+        let median = |phase: &str| {
+            let all = recent.iter().filter_map(|one| one["phases"][phase].as_u64()).map(|us| us as f64);
+            Spread::of(all).median
+        };
+        Ok(Self { vm_us: median("deployed_us"), first_byte_us: median("first_byte_us") })
     }
 }
 
@@ -276,7 +305,8 @@ fn method(arguments: &Arguments) -> String {
     format!(
         "The same components in all ways. {} rounds in alternating order, {} s each after {} s of warm-up, servers started \
          anew in each round and left alone until their code is made, {place}. Figures are medians, with the smallest and \
-         the largest round in parentheses.",
+         the largest round in parentheses; *inside* is what our node has noted of its last thousand requests, from \
+         the head of the request on, p50.",
         arguments.rounds,
         arguments.measure.as_secs(),
         arguments.warm_up.as_secs(),
@@ -303,6 +333,11 @@ fn figures(found: &Found, workload: Workload, ways: &[Way], arguments: &Argument
             let spread = |figure: fn(&Measurement) -> f64| {
                 Spread::of(found.of(workload, way, connections).map(|sample| figure(&sample.measurement)))
             };
+            let inside = |figure: fn(&Inside) -> f64| {
+                let all: Vec<f64> =
+                    found.of(workload, way, connections).filter_map(|s| s.inside.as_ref()).map(figure).collect();
+                if all.is_empty() { "–".to_owned() } else { Spread::of(all).show(0) }
+            };
             rows.push(vec![
                 connections.to_string(),
                 way.label().to_owned(),
@@ -311,10 +346,22 @@ fn figures(found: &Found, workload: Workload, ways: &[Way], arguments: &Argument
                 spread(|m| m.p99_us / 1000.0).show(3),
                 spread(|m| m.server_cpu_us_per_request).show(0),
                 spread(|m| m.server_resident_bytes as f64 / f64::from(1 << 20)).show(0),
+                inside(|inside| inside.vm_us),
+                inside(|inside| inside.first_byte_us),
             ]);
         }
     }
-    let header = vec!["connections", "way", "req/s", "p50 ms", "p99 ms", "server CPU µs/request", "memory MiB"];
+    let header = vec![
+        "connections",
+        "way",
+        "req/s",
+        "p50 ms",
+        "p99 ms",
+        "server CPU µs/request",
+        "memory MiB",
+        "inside: VM there µs",
+        "inside: first byte µs",
+    ];
     Table { title: workload.name.to_owned(), header, rows }
 }
 
@@ -368,7 +415,7 @@ mod tests {
             server_cpu_us_per_request: 1.0,
             server_resident_bytes: 1 << 20,
         };
-        Sample { round, workload: WORKLOADS[0].name, way, connections: 1, measurement }
+        Sample { round, workload: WORKLOADS[0].name, way, connections: 1, measurement, inside: None }
     }
 
     #[test]
