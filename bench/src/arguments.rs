@@ -48,8 +48,8 @@ Options:
   --orders-before N    chain: requests before those, while the nodes learn and judge what they prepare [default: 240]
   --pause-ms N         chain: longest pause between two requests; the shortest is a quarter of it [default: 650]
   --starts N           peers: starts of each server in each round [default: 3]; restart: of each server [default: 20]
-  --language LIST      chain, overload: rust, python or javascript [default: rust; overload: python]; overhead,
-                       sampling: some of them [default: all]
+  --language LIST      chain, overload: rust, python or javascript [default: rust; overload: python]; isolation,
+                       overhead, sampling: some of them [default: all]
   --idle N             idle: silent connections [default: 10000]
   --only LIST          Some of: forerun, peer, peer-tuned, limit [default: all there are]
   --pin                Server on core 0, load on core 1. By default the system places both,

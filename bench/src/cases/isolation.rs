@@ -28,6 +28,7 @@ use crate::ours::admin;
 use crate::report::{Report, Table};
 use crate::server::Server;
 use crate::spread::Spread;
+use crate::subjects::Handler;
 
 /// The peer's documented way to use a VM again: these many requests, and any pause that occurs here.
 const PEER_REUSE: [&str; 4] = ["--max-instance-reuse-count", "1000000000", "--idle-instance-timeout", "600s"];
@@ -36,6 +37,7 @@ const PEER_REUSE: [&str; 4] = ["--max-instance-reuse-count", "1000000000", "--id
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Workload {
     name: &'static str,
+    language: Handler,
     /// In the repository.
     component: &'static str,
     path: &'static str,
@@ -48,10 +50,25 @@ const PYTHON: &str = "examples/python/dist/app.wasm";
 const SEARCH: &str = "/search?q=lamp&limit=2";
 const WORKLOADS: [Workload; 4] = [
     // No such path, says the component: next to no work, so that what is measured is the VM.
-    Workload { name: "Python, /nothing", component: PYTHON, path: "/nothing", status: 404, ready: "/report" },
-    Workload { name: "Python, /report", component: PYTHON, path: "/report", status: 200, ready: "/report" },
+    Workload {
+        name: "Python, /nothing",
+        language: Handler::Python,
+        component: PYTHON,
+        path: "/nothing",
+        status: 404,
+        ready: "/report",
+    },
+    Workload {
+        name: "Python, /report",
+        language: Handler::Python,
+        component: PYTHON,
+        path: "/report",
+        status: 200,
+        ready: "/report",
+    },
     Workload {
         name: "JavaScript, /search",
+        language: Handler::JavaScript,
         component: "examples/js/dist/app.wasm",
         path: SEARCH,
         status: 200,
@@ -59,6 +76,7 @@ const WORKLOADS: [Workload; 4] = [
     },
     Workload {
         name: "Rust, hello",
+        language: Handler::Rust,
         component: "examples/hello/components/hello.wasm",
         path: "/",
         status: 200,
@@ -116,7 +134,7 @@ struct Found {
 pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let binaries = Binaries::locate(arguments).await?;
     let ways: Vec<Way> = WAYS.into_iter().filter(|way| way.program(&binaries, arguments).is_some()).collect();
-    let workloads = present();
+    let workloads = present(arguments);
     ensure!(!ways.is_empty() && !workloads.is_empty(), "nobody to measure");
     let mut found = Found::default();
     for round in 0..arguments.rounds {
@@ -153,9 +171,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     Ok(Report::new("isolation", method(arguments), legend(&ways, &found, &binaries).await, tables, raw))
 }
 
-/// Workloads whose component is there; the others are named on stderr.
-fn present() -> Vec<Workload> {
-    let (present, absent): (Vec<_>, Vec<_>) = WORKLOADS.into_iter().partition(|workload| workload.file().is_file());
+/// Workloads asked for whose component is there; those where it is not are named on stderr.
+fn present(arguments: &Arguments) -> Vec<Workload> {
+    let is_wanted = |workload: &Workload| {
+        arguments.languages.as_ref().is_none_or(|languages| languages.contains(&workload.language))
+    };
+    let (present, absent): (Vec<_>, Vec<_>) =
+        WORKLOADS.into_iter().filter(is_wanted).partition(|workload| workload.file().is_file());
     for workload in absent {
         crate::say(&format!("left out, not built: {} ({})", workload.name, workload.component));
     }
