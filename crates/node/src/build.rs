@@ -31,7 +31,7 @@ const LOGS_FOLDER: &str = "logs";
 /// kilobytes each.
 const PATHS_PIPE_CAPACITY: usize = 256;
 /// Events that may wait for the disk; as many as the pipe before it holds.
-const HISTORY_QUEUE_EVENTS: usize = EVENT_PIPE_CAPACITY;
+const JOURNAL_QUEUE_EVENTS: usize = EVENT_PIPE_CAPACITY;
 
 /// A node, bound to its addresses and ready to run.
 pub struct Node {
@@ -279,14 +279,16 @@ type KeptHistory = (Box<dyn EventSink>, Arc<History>);
 
 /// The history on disk. A node serves without one if its file cannot be used, and says so.
 fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<Option<KeptHistory>, NodeError> {
-    let (writer, reader) = match store.history(settings.history.clone()) {
+    let (journal, writer, reader) = match store.history(settings.history.clone()) {
         Ok(opened) => opened,
         Err(error) => {
             tracing::error!(%error, "no history is kept");
             return Ok(None);
         }
     };
-    let sink = Detached::start("forerun-history", HISTORY_QUEUE_EVENTS, Box::new(writer), in_background)
+    // Into the journal at once, so that a killed node loses little; from there into the database when there is time.
+    let journal = journal.settled_by(writer, in_background).map_err(NodeError::Telemetry)?;
+    let sink = Detached::start("forerun-journal", JOURNAL_QUEUE_EVENTS, Box::new(journal), || {})
         .map_err(NodeError::Telemetry)?;
     let (counts, reader) = (sink.counts(), Arc::new(reader));
     let lost = Arc::clone(&reader);

@@ -1,6 +1,7 @@
 //! Two components that should do the same, side by side: the same answers, and what each costs.
 //!
-//! They take turns, so that whatever else the machine does happens to both alike. Each request has a fresh VM.
+//! They take turns, so that whatever else the machine does happens to both alike. Each request has a fresh VM, and for
+//! throughput also one that is rolled back.
 //!
 //! `cargo run --release -p forerun-runtime --example compare -- a.wasm b.wasm 300 'GET /report' 'POST /analyse some text'`
 
@@ -12,15 +13,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forerun_driver::{Chain, Driver, EndHook, Invocation, LoadRequest, Program, full_body};
+use forerun_driver::{Chain, EndHook, Invocation, Program, full_body};
 use forerun_runtime::{WasmDriver, WasmSettings};
-use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, RevisionNumber, TraceContext};
+use forerun_specialize::passes::state::add_state_calls;
+use forerun_types::{InvocationId, ReusePolicy, TraceContext};
 use http::Request;
 use http_body_util::BodyExt;
 
 /// Requests at the same time, for the comparison of answers.
 const AT_ONCE: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Throughput: slices of this length, each component's in turn, with this many requests under way.
+const SLICES: usize = 7;
+const SLICE: Duration = Duration::from_secs(1);
+const UNDER_WAY: usize = 4;
 
 type Answer = Result<(u16, Result<Bytes, String>), String>;
 
@@ -33,7 +39,7 @@ async fn main() {
     };
     let rounds: usize = rounds.parse().unwrap();
     let driver = WasmDriver::new(&WasmSettings::default()).unwrap();
-    let programs = [load(&driver, first), load(&driver, second)];
+    let programs = [first, second].map(|path| load_fresh(&driver, path));
     for program in &programs {
         let facts = program.facts();
         println!("compiled in {} ms, {} bytes of machine code and data", facts.compile_ms, facts.code_bytes);
@@ -63,15 +69,47 @@ async fn main() {
         }
         println!("{request:60.60} µs: {}", figures(&mut taken_us));
     }
+    let rolled_back = [first, second].map(|path| load_rolled_back(&driver, path));
+    for (name, programs) in [("fresh", &programs), ("rolled back", &rolled_back)] {
+        for request in requests {
+            let mut per_second = [Vec::new(), Vec::new()];
+            for slice in 0..=SLICES {
+                for (program, rates) in programs.iter().zip(&mut per_second) {
+                    let rate = throughput(program, request).await;
+                    // The first is not counted.
+                    rates.extend((slice > 0).then_some(rate));
+                }
+            }
+            println!("{request:60.60} {name}, requests/s: {}", rates(&mut per_second));
+        }
+    }
 }
 
-fn load(driver: &WasmDriver, path: &str) -> Arc<dyn Program> {
-    let source = std::fs::read(path).unwrap();
-    let host = support::host();
-    let spec = FunctionSpec::named("compared".parse().unwrap());
-    let digest = ComponentDigest::of(&source);
-    let revision = RevisionNumber(1);
-    driver.load(LoadRequest { spec: &spec, revision, digest, source: &source, host, image: None }).unwrap()
+/// Requests that were answered in a second.
+async fn throughput(program: &Arc<dyn Program>, request: &str) -> u64 {
+    let until = Instant::now() + SLICE;
+    let clients = (0..UNDER_WAY).map(|_| {
+        let (program, request) = (Arc::clone(program), request.to_owned());
+        tokio::spawn(async move {
+            let mut answered = 0;
+            while Instant::now() < until {
+                let (_status, body) = answer(&program, &request).await.unwrap();
+                body.unwrap();
+                answered += 1;
+            }
+            answered
+        })
+    });
+    futures::future::join_all(clients).await.into_iter().map(Result::unwrap).sum()
+}
+
+fn load_fresh(driver: &WasmDriver, path: &str) -> Arc<dyn Program> {
+    support::load(driver, &std::fs::read(path).unwrap(), ReusePolicy::Fresh)
+}
+
+fn load_rolled_back(driver: &WasmDriver, path: &str) -> Arc<dyn Program> {
+    let prepared = add_state_calls(&std::fs::read(path).unwrap()).unwrap();
+    support::load(driver, &prepared.component, ReusePolicy::Rollback)
 }
 
 /// The answers to several of one request at once.
@@ -106,6 +144,14 @@ fn shown(answer: &Answer) -> String {
         Ok((status, Err(broken))) => format!("status {status}, then {broken}"),
         Err(outcome) => outcome.clone(),
     }
+}
+
+/// Medians with the least and the most, and the ratio of the medians: the second's to the first's.
+fn rates(per_second: &mut [Vec<u64>; 2]) -> String {
+    per_second.iter_mut().for_each(|rates| rates.sort_unstable());
+    let [a, b] = per_second.each_ref().map(|sorted| (sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1]));
+    let ratio = b.0 as f64 / a.0.max(1) as f64;
+    format!("p50 {} ({}-{}) and {} ({}-{}), {ratio:.2}x", a.0, a.1, a.2, b.0, b.1, b.2)
 }
 
 /// Medians and 99th percentiles, and the ratio of the medians.

@@ -37,9 +37,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let directory = PathBuf::from(arguments.next().ok_or("usage: events_beside_requests <empty directory> [rounds]")?);
     let rounds = arguments.next().map_or(Ok(ROUNDS), |text| text.parse())?;
     let store = Store::open(&directory, StoreSettings::default())?;
-    let (writer, history) = store.history(HistorySettings::default())?;
+    let (journal, writer, history) = store.history(HistorySettings::default())?;
+    let journal = journal.settled_by(writer, stand_back)?;
     let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
-    let detached = Detached::start("forerun-history", EVENT_PIPE_CAPACITY, Box::new(writer), stand_back)?;
+    let detached = Detached::start("forerun-journal", EVENT_PIPE_CAPACITY, Box::new(journal), || {})?;
     let counts = detached.counts();
     let sinks: Vec<Box<dyn EventSink>> =
         vec![Box::new(Metrics::new("measured")), Box::new(RecentInvocations::new(10_000)), Box::new(detached)];
@@ -133,7 +134,8 @@ fn flood(sender: &EventSender, flooding: &AtomicBool, stop: &AtomicBool, flooded
 /// Rows of the history, by its own count.
 fn rows(directory: &std::path::Path) -> Result<u64, Box<dyn Error>> {
     let store = Store::open(directory, StoreSettings::default())?;
-    let (_writer, history) = store.history(HistorySettings::default())?;
+    let (_journal, mut writer, history) = store.history(HistorySettings::default())?;
+    writer.settle()?;
     let query = forerun_store::ExportQuery::all(forerun_store::ExportTable::Loads);
     let mut text = Vec::new();
     history.export(&query, forerun_store::ExportFormat::JsonLines, &mut text)?;

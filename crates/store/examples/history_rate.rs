@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use forerun_store::{HistorySettings, Store, StoreSettings};
 use forerun_telemetry::{EventSink, InvocationEvent, Phases, RequestClass};
@@ -17,20 +17,27 @@ const BATCH_EVENTS: u64 = 512;
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = PathBuf::from(std::env::args().nth(1).ok_or("usage: history_rate <empty directory>")?);
     let store = Store::open(&directory, StoreSettings::default())?;
-    let (mut writer, history) = store.history(HistorySettings::default())?;
+    let (mut journal, mut writer, history) = store.history(HistorySettings::default())?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let start_us = u64::try_from(now.as_micros())?;
     let begin = Instant::now();
+    let mut appending = Duration::ZERO;
     for batch in 0..EVENTS / BATCH_EVENTS {
         let events: Vec<_> = (0..BATCH_EVENTS).map(|number| event(start_us, batch * BATCH_EVENTS + number)).collect();
-        writer.take(&events);
+        let before = Instant::now();
+        journal.take(&events);
+        appending += before.elapsed();
+        writer.settle()?;
     }
-    writer.flush();
     let elapsed = begin.elapsed();
     println!(
         "{:.1} us an event, {:.0} events/s",
         elapsed.as_secs_f64() * 1e6 / EVENTS as f64,
         EVENTS as f64 / elapsed.as_secs_f64()
+    );
+    println!(
+        "of it {:.2} us until it is safe from the death of the process",
+        appending.as_secs_f64() * 1e6 / EVENTS as f64
     );
     println!("{:.0} bytes an event", history.size_bytes()? as f64 / EVENTS as f64);
     println!("{} lost", history.lost_events_total());

@@ -31,7 +31,9 @@ pub use components::{ComponentError, GarbageReport};
 pub use deploy::{DeployError, Deployed, Deployment};
 pub use directory::make_data_directory;
 pub use error::{OpenError, StorageError};
-pub use history::{ExportError, ExportFormat, ExportQuery, ExportTable, History, HistorySettings, HistoryWriter};
+pub use history::{
+    ExportError, ExportFormat, ExportQuery, ExportTable, History, HistoryJournal, HistorySettings, HistoryWriter,
+};
 pub use key_values::{KeyValueLimits, SqliteKeyValues};
 pub use registry::{FunctionRecord, Revision};
 pub use rollback::{RemoveError, RollbackError};

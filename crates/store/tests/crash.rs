@@ -26,7 +26,7 @@ const DIRECTORY_VARIABLE: &str = "FORERUN_CRASH_TEST_DIRECTORY";
 const ROUNDS: u64 = 25;
 const REVISIONS_KEPT: u32 = 5;
 const FUNCTIONS: u64 = 3;
-/// Invocations of one batch of the history.
+/// Invocations of one batch for the history.
 const BATCH_EVENTS: u64 = 100;
 
 fn open(path: &Path) -> Store {
@@ -40,8 +40,10 @@ fn child() {
     let directory = std::env::var_os(DIRECTORY_VARIABLE).expect("set by the parent");
     let store = open(Path::new(&directory));
     let key_values = store.key_values(KeyValueLimits::default()).unwrap();
-    let (mut writer, _history) = store.history(HistorySettings::default()).unwrap();
+    let (journal, mut writer, _history) = store.history(HistorySettings::default()).unwrap();
+    writer.settle().unwrap();
     let mut events = number(store.directory(), "SELECT count(*) FROM invocations");
+    let mut journal = journal.settled_by(writer, || {}).unwrap();
     let mut output = std::io::stdout().lock();
     for turn in 0.. {
         let count = key_values.increment(STORE, "n", 1).unwrap();
@@ -53,8 +55,11 @@ fn child() {
         let digest = store.put_component(content.as_bytes()).unwrap();
         let deployed = store.deploy(&spec, digest, turn).unwrap();
         writeln!(output, "revision {function} {} {digest}", deployed.revision()).unwrap();
-        writer.take(&(0..BATCH_EVENTS).map(|number| event(events + number)).collect::<Vec<_>>());
-        writer.flush();
+        // What is in the journal is kept, whether the database has it already or not.
+        journal.take(&(0..BATCH_EVENTS).map(|number| event(events + number)).collect::<Vec<_>>());
+        if turn % 3 == 0 {
+            journal.flush();
+        }
         events += BATCH_EVENTS;
         writeln!(output, "events {events}").unwrap();
         if turn % 4 == 0 {
@@ -156,13 +161,13 @@ fn check(directory: &Path, acknowledged: &mut Acknowledged) {
     let count = store.key_values(KeyValueLimits::default()).unwrap().increment(STORE, "n", 0).unwrap();
     assert!([0, 1].contains(&(count - acknowledged.count)), "{count} {}", acknowledged.count);
     acknowledged.count = count;
-    let opened = store.history(HistorySettings::default()).unwrap();
+    let (_journal, mut writer, _history) = store.history(HistorySettings::default()).unwrap();
+    writer.settle().unwrap();
     let events = number(directory, "SELECT count(*) FROM invocations");
     // A batch is there whole or not at all.
     assert!([0, BATCH_EVENTS].contains(&(events - acknowledged.events)), "{events} {}", acknowledged.events);
     assert_eq!(number(directory, "SELECT ifnull(sum(calls), 0) FROM loads"), events);
     acknowledged.events = events;
-    drop(opened);
     for (function, (number, digest)) in &mut acknowledged.revisions {
         let active = store.active_revision(function).unwrap().expect("an acknowledged function is there");
         assert!([0, 1].contains(&(active.number.0 - number.0)), "{} {number}", active.number);

@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
-use super::History;
+use super::{CATCH_UP_PATIENCE, History};
 use crate::error::{StorageError, While};
 
 /// Rows read at once, some 2 MB; between pages the writer can tidy up its log.
@@ -81,7 +81,8 @@ struct Position {
 }
 
 impl History {
-    /// Writes the rows that `query` asks for to `output`; how many there were. Blocks as long as `output` does.
+    /// Writes the rows that `query` asks for to `output`; how many there were. What is on its way into the history is
+    /// waited for first, for two seconds at most. Blocks as long as `output` does.
     ///
     /// # Errors
     /// See [`ExportError`].
@@ -91,6 +92,7 @@ impl History {
         format: ExportFormat,
         output: &mut dyn Write,
     ) -> Result<u64, ExportError> {
+        self.journal.catch_up(CATCH_UP_PATIENCE);
         let bound = |unix_us: u64| match query.table {
             ExportTable::Invocations => i64::try_from(unix_us).unwrap_or(i64::MAX),
             ExportTable::Loads => i64::try_from(unix_us / 1_000_000).unwrap_or(i64::MAX),

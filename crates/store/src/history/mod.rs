@@ -1,25 +1,30 @@
 //! The history of invocations: each one for a while, their sums per minute and hour for longer. See `HISTORY.md`.
 //!
 //! ```text
-//! events ──► batch ──► one transaction: calls + minutes ──► maintenance: old calls go, minutes become hours
+//! events ──► journal ──► batch ──► one transaction: calls + minutes ──► maintenance: old calls go, minutes become hours
 //! ```
 //!
-//! Events of a batch that cannot be written are lost and counted. No header values, bodies, query strings
+//! What is in the journal survives the process. Events that the journal cannot take are lost and counted. No header values, bodies, query strings
 //! or client addresses come here: events carry none.
 
 mod export;
+mod journal;
 mod maintain;
+mod row;
 mod schema;
 mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
 pub use export::{ExportError, ExportFormat, ExportQuery, ExportTable};
+pub use journal::HistoryJournal;
+use journal::{Journal, JournalReader};
 pub use write::HistoryWriter;
 
 use crate::database;
@@ -53,6 +58,7 @@ impl Default for HistorySettings {
 pub struct History {
     reader: Mutex<Connection>,
     file: PathBuf,
+    journal: Arc<Journal>,
     counts: Arc<Counts>,
     /// The data directory stays ours for as long as its database is open.
     _directory: Arc<DataDirectory>,
@@ -64,24 +70,33 @@ struct Counts {
 }
 
 impl Store {
-    /// Opens the history: a sink for the events, to be put behind a thread of its own, and a reader.
-    /// Call it once. A history that cannot be opened is no reason not to serve.
+    /// Opens the history: a sink for the events, to be put behind a thread of its own; what settles them, for
+    /// [`HistoryJournal::settled_by`]; and a reader. Call it once. A history that cannot be opened is no reason not to
+    /// serve.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn history(&self, settings: HistorySettings) -> Result<(HistoryWriter, History), OpenError> {
+    pub fn history(&self, settings: HistorySettings) -> Result<(HistoryJournal, HistoryWriter, History), OpenError> {
         let directory = Arc::clone(&self.directory);
-        let writer = database::open(directory.path(), &KIND)?;
+        let connection = database::open(directory.path(), &KIND)?;
         let reader = Mutex::new(database::open_again(directory.path(), &KIND)?);
         let file = database::file(directory.path(), &KIND);
+        let settled = write::position(&connection).while_doing("opening the history", &file)?;
+        let journal = Arc::new(Journal::open(directory.path(), settled)?);
         let counts = Arc::new(Counts::default());
-        let writer = HistoryWriter::new(writer, settings, file.clone(), Arc::clone(&counts), Arc::clone(&directory));
-        Ok((writer, History { reader, file, counts, _directory: directory }))
+        let pending = JournalReader::new(Arc::clone(&journal), settled);
+        let writer = HistoryWriter::new(connection, pending, settings, file.clone(), Arc::clone(&directory));
+        let history =
+            History { reader, file, journal: Arc::clone(&journal), counts: Arc::clone(&counts), _directory: directory };
+        Ok((HistoryJournal::new(journal, counts), writer, history))
     }
 }
 
+/// What is on its way to the history is waited for that long before it is read.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(2);
+
 impl History {
-    /// Events that could not be written, since the start.
+    /// Events that the journal could not take, since the start.
     pub fn lost_events_total(&self) -> u64 {
         self.counts.lost_events.load(Ordering::Relaxed)
     }

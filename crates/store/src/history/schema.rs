@@ -5,7 +5,7 @@ use crate::database::{DatabaseKind, Durability};
 pub(super) const KIND: DatabaseKind = DatabaseKind {
     file_name: "history.db",
     application_id: u32::from_be_bytes(*b"FRhi"),
-    migrations: &[FORMAT_1, FORMAT_2],
+    migrations: &[FORMAT_1, FORMAT_2, FORMAT_3],
     // The last seconds may go with the power; a sync per batch would make the disk the bottleneck.
     durability: Durability::Checkpoints,
 };
@@ -101,6 +101,16 @@ const FORMAT_2: &str = "
         routed_us, admitted_us, deployed_us, first_byte_us, total_us, busy_us, cpu_us, memory_bytes_peak, bytes_in,
         bytes_out
         FROM calls JOIN classes ON classes.id = calls.class;
+";
+
+/// How far the journal is settled: all segments before that one, and that many events of it.
+const FORMAT_3: &str = "
+    CREATE TABLE journal (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        segment INTEGER NOT NULL,
+        events INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO journal VALUES (1, 0, 0);
 ";
 
 /// The end of an insertion of sums, per minute or per hour: they are added to those of the row that is there.

@@ -1,6 +1,7 @@
 //! The history across restarts, at its limits, with a disk that stalls, and against sums made by hand.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use forerun_telemetry::{
     Detached, EventSink, EventWriter, InvocationEvent, Phases, RecentInvocations, RequestClass, event_pipe,
@@ -18,11 +19,29 @@ use crate::store::StoreSettings;
 /// Midnight, so that hours and minutes are easy to see.
 const START_S: u64 = 1_700_006_400;
 
-fn open(settings: HistorySettings) -> (tempfile::TempDir, HistoryWriter, History) {
+/// What writes a history, in one hand.
+struct Writing {
+    journal: HistoryJournal,
+    writer: HistoryWriter,
+}
+
+impl Writing {
+    fn write(&mut self, events: &[InvocationEvent]) {
+        self.journal.take(events);
+        self.writer.settle().unwrap();
+    }
+}
+
+fn open(settings: HistorySettings) -> (tempfile::TempDir, Writing, History) {
     let directory = directory_in_memory();
-    let store = Store::open(directory.path(), StoreSettings::default()).unwrap();
-    let (writer, history) = store.history(settings).unwrap();
-    (directory, writer, history)
+    let (writing, history) = open_in(directory.path(), settings);
+    (directory, writing, history)
+}
+
+fn open_in(directory: &Path, settings: HistorySettings) -> (Writing, History) {
+    let store = Store::open(directory, StoreSettings::default()).unwrap();
+    let (journal, writer, history) = store.history(settings).unwrap();
+    (Writing { journal, writer }, history)
 }
 
 fn event(number: u64, second: u64) -> InvocationEvent {
@@ -74,12 +93,10 @@ fn sum(objects: &[Value], key: &str) -> i64 {
 
 #[test]
 fn calls_and_their_sums_are_there_after_a_restart() {
-    let (directory, mut writer, history) = open(HistorySettings::default());
-    writer.take(&(0..10).map(|number| event(number, number * 20)).collect::<Vec<_>>());
-    writer.flush();
-    drop((writer, history));
-    let store = Store::open(directory.path(), StoreSettings::default()).unwrap();
-    let (_writer, history) = store.history(HistorySettings::default()).unwrap();
+    let (directory, mut writing, history) = open(HistorySettings::default());
+    writing.write(&(0..10).map(|number| event(number, number * 20)).collect::<Vec<_>>());
+    drop((writing, history));
+    let (_writing, history) = open_in(directory.path(), HistorySettings::default());
     let calls = objects(&history, ExportTable::Invocations);
     assert_eq!(calls.len(), 10);
     assert_eq!(calls[1]["invocation_id"], InvocationId::from_random(1).to_string());
@@ -97,10 +114,9 @@ fn calls_and_their_sums_are_there_after_a_restart() {
 
 #[test]
 fn sessions_are_kept_as_hashes_and_cpu_time_where_it_was_measured() {
-    let (_directory, mut writer, history) = open(HistorySettings::default());
+    let (_directory, mut writing, history) = open(HistorySettings::default());
     let measured = InvocationEvent { session: Some(SessionKey::from_hash(0xab)), cpu_us: Some(1), ..event(1, 0) };
-    writer.take(&[measured, event(2, 0)]);
-    writer.flush();
+    writing.write(&[measured, event(2, 0)]);
     let calls = objects(&history, ExportTable::Invocations);
     assert_eq!((&calls[0]["session"], &calls[0]["cpu_us"]), (&"00000000000000ab".into(), &1.into()));
     assert_eq!((&calls[1]["session"], &calls[1]["cpu_us"]), (&Value::Null, &Value::Null));
@@ -119,10 +135,8 @@ fn a_history_of_the_first_format_is_read_and_written_on() {
     )
     .unwrap();
     drop(old);
-    let store = Store::open(directory.path(), StoreSettings::default()).unwrap();
-    let (mut writer, history) = store.history(HistorySettings::default()).unwrap();
-    writer.take(&[InvocationEvent { session: Some(SessionKey::from_hash(1)), ..event(1, 0) }]);
-    writer.flush();
+    let (mut writing, history) = open_in(directory.path(), HistorySettings::default());
+    writing.write(&[InvocationEvent { session: Some(SessionKey::from_hash(1)), ..event(1, 0) }]);
     let calls = objects(&history, ExportTable::Invocations);
     assert_eq!((&calls[0]["bytes_out"], &calls[0]["session"]), (&9.into(), &Value::Null));
     assert_eq!(calls[1]["session"], "0000000000000001");
@@ -130,10 +144,9 @@ fn a_history_of_the_first_format_is_read_and_written_on() {
 
 #[test]
 fn exports_what_is_asked_for_page_by_page() {
-    let (_directory, mut writer, history) = open(HistorySettings::default());
+    let (_directory, mut writing, history) = open(HistorySettings::default());
     // Many rows of one time, over more than one page.
-    writer.take(&(0..12_000).map(|number| event(number, number / 7000)).collect::<Vec<_>>());
-    writer.flush();
+    writing.write(&(0..12_000).map(|number| event(number, number / 7000)).collect::<Vec<_>>());
     let all = objects(&history, ExportTable::Invocations);
     let mut ids: Vec<_> = all.iter().map(|call| call["id"].as_i64().unwrap()).collect();
     assert!(all.is_sorted_by_key(|call| call["started_unix_us"].as_i64()));
@@ -166,13 +179,12 @@ fn old_calls_go_and_minutes_become_hours() {
         hours_age_ms: 10 * hour_ms,
         ..Default::default()
     };
-    let (_directory, mut writer, history) = open(settings);
+    let (_directory, mut writing, history) = open(settings);
     // One call every ten minutes for four hours.
-    writer.take(&(0..24).map(|number| event(number, number * 600)).collect::<Vec<_>>());
-    writer.flush();
+    writing.write(&(0..24).map(|number| event(number, number * 600)).collect::<Vec<_>>());
     let before = objects(&history, ExportTable::Loads);
     let now_ms = |hours: u64| START_S * 1000 + hours * hour_ms;
-    writer.maintain(now_ms(4));
+    writing.writer.maintain(now_ms(4));
     assert_eq!(objects(&history, ExportTable::Invocations).len(), 6);
     let loads = objects(&history, ExportTable::Loads);
     let count = |seconds: u64| loads.iter().filter(|load| load["seconds"] == seconds).count();
@@ -181,28 +193,25 @@ fn old_calls_go_and_minutes_become_hours() {
         assert_eq!(sum(&loads, key), sum(&before, key), "{key}");
     }
     // A late call of an hour that is rolled up already is added to it.
-    writer.take(&[event(0, 0)]);
-    writer.flush();
-    writer.maintain(now_ms(4));
+    writing.write(&[event(0, 0)]);
+    writing.writer.maintain(now_ms(4));
     assert_eq!(sum(&objects(&history, ExportTable::Loads), "calls"), 25);
-    writer.maintain(now_ms(40));
+    writing.writer.maintain(now_ms(40));
     assert!(objects(&history, ExportTable::Loads).is_empty());
     let classes = history.reader.lock().query_row("SELECT count(*) FROM classes", [], |row| row.get::<_, u32>(0));
     assert_eq!(classes, Ok(0));
     // And it goes on with classes that were removed.
-    writer.take(&[event(0, 0)]);
-    writer.flush();
+    writing.write(&[event(0, 0)]);
     assert_eq!(objects(&history, ExportTable::Invocations).len(), 1);
 }
 
 #[test]
 fn the_size_is_bounded_and_single_calls_go_first() {
     let bytes_max = 1 << 20;
-    let (_directory, mut writer, history) = open(HistorySettings { bytes_max, ..Default::default() });
+    let (_directory, mut writing, history) = open(HistorySettings { bytes_max, ..Default::default() });
     for round in 0..6 {
-        writer.take(&(0..5000).map(|number| event(number, round * 60)).collect::<Vec<_>>());
-        writer.flush();
-        writer.maintain(START_S * 1000);
+        writing.write(&(0..5000).map(|number| event(number, round * 60)).collect::<Vec<_>>());
+        writing.writer.maintain(START_S * 1000);
         assert!(history.size_bytes().unwrap() <= bytes_max);
     }
     assert_eq!(sum(&objects(&history, ExportTable::Loads), "calls"), 30_000);
@@ -211,31 +220,31 @@ fn the_size_is_bounded_and_single_calls_go_first() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_written_is_counted_and_the_next_one_is_written() {
-    let (_directory, mut writer, history) = open(HistorySettings::default());
-    writer.take(&[event(1, 0)]);
-    writer.flush();
+fn a_batch_that_cannot_be_written_waits_in_the_journal() {
+    let (_directory, mut writing, history) = open(HistorySettings::default());
+    writing.write(&[event(1, 0)]);
     let outside = Connection::open(&history.file).unwrap();
     outside.execute_batch("ALTER TABLE minutes RENAME TO gone").unwrap();
-    writer.take(&[event(2, 0), event(3, 0)]);
-    writer.flush();
-    assert_eq!(history.lost_events_total(), 2);
+    writing.journal.take(&[event(2, 0), event(3, 0)]);
+    assert!(writing.writer.settle().is_err());
+    assert_eq!(objects(&history, ExportTable::Invocations).len(), 1, "nothing of it is there");
     outside.execute_batch("ALTER TABLE gone RENAME TO minutes").unwrap();
-    writer.take(&[event(4, 0)]);
-    writer.flush();
-    assert_eq!(objects(&history, ExportTable::Invocations).len(), 2);
-    assert_eq!(history.lost_events_total(), 2);
+    writing.write(&[event(4, 0)]);
+    assert_eq!(objects(&history, ExportTable::Invocations).len(), 4);
+    assert_eq!(sum(&objects(&history, ExportTable::Loads), "calls"), 4);
+    assert_eq!(history.lost_events_total(), 0);
 }
 
 #[test]
-fn a_stalled_disk_loses_events_and_says_so_and_nothing_else_notices() {
+fn a_database_that_stalls_loses_nothing_and_nothing_else_notices() {
     const EVENTS: u64 = 5000;
-    let (_directory, writer, history) = open(HistorySettings::default());
+    let (_directory, writing, history) = open(HistorySettings::default());
     // As good as a disk that does not answer: somebody else holds the file.
     let outside = Connection::open(&history.file).unwrap();
     outside.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (sender, receiver) = event_pipe(10_000);
-    let detached = Detached::start("history", 1000, Box::new(writer), || {}).unwrap();
+    let journal = writing.journal.settled_by(writing.writer, || {}).unwrap();
+    let detached = Detached::start("journal", 10_000, Box::new(journal), || {}).unwrap();
     let counts = detached.counts();
     let recent = RecentInvocations::new(10_000);
     let sinks: Vec<Box<dyn EventSink>> = vec![Box::new(detached), Box::new(Arc::clone(&recent))];
@@ -244,13 +253,22 @@ fn a_stalled_disk_loses_events_and_says_so_and_nothing_else_notices() {
     while recent.get(InvocationId::from_random((EVENTS - 1).into())).is_none() {
         std::thread::yield_now();
     }
-    assert_eq!(sender.dropped_total(), 0);
-    assert!(counts.dropped_total() > 0);
+    let lost = || sender.dropped_total() + counts.dropped_total() + history.lost_events_total();
+    assert_eq!(lost(), 0);
     outside.execute_batch("COMMIT").unwrap();
     thread.stop();
-    let written = objects(&history, ExportTable::Invocations).len() as u64;
-    assert!(written > 0);
-    assert_eq!(written + counts.dropped_total() + history.lost_events_total(), EVENTS);
+    assert_eq!(objects(&history, ExportTable::Invocations).len() as u64, EVENTS);
+    assert_eq!(lost(), 0);
+}
+
+#[test]
+fn an_export_has_what_was_recorded_before_it() {
+    let (_directory, writing, history) = open(HistorySettings::default());
+    let mut journal = writing.journal.settled_by(writing.writer, || {}).unwrap();
+    for number in 0..20 {
+        journal.take(&[event(number, 0)]);
+        assert_eq!(objects(&history, ExportTable::Invocations).len() as u64, number + 1);
+    }
 }
 
 #[test]
@@ -272,7 +290,7 @@ proptest! {
     fn sums_agree_with_calls_however_they_are_batched(
         batches in proptest::collection::vec(proptest::collection::vec((0..100u64, 0..400u64), 0..40), 1..6),
     ) {
-        let (_directory, mut writer, history) = open(HistorySettings::default());
+        let (_directory, mut writing, history) = open(HistorySettings::default());
         let mut expected: BTreeMap<(u64, String), (i64, i64)> = BTreeMap::new();
         for batch in &batches {
             let events: Vec<_> = batch.iter().map(|(number, second)| event(*number, *second)).collect();
@@ -282,8 +300,7 @@ proptest! {
                 sums.0 += 1;
                 sums.1 = sums.1.max(i64::try_from(event.phases.total_us).unwrap());
             }
-            writer.take(&events);
-            writer.flush();
+            writing.write(&events);
         }
         let loads = objects(&history, ExportTable::Loads).into_iter().map(|load| {
             let key = (load["start_unix_s"].as_u64().unwrap(), load["function"].as_str().unwrap().to_owned());

@@ -1,52 +1,38 @@
-//! Writing events in batches: each batch is one transaction with the calls and their sums, so that both always agree.
+//! Settling what is in the journal, batch by batch: each is one transaction with the calls, their sums and how far the
+//! journal is settled, so that all three always agree.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use forerun_telemetry::{EventSink, InvocationEvent};
-use forerun_types::Outcome;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::journal::{Batch, JournalReader, Next, Position};
+use super::row::{Class, Row};
 use super::schema::add_sums_to_row;
-use super::{Counts, HistorySettings, maintain};
+use super::{HistorySettings, maintain};
 use crate::directory::DataDirectory;
 use crate::error::{StorageError, While};
 
-/// Events of one transaction. When the process is killed, they are lost, and those that wait behind them.
-const BATCH_EVENTS_MAX: usize = 512;
-/// An event is not held back longer than this while others come.
-const BATCH_AGE_MAX: Duration = Duration::from_secs(1);
 /// Maintenance follows the clock, and the number of events, so that a burst cannot outrun the bound on bytes by far.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 const MAINTENANCE_EVENTS: u64 = 50_000;
 /// Classes whose row is remembered. There are more only with many functions; then the rows are looked up again.
 const CLASSES_REMEMBERED_MAX: usize = 10_000;
 
-/// Writes the history. Blocks on the disk: give it to a [`Detached`](forerun_telemetry::Detached).
+/// Writes the history. Blocks on the disk: see [`HistoryJournal::settled_by`](super::HistoryJournal::settled_by).
 pub struct HistoryWriter {
     connection: Connection,
+    journal: JournalReader,
     settings: HistorySettings,
     file: PathBuf,
-    batch: Vec<InvocationEvent>,
-    batch_begun: Instant,
-    classes: HashMap<Class, i64>,
+    classes: HashMap<Class<'static>, i64>,
     maintained: Instant,
     written_since: u64,
-    counts: Arc<Counts>,
-    failing: bool,
+    is_failing: bool,
     /// The data directory stays ours for as long as its database is open.
     _directory: Arc<DataDirectory>,
-}
-
-/// What the `classes` table holds one row for.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Class {
-    function: forerun_types::FunctionName,
-    app: Arc<str>,
-    class: forerun_telemetry::RequestClass,
 }
 
 /// Sums over the calls of one class in one minute.
@@ -65,51 +51,63 @@ struct Sums {
 impl HistoryWriter {
     pub(super) fn new(
         connection: Connection,
+        journal: JournalReader,
         settings: HistorySettings,
         file: PathBuf,
-        counts: Arc<Counts>,
         directory: Arc<DataDirectory>,
     ) -> Self {
-        let now = Instant::now();
         Self {
             connection,
+            journal,
             settings,
             file,
-            batch: Vec::with_capacity(BATCH_EVENTS_MAX),
-            batch_begun: now,
             classes: HashMap::new(),
-            maintained: now,
+            maintained: Instant::now(),
             written_since: 0,
-            counts,
-            failing: false,
+            is_failing: false,
             _directory: directory,
         }
     }
 
-    fn write(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        let written = write_batch(&mut self.connection, &mut self.classes, &self.batch);
-        let written = written.while_doing("writing the history", &self.file);
-        let events = self.batch.len() as u64;
-        self.batch.clear();
-        match &written {
-            Ok(()) => self.written_since += events,
-            Err(_) => {
-                // Rows made in a transaction that was undone are not there.
-                self.classes.clear();
-                self.counts.lost_events.fetch_add(events, Ordering::Relaxed);
+    /// Settles whatever comes into the journal, until nothing more will come.
+    pub(super) fn run(mut self) {
+        let journal = Arc::clone(self.journal.journal());
+        loop {
+            let next = journal.next(self.is_failing);
+            let settled = self.settle();
+            self.report(settled);
+            if next == Next::SettleAndEnd {
+                break;
             }
         }
-        self.report(written);
+        journal.is_left();
+    }
+
+    /// Settles all that is in the journal.
+    ///
+    /// # Errors
+    /// See [`StorageError`]; what is not settled stays in the journal.
+    pub fn settle(&mut self) -> Result<(), StorageError> {
+        while let Some(batch) = self.journal.next()? {
+            let written = write_batch(&mut self.connection, &mut self.classes, &batch);
+            if written.is_err() {
+                // Rows made in a transaction that was undone are not there.
+                self.classes.clear();
+            }
+            self.written_since += written.while_doing("writing the history", &self.file)?;
+            self.journal.settle(&batch);
+            self.maintain_if_due();
+        }
+        self.journal.journal().all_settled();
+        self.maintain_if_due();
+        Ok(())
     }
 
     /// Says so once when writing begins to fail, and once when it works again.
     fn report(&mut self, written: Result<(), StorageError>) {
-        let was_failing = std::mem::replace(&mut self.failing, written.is_err());
+        let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
         match written {
-            Err(error) if !was_failing => tracing::error!(%error, "history is not written; events are lost"),
+            Err(error) if !was_failing => tracing::error!(%error, "history is not written; it waits in its journal"),
             Ok(()) if was_failing => tracing::info!("history is written again"),
             Ok(()) | Err(_) => {}
         }
@@ -138,64 +136,61 @@ impl HistoryWriter {
     }
 }
 
-impl EventSink for HistoryWriter {
-    fn take(&mut self, events: &[InvocationEvent]) {
-        for event in events {
-            if self.batch.is_empty() {
-                self.batch_begun = Instant::now();
-            }
-            self.batch.push(event.clone());
-            if self.batch.len() >= BATCH_EVENTS_MAX {
-                self.write();
-            }
-        }
-        if self.batch_begun.elapsed() >= BATCH_AGE_MAX {
-            self.write();
-        }
-        self.maintain_if_due();
-    }
-
-    fn flush(&mut self) {
-        self.write();
-        self.maintain_if_due();
-    }
-}
-
+/// Writes the rows of `batch`; how many there were.
 fn write_batch(
     connection: &mut Connection,
-    classes: &mut HashMap<Class, i64>,
-    batch: &[InvocationEvent],
-) -> rusqlite::Result<()> {
+    classes: &mut HashMap<Class<'static>, i64>,
+    batch: &Batch,
+) -> rusqlite::Result<u64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut sums: BTreeMap<(i64, i64), Sums> = BTreeMap::new();
-    for event in batch {
-        let class = class_row(&transaction, classes, event)?;
-        insert_call(&transaction, class, event)?;
-        let minute_unix_s = integer(event.started_unix_us / 60_000_000 * 60);
-        sums.entry((minute_unix_s, class)).or_default().add(event);
+    let mut count = 0;
+    for rows in batch.rows() {
+        let rows = rows.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a record of the history's journal has no rows of ours and is left out");
+            Vec::new()
+        });
+        for row in &rows {
+            let class = class_row(&transaction, classes, &row.class)?;
+            insert_call(&transaction, class, row)?;
+            let minute_unix_s = integer(row.started_unix_us / 60_000_000 * 60);
+            sums.entry((minute_unix_s, class)).or_default().add(row);
+        }
+        count += rows.len() as u64;
     }
     for ((start_unix_s, class), sums) in sums {
         add_sums(&transaction, start_unix_s, class, &sums)?;
     }
-    transaction.commit()
+    set_position(&transaction, batch.end())?;
+    transaction.commit()?;
+    Ok(count)
+}
+
+/// How far the journal is settled.
+pub(super) fn position(connection: &Connection) -> rusqlite::Result<Position> {
+    let row = connection.query_row("SELECT segment, events FROM journal", [], |row| {
+        Ok(Position { segment: row.get(0)?, events: row.get(1)? })
+    });
+    row.optional().map(Option::unwrap_or_default)
+}
+
+fn set_position(connection: &Connection, position: Position) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO journal VALUES (1, ?1, ?2)")?
+        .execute([position.segment, position.events])
+        .map(drop)
 }
 
 fn class_row(
     connection: &Connection,
-    classes: &mut HashMap<Class, i64>,
-    event: &InvocationEvent,
+    classes: &mut HashMap<Class<'static>, i64>,
+    class: &Class<'_>,
 ) -> rusqlite::Result<i64> {
-    let class = Class { function: event.function.clone(), app: Arc::clone(&event.app), class: event.class.clone() };
-    if let Some(row) = classes.get(&class) {
+    let known: &HashMap<Class<'_>, i64> = classes;
+    if let Some(row) = known.get(class) {
         return Ok(*row);
     }
-    let parameters = params![
-        event.function.as_str(),
-        &*event.app,
-        event.class.method,
-        &*event.class.route,
-        event.class.size_bucket,
-    ];
+    let parameters = params![&*class.function, &*class.app, &*class.method, &*class.route, class.size_bucket];
     let found = connection
         .prepare_cached(
             "SELECT id FROM classes
@@ -214,11 +209,11 @@ fn class_row(
     if classes.len() >= CLASSES_REMEMBERED_MAX {
         classes.clear();
     }
-    classes.insert(class, row);
+    classes.insert(class.to_static(), row);
     Ok(row)
 }
 
-fn insert_call(connection: &Connection, class: i64, event: &InvocationEvent) -> rusqlite::Result<()> {
+fn insert_call(connection: &Connection, class: i64, row: &Row<'_>) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO calls (started_unix_us, invocation_id, trace_id, span_id, parent_span_id, class, revision,
@@ -228,28 +223,28 @@ fn insert_call(connection: &Connection, class: i64, event: &InvocationEvent) -> 
                 ?22)",
         )?
         .execute(params![
-            integer(event.started_unix_us),
-            event.id.as_u128().to_be_bytes(),
-            event.trace.trace_id.to_bytes(),
-            event.trace.span_id.to_bytes(),
-            event.parent_span.map(forerun_types::SpanId::to_bytes),
+            integer(row.started_unix_us),
+            row.invocation_id,
+            row.trace_id,
+            row.span_id,
+            row.parent_span_id,
             class,
-            event.revision.0,
-            event.caller.as_ref().map(forerun_types::FunctionName::as_str),
-            event.serve_path.label(),
-            event.outcome.label(),
-            event.status,
-            integer(event.phases.routed_us),
-            integer(event.phases.admitted_us),
-            integer(event.phases.deployed_us),
-            integer(event.phases.first_byte_us),
-            integer(event.phases.total_us),
-            integer(event.busy_us),
-            integer(event.memory_bytes_peak),
-            integer(event.bytes_in),
-            integer(event.bytes_out),
-            event.session.map(|session| session.as_u64().to_be_bytes()),
-            event.cpu_us.map(integer),
+            row.revision,
+            row.caller,
+            row.serve_path,
+            row.outcome,
+            row.status,
+            integer(row.routed_us),
+            integer(row.admitted_us),
+            integer(row.deployed_us),
+            integer(row.first_byte_us),
+            integer(row.total_us),
+            integer(row.busy_us),
+            integer(row.memory_bytes_peak),
+            integer(row.bytes_in),
+            integer(row.bytes_out),
+            row.session,
+            row.cpu_us.map(integer),
         ])
         .map(drop)
 }
@@ -276,16 +271,16 @@ fn add_sums(connection: &Connection, start_unix_s: i64, class: i64, sums: &Sums)
 }
 
 impl Sums {
-    fn add(&mut self, event: &InvocationEvent) {
-        let total_us = integer(event.phases.total_us);
+    fn add(&mut self, row: &Row<'_>) {
+        let total_us = integer(row.total_us);
         self.calls += 1;
-        self.failures += i64::from(event.outcome != Outcome::Ok);
+        self.failures += i64::from(row.has_failed());
         self.total_us_sum = self.total_us_sum.saturating_add(total_us);
         self.total_us_max = self.total_us_max.max(total_us);
-        self.busy_us_sum = self.busy_us_sum.saturating_add(integer(event.busy_us));
-        self.memory_bytes_peak_max = self.memory_bytes_peak_max.max(integer(event.memory_bytes_peak));
-        self.bytes_in_sum = self.bytes_in_sum.saturating_add(integer(event.bytes_in));
-        self.bytes_out_sum = self.bytes_out_sum.saturating_add(integer(event.bytes_out));
+        self.busy_us_sum = self.busy_us_sum.saturating_add(integer(row.busy_us));
+        self.memory_bytes_peak_max = self.memory_bytes_peak_max.max(integer(row.memory_bytes_peak));
+        self.bytes_in_sum = self.bytes_in_sum.saturating_add(integer(row.bytes_in));
+        self.bytes_out_sum = self.bytes_out_sum.saturating_add(integer(row.bytes_out));
     }
 }
 
