@@ -185,7 +185,8 @@ fn method(arguments: &Arguments) -> String {
     format!(
         "The same warm function in nodes with learning (or sampling alone) on and off, all up at the same time and loaded in turn: {} rounds in \
          alternating order, {} s each after {} s of warm-up, {place}; {LOADS_BEFORE} such loads before the first round. \
-         Figures are medians, with the smallest and the largest round in parentheses; ratios are made within a round. \
+         Figures are medians, with the smallest and the largest round in parentheses, or, of twenty rounds or more, \
+         the 95 % interval of the median in brackets; ratios are made within a round. \
          Wanted: p99 at most {P99_MAX}, req/s at least {THROUGHPUT_MIN} of those without.",
         arguments.rounds,
         arguments.measure.as_secs(),
@@ -228,10 +229,10 @@ fn ratios(samples: &[Sample], languages: &[Handler], arguments: &Arguments) -> T
                     handler.label().to_owned(),
                     connections.to_string(),
                     way.label().to_owned(),
-                    ratio(|m| m.p50_us).show(3),
-                    p99.show(3),
-                    throughput.show(3),
-                    ratio(|m| m.server_cpu_us_per_request).show(3),
+                    ratio(|m| m.p50_us).show_sure(3),
+                    p99.show_sure(3),
+                    throughput.show_sure(3),
+                    ratio(|m| m.server_cpu_us_per_request).show_sure(3),
                     if way == Way::On { met.to_owned() } else { "(noise)".to_owned() },
                 ]);
             }
