@@ -1,17 +1,19 @@
 //! `forerun replay`: a trace through the engine and the usual policies, without a node.
 //!
-//! The work is `forerun_sim`'s; here are only the progress bar, where the report goes, and what to do about an error.
+//! The work is `forerun_sim`'s, and the node's where its own rule is asked; here are only the progress bar, where the report goes, and what to do about an error.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use forerun_node::{RecordedCall, Rehearsal, Rehearsed, Rule};
 use forerun_sim::picture;
 use forerun_sim::progress::{Progress, Silent};
 use forerun_sim::reader::{Input, TraceError};
-use forerun_sim::replay::{ReplayError, ReplayOptions, replay};
-use forerun_sim::report::ReplayReport;
+use forerun_sim::replay::{ReplayError, ReplayOptions, for_each_call, replay};
+use forerun_sim::report::{OnVms, ReplayReport};
 
 use crate::cli::meaning::Replay;
 use crate::cli::output::{Format, Output};
@@ -19,6 +21,9 @@ use crate::cli::table::printable;
 
 /// Cells of the bar: with the percentage and the longest stage it stays within 80 columns.
 const BAR_CELLS: usize = 30;
+/// What may decide which VMs are held. Where memory decides, ten minutes are as good as for ever.
+const RULES: [(&str, Rule); 2] =
+    [("expected", Rule::Expected), ("called last", Rule::CalledLast(Duration::from_secs(600)))];
 /// Back to the start of the line, and clear it (ECMA-48).
 const LINE_START: &str = "\r\u{1b}[K";
 
@@ -48,8 +53,29 @@ fn replay_files(wanted: &Replay, progress: &mut dyn Progress) -> Result<ReplayRe
         by_session: wanted.by_session,
         ..ReplayOptions::default()
     };
-    let inputs = wanted.traces.iter().map(|trace| Input::open(trace)).collect::<Result<Vec<_>, _>>()?;
-    replay(&options, inputs, progress)
+    let open = || wanted.traces.iter().map(|trace| Input::open(trace)).collect::<Result<Vec<_>, _>>();
+    let mut report = replay(&options, open()?, progress)?;
+    for vms in &wanted.on_vms {
+        let mut rules = RULES.map(|(name, rule)| (name, Rehearsal::new(rule, *vms)));
+        for_each_call(&options, open()?, progress, |call| {
+            let recorded =
+                RecordedCall { at_us: call.at_us, function: call.function, app: call.scope, session: call.session };
+            rules.iter_mut().for_each(|(_, rehearsal)| rehearsal.call(&recorded));
+        })?;
+        report.on_vms.extend(rules.iter().map(|(name, rehearsal)| on_vms(name, *vms, &rehearsal.finish())));
+    }
+    Ok(report)
+}
+
+fn on_vms(rule: &'static str, vms: u32, rehearsed: &Rehearsed) -> OnVms {
+    OnVms {
+        rule,
+        vms,
+        cold_percent: rehearsed.cold_percent,
+        cold_percent_late: rehearsed.cold_percent_late,
+        made_per_call: rehearsed.made_per_call,
+        vm_s_held: rehearsed.vm_s_held,
+    }
 }
 
 /// The picture comes first, so that a reader of the report that goes away does not cost it.

@@ -147,6 +147,9 @@ pub(crate) struct NodeArgs {
     /// prediction can be compared with
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep_alive: Option<u32>,
+    /// How long a VM that was put back waits for the next request of its function, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub(crate) vm_idle_ms: u64,
     /// Processor time for learning, in processors
     #[arg(long, value_name = "CORES", default_value_t = 0.05)]
     pub(crate) learning_cores: f32,
@@ -408,6 +411,10 @@ pub(crate) struct ReplayArgs {
     /// Score whole sessions one after the other instead of calls in their order in time
     #[arg(long, requires = "which")]
     pub(crate) by_session: bool,
+    /// Say too what is cold on memory for so many VMs, each of which serves once: by a node's own rule, and where those
+    /// called last are held
+    #[arg(long, value_name = "VMS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) on_vms: Vec<u32>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -135,6 +135,8 @@ pub(crate) struct Replay {
     pub(crate) which: bool,
     /// Score whole sessions one after the other.
     pub(crate) by_session: bool,
+    /// Say what is cold on memory for so many VMs, for each of these.
+    pub(crate) on_vms: Vec<u32>,
     /// Show how far it has come: a person watches stderr.
     pub(crate) progress: bool,
 }
@@ -186,6 +188,8 @@ pub(crate) struct Node {
     pub(crate) sample_share_max: f64,
     /// Disk for machine code, in bytes.
     pub(crate) images_bytes_max: u64,
+    /// How long a VM that was put back waits for the next request of its function.
+    pub(crate) vm_idle_ms: u64,
     /// Machine code from which on a component is split, in bytes.
     pub(crate) split_code_bytes_min: u64,
     /// Whether the server confines itself.
@@ -435,6 +439,7 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
         session,
         sample_share_max,
         images_bytes_max,
+        vm_idle_ms: args.vm_idle_ms,
         split_code_bytes_min,
         sandbox,
         otlp_endpoint,
@@ -595,7 +600,7 @@ fn invoke(args: &InvokeArgs) -> Result<Invoke, UsageError> {
 }
 
 fn replay(args: ReplayArgs, progress: bool) -> Result<Replay, UsageError> {
-    let ReplayArgs { traces, format, svg, which, by_session } = args;
+    let ReplayArgs { traces, format, svg, which, by_session, on_vms } = args;
     for trace in &traces {
         let refused = |problem: &str| {
             let message = format!("cannot replay `{}`: {problem}", trace.display());
@@ -611,7 +616,7 @@ fn replay(args: ReplayArgs, progress: bool) -> Result<Replay, UsageError> {
     if let Some(svg) = &svg {
         picture_path(svg, &traces)?;
     }
-    Ok(Replay { traces, format, svg, which, by_session, progress })
+    Ok(Replay { traces, format, svg, which, by_session, on_vms, progress })
 }
 
 fn trace_format(name: &str) -> Result<TraceFormat, UsageError> {

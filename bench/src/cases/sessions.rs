@@ -6,8 +6,8 @@
 //! data folder. One more has default settings, whose VMs are put back after use and wait for a minute: what is there without
 //! any prediction, and what it takes, since that is not in the budget.
 //!
-//! Afterwards the calls go through `forerun replay`, whose cold starts at the memory that was held in reality are printed
-//! beside reality's.
+//! Afterwards the calls go through `forerun replay --on-vms`, which follows the same rules in virtual time, and whose cold
+//! starts are printed beside reality's.
 
 mod replayed;
 
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-use self::replayed::{Cold, Replayed};
+use self::replayed::Replayed;
 use crate::arguments::Arguments;
 use crate::binaries::Binaries;
 use crate::ours::{self, Function, Node};
@@ -50,6 +50,8 @@ const TRIES: usize = 3;
 const VM_BYTES_DEFAULT: u64 = 32 << 20;
 /// Of one more function, which tells that the node is up and is not called after that.
 const READY: &str = "/ready";
+/// A VM was there, and left alone to compare with.
+const CONTROL: &str = "generic-control";
 /// Path of each function.
 const PYTHON: &str = "/report";
 
@@ -97,11 +99,11 @@ impl Way {
         }
     }
 
-    /// The family of the replay that does the same.
-    fn family(self) -> Option<&'static str> {
+    /// The rule of the replay that is the same.
+    fn rule(self) -> Option<&'static str> {
         match self {
-            Self::Prediction => Some("forerun"),
-            Self::KeepAlive => Some("FaasCache"),
+            Self::Prediction => Some("expected"),
+            Self::KeepAlive => Some("called last"),
             Self::Nothing | Self::Default => None,
         }
     }
@@ -158,7 +160,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
         }
     }
     ensure!(!outcomes.is_empty(), "nobody could be measured");
-    let replayed = replayed::replay(program, &stage.calls, name).await?;
+    let replayed = replayed::replay(program, &stage.calls, VMS, name).await?;
     let tables = vec![
         figures(&outcomes),
         latencies(&outcomes),
@@ -174,8 +176,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
         handler.label(),
         vm_bytes >> 20,
     );
-    let families = replayed.families().join(", ");
-    let raw = json!({ "seconds": seconds, "budget_mib": budget_mib, "families": families, "outcomes": outcomes });
+    let raw = json!({ "seconds": seconds, "budget_mib": budget_mib, "outcomes": outcomes });
     Ok(Report::new("sessions", method, legend(), tables, raw))
 }
 
@@ -477,26 +478,22 @@ fn ledgers(outcomes: &[Outcome]) -> Table {
 
 fn beside_replay(outcomes: &[Outcome], replayed: &Replayed) -> Table {
     let row = |outcome: &Outcome| {
-        let family = outcome.way.family()?;
-        let reality = 100.0 * cold_share(&outcome.answered);
-        let (shown, margin) = match replayed.cold_percent(family, outcome.held_vm_s) {
-            Some(Cold::At(cold)) => (format!("{cold:.1}"), format!("{:+.1}", reality - cold)),
-            Some(Cold::Nearest(cold)) => {
-                (format!("{cold:.1} (its curve ends here)"), format!("{:+.1}", reality - cold))
-            }
-            None => ("–".to_owned(), "–".to_owned()),
-        };
-        Some(vec![outcome.way.label().to_owned(), family.to_owned(), shown, format!("{reality:.1}"), margin])
+        let rule = outcome.way.rule()?;
+        let replayed = replayed.cold_percent(rule)?;
+        let control = outcome.answered.iter().filter(|one| one.path == CONTROL).count();
+        let reality = 100.0 * (cold_share(&outcome.answered) - control as f64 / outcome.answered.len().max(1) as f64);
+        Some(vec![
+            outcome.way.label().to_owned(),
+            rule.to_owned(),
+            format!("{replayed:.1}"),
+            format!("{reality:.1}"),
+            format!("{:+.1}", reality - replayed),
+        ])
     };
     Table {
-        title: "Beside `forerun replay` of the same calls, at the memory that was held".to_owned(),
-        header: vec![
-            "contender",
-            "policy of the replay",
-            "cold % in the replay",
-            "cold % in reality",
-            "margin, points",
-        ],
+        title: "Beside `forerun replay --on-vms` of the same calls; control groups, for which a VM was there, are not cold here"
+            .to_owned(),
+        header: vec!["contender", "held", "cold % in the replay", "cold % in reality", "margin, points"],
         rows: outcomes.iter().filter_map(row).collect(),
     }
 }

@@ -28,6 +28,7 @@ mod workshop;
 pub use build::{Node, NodeError};
 pub use forerun_store::make_data_directory as make_data_folder;
 pub use functions::{Change, DeployFailure, FunctionState, FunctionView, Functions, Source, Wanted};
+pub use learning::rehearsal::{RecordedCall, Rehearsal, Rehearsed, Rule};
 pub use settings::{LearningSettings, NodeSettings};
 pub use vms::{RefusalView, VmsView};
 pub use worker::work;

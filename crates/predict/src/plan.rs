@@ -41,6 +41,46 @@ pub struct PlanWindow {
     pub probability: f32,
 }
 
+/// A stretch of time in which a call comes at an even rate, as long as none has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// End in seconds; it begins where the one before it ends, or its window begins.
+    pub end_s: f32,
+    /// Calls a second.
+    pub per_s: f32,
+}
+
+/// A stretch is half as long as the idle time before it, and not shorter: finer than that nobody looks.
+const RATE_STRETCH_MIN_S: f32 = 0.5;
+
+/// The rates inside of `windows` at which a function is called that the event is a call of with probability `share`.
+///
+/// A plan says when holding pays; this says how soon the call is to be expected at each moment, for choosing between
+/// plans where not all of them can be had. Over bins `a..b` with hazards `h_j` and widths `w_j`, while none has come:
+///
+/// ```text
+/// rate = share (1 - prod (1 - h_j)) / sum S_j w_j (1 - h_j / 2),    S_j = prod over a..j of (1 - h_i)
+/// ```
+pub fn rates(bins: &TimeBins, hazards: &[f32], share: f32, windows: &[PlanWindow]) -> Vec<Rate> {
+    let mut rates = Vec::new();
+    let end = hazards.len().min(bins.len());
+    for window in windows {
+        let mut bin = bins.bin_of(window.start_s);
+        while bin < end && bins.start_s(bin) < window.end_s {
+            let (start_s, mut survival, mut held_s) = (bins.start_s(bin), 1f32, 0f32);
+            let stretch_s = (0.5 * start_s).max(RATE_STRETCH_MIN_S);
+            while bin < end && bins.start_s(bin) < window.end_s && bins.start_s(bin) < start_s + stretch_s {
+                held_s += survival * bins.width_s(bin) * (1.0 - 0.5 * hazards[bin]);
+                survival *= 1.0 - hazards[bin];
+                bin += 1;
+            }
+            let per_s = share * (1.0 - survival) / held_s.max(f32::MIN_POSITIVE);
+            rates.push(Rate { end_s: bins.end_s(bin - 1), per_s });
+        }
+    }
+    rates
+}
+
 /// How the idle time before one event may go on, by bin: what all plans for that event have in common.
 #[derive(Debug, Clone)]
 pub struct Course {
@@ -184,6 +224,22 @@ mod tests {
         assert_eq!(windows.len(), 1);
         assert!(windows[0].start_s >= 25.0 * 60.0 && windows[0].end_s <= 32.0 * 60.0, "{windows:?}");
         assert!(windows[0].probability > 0.85);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_hazards_while_nothing_has_come() {
+        let bins = TimeBins::new(Resolution::Second);
+        let window = |start_s, end_s| PlanWindow { start_s, end_s, probability: 0.0 };
+        // A call comes at an even rate of one in a thousand seconds: so says each stretch, wherever it lies.
+        let even: Vec<f32> = (0..60).map(|bin| 1.0 - numeric::exp(-0.001 * bins.width_s(bin))).collect();
+        let all = rates(&bins, &even, 0.5, &[window(0.0, bins.end_s(20)), window(bins.start_s(30), bins.end_s(59))]);
+        assert!(all.len() > 6 && all.is_sorted_by(|a, b| a.end_s < b.end_s), "{all:?}");
+        assert!(all.iter().all(|rate| (rate.per_s / 0.0005 - 1.0).abs() < 0.05), "{all:?}");
+        assert_eq!(all.last().unwrap().end_s, bins.end_s(59));
+        // What is sure to come within the first second, and nothing behind the hazards.
+        let soon = rates(&bins, &[1.0], 1.0, &[window(0.0, 1e9)]);
+        assert_eq!(soon, [Rate { end_s: bins.end_s(0), per_s: 2.0 / bins.width_s(0) }]);
+        assert_eq!(rates(&bins, &[], 1.0, &[window(0.0, 1.0)]), []);
     }
 
     #[test]

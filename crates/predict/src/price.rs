@@ -73,6 +73,18 @@ pub struct Prices {
     pub halt: Option<Halt>,
 }
 
+impl Prices {
+    /// Those of a node that has been short of nothing for long: whatever is likely to be of any use is held, up to the
+    /// budget.
+    pub fn least() -> Self {
+        Self {
+            memory_ms_per_mb_s: MEMORY_START_MS_PER_MB_S / RANGE,
+            cpu_ms_per_ms: CPU_START_MS_PER_MS / RANGE,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Prices {
     fn default() -> Self {
         Self {

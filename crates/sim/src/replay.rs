@@ -121,8 +121,13 @@ pub fn replay(
     progress: &mut dyn Progress,
 ) -> Result<ReplayReport, ReplayError> {
     let trace = load(options, inputs, progress)?;
-    let mut report =
-        ReplayReport { trace: trace.summary(), policies: Vec::new(), comparisons: Vec::new(), which: Vec::new() };
+    let mut report = ReplayReport {
+        trace: trace.summary(),
+        policies: Vec::new(),
+        comparisons: Vec::new(),
+        which: Vec::new(),
+        on_vms: Vec::new(),
+    };
     if options.policies && trace.format != TraceFormat::Sequences {
         replay_policies(options, &trace, progress, &mut report)?;
     }
@@ -132,6 +137,24 @@ pub fn replay(
         }
     }
     Ok(report)
+}
+
+/// Shows each call of a trace to `visit`, in their order in time.
+///
+/// # Errors
+/// See [`ReplayError`].
+pub fn for_each_call(
+    options: &ReplayOptions,
+    inputs: Vec<Input>,
+    progress: &mut dyn Progress,
+    mut visit: impl FnMut(&Invocation),
+) -> Result<(), ReplayError> {
+    let trace = load(options, inputs, progress)?;
+    trace.sorted.for_each(|call| {
+        visit(call);
+        Ok(())
+    })?;
+    Ok(())
 }
 
 fn load(options: &ReplayOptions, inputs: Vec<Input>, progress: &mut dyn Progress) -> Result<Trace, ReplayError> {

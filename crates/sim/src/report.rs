@@ -16,6 +16,26 @@ pub struct ReplayReport {
     pub comparisons: Vec<Comparison>,
     /// How well the next function was predicted, by families of experts; empty if it was not asked for.
     pub which: Vec<WhichScore>,
+    /// What is cold on memory for so many VMs, by rule; empty if it was not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_vms: Vec<OnVms>,
+}
+
+/// What a rule makes of memory for so many VMs, each of which serves once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OnVms {
+    /// Which VMs are held: those that are `expected`, or those `called last`.
+    pub rule: &'static str,
+    /// VMs that there is memory for.
+    pub vms: u32,
+    /// Percentage of the calls that no VM was there for.
+    pub cold_percent: f64,
+    /// The same of the second half of the calls.
+    pub cold_percent_late: f64,
+    /// VMs made, a call.
+    pub made_per_call: f64,
+    /// VMs that were there and not in use, times seconds.
+    pub vm_s_held: f64,
 }
 
 /// What the trace was.
@@ -155,6 +175,26 @@ impl ReplayReport {
         }
         if !self.which.is_empty() {
             self.write_which(out)?;
+        }
+        if !self.on_vms.is_empty() {
+            self.write_on_vms(out)?;
+        }
+        Ok(())
+    }
+
+    fn write_on_vms(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\non memory for so many VMs, each of which serves once")?;
+        writeln!(
+            out,
+            "{:<14}{:>6}{:>9}{:>14}{:>13}{:>14}",
+            "held", "VMs", "cold %", "second half", "made a call", "VM-seconds"
+        )?;
+        for row in &self.on_vms {
+            writeln!(
+                out,
+                "{:<14}{:>6}{:>9.1}{:>14.1}{:>13.2}{:>14.0}",
+                row.rule, row.vms, row.cold_percent, row.cold_percent_late, row.made_per_call, row.vm_s_held
+            )?;
         }
         Ok(())
     }

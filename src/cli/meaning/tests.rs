@@ -211,6 +211,7 @@ fn a_replay_is_refused_before_it_takes_minutes() {
             svg: None,
             which: false,
             by_session: false,
+            on_vms: Vec::new(),
             progress: false
         }
     );

@@ -14,13 +14,14 @@ use forerun_predict::decision::{Claim, RungCost, Weight, decide, within_budget};
 use forerun_predict::engine::{Candidate, Engine, Outlook};
 use forerun_predict::event::{Call, Target};
 use forerun_predict::paths::{PathForecast, PathSet, RequestContext};
+use forerun_predict::plan::rates;
 use forerun_predict::price::Prices;
 use forerun_predict::session_gaps::SessionGaps;
 use forerun_predict::timing::forecast::Forecast;
 use forerun_telemetry::Arrival;
 use serde::{Deserialize, Serialize};
 
-use super::plans::{Cause, Due, Ground, Plan, Plans, Source};
+use super::plans::{Cause, Ground, Plan, Plans, Source};
 use crate::paths::PathsRan;
 
 /// Names of applications have a space in front, which no function's name may hold.
@@ -32,6 +33,12 @@ const STARTED_WITH_MAX: usize = 1_000;
 
 /// Share of requests that may leave the set that is named for the next one.
 const PATHS_LEFT_MAX: f32 = 0.05;
+
+/// From when a VM is taken, or another one is wanted, until it is there: the loop's look and the making.
+const REPLACED_WITHIN_S: f32 = 0.05;
+/// How many times as much the worth of a VM counts that was chosen before: making another costs processor time, and what
+/// changes by less than this is as likely to change back.
+const STAYS: f32 = 1.5;
 
 /// What the next request of a function is expected to run.
 #[derive(Default)]
@@ -57,6 +64,8 @@ pub(super) struct Expectations {
     pub(super) gaps: SessionGaps,
     outlook: Outlook,
     plans: Plans,
+    /// VMs of each function that were last said to be worth holding.
+    chosen: BTreeMap<u32, u32>,
 }
 
 /// What a rung costs, by name of function and probability of use.
@@ -83,7 +92,15 @@ struct Statement<'a> {
 
 impl Expectations {
     pub(super) fn new(engine: Engine, names: Names, calls: CallGraph, gaps: SessionGaps) -> Self {
-        Self { engine, names, calls, gaps, outlook: Outlook::default(), plans: Plans::default() }
+        Self {
+            engine,
+            names,
+            calls,
+            gaps,
+            outlook: Outlook::default(),
+            plans: Plans::default(),
+            chosen: BTreeMap::new(),
+        }
     }
 
     /// Why a call of `function` would be expected at `now_us`, if it is.
@@ -252,11 +269,14 @@ impl Expectations {
             return;
         }
         let moment = |seconds: f32| from_us.saturating_add((f64::from(seconds) * 1e6) as u64);
+        let share = candidate.probability * terms.confidence_factor;
+        let rates = rates(self.engine.bins(), hazards, share, &decision.windows);
         let plan = Plan {
             source: *source,
             windows: decision.windows.iter().map(|window| (moment(window.start_s), moment(window.end_s))).collect(),
             memory_bytes: cost.memory_bytes,
-            gain_ms: terms.gain_ms,
+            rates: rates.iter().map(|rate| (moment(rate.end_s), rate.per_s)).collect(),
+            value_ms: terms.value_ms,
             cause: Cause {
                 by: *by,
                 after_function: making.after_function.to_owned(),
@@ -315,7 +335,9 @@ impl Expectations {
             source: Source::Told(kind, window_us.0),
             windows: vec![window_us],
             memory_bytes: cost.map_or(0, |cost| cost.memory_bytes),
-            gain_ms: cost.map_or(1.0, |cost| cost.saved_ms.max(1.0)),
+            // As if it came at any moment: nobody else is as sure.
+            rates: vec![(window_us.1, 1.0 / REPLACED_WITHIN_S)],
+            value_ms: cost.map_or(1.0, |cost| cost.saved_ms.max(1.0)),
             cause,
         };
         self.plans.add(kind, plan);
@@ -350,20 +372,33 @@ impl Expectations {
 
     /// Names of the functions that should be ready at `now_us` within `budget_bytes`, with how many VMs of each; the
     /// most worthwhile are chosen.
+    ///
+    /// Where the budget is short, a VM is worth what it is likely to save until another could be in its place: the
+    /// `k`-th VM of a function with `r` calls a second, each of which it saves `V` ms, is worth
+    ///
+    /// ```text
+    /// V P(N >= k),    N ~ Poisson(r T),    T the time in which a VM is replaced
+    /// ```
+    ///
+    /// and the worth of one that is there already counts [`STAYS`] times, since another would have to be made.
     pub(super) fn due(&mut self, now_us: u64, budget_bytes: u64) -> BTreeMap<String, u32> {
-        let due: BTreeMap<u32, Due> = self.plans.due(now_us).into_iter().map(|due| (due.kind, due)).collect();
-        let claim = |due: &Due| Claim {
-            target: Target { scope: None, kind: due.kind },
-            memory_bytes: due.memory_bytes.saturating_mul(u64::from(due.vms)),
-            gain_ms: due.gain_ms,
-        };
-        let mut claims: Vec<Claim> = due.values().map(claim).collect();
+        let mut claims = Vec::new();
+        for due in self.plans.due(now_us) {
+            let there = self.chosen.get(&due.kind).copied().unwrap_or(0);
+            let mut at_least = at_least(due.calls_per_s * REPLACED_WITHIN_S);
+            claims.extend((0..due.vms).map(|vm| Claim {
+                target: Target { scope: None, kind: due.kind },
+                memory_bytes: due.memory_bytes,
+                gain_ms: due.value_ms * at_least() * if vm < there { STAYS } else { 1.0 },
+            }));
+        }
         within_budget(&mut claims, budget_bytes);
-        let named = |claim: &Claim| {
-            let kind = claim.target.kind;
-            Some((self.names.catalog.name(kind)?.to_owned(), due.get(&kind)?.vms))
-        };
-        claims.iter().filter_map(named).collect()
+        self.chosen.clear();
+        for claim in &claims {
+            *self.chosen.entry(claim.target.kind).or_default() += 1;
+        }
+        let named = |(kind, vms): (&u32, &u32)| Some((self.names.catalog.name(*kind)?.to_owned(), *vms));
+        self.chosen.iter().filter_map(named).collect()
     }
 
     /// What the engine expects next in the application of `function`; `None` if it was never called.
@@ -382,6 +417,20 @@ impl Expectations {
     /// Plans refused because there were too many.
     pub(super) fn plans_refused_total(&self) -> u64 {
         self.plans.refused_total()
+    }
+}
+
+/// Probabilities that of a Poisson number of calls with this mean at least one comes, at least two, and so on: one more
+/// with each call.
+fn at_least(mean: f32) -> impl FnMut() -> f32 {
+    let mean = f64::from(mean);
+    let (mut exactly, mut count, mut below) = ((-mean).exp(), 0.0, 0.0);
+    move || {
+        below += exactly;
+        count += 1.0;
+        exactly *= mean / count;
+        // Not nothing: what does not pay is not planned, and is held where there is room.
+        (1.0 - below).max(f64::from(f32::MIN_POSITIVE)) as f32
     }
 }
 

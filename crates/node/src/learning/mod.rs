@@ -20,6 +20,8 @@
 
 mod answers;
 mod arm;
+#[cfg(test)]
+mod budget_trials;
 mod costs;
 mod credit;
 mod expectations;
@@ -30,6 +32,7 @@ mod memory;
 mod moment;
 mod plans;
 mod pressure;
+pub(crate) mod rehearsal;
 mod second_attempts;
 mod slow_loop;
 mod standing;

@@ -74,8 +74,10 @@ pub(super) struct Plan {
     pub(super) windows: Vec<(u64, u64)>,
     /// Memory of one VM, in bytes.
     pub(super) memory_bytes: u64,
-    /// What holding it is expected to save in all, in milliseconds.
-    pub(super) gain_ms: f32,
+    /// Calls a second until so many microseconds since the Unix epoch, in order; in the windows only.
+    pub(super) rates: Vec<(u64, f32)>,
+    /// What it is worth that a VM is there for a call, in milliseconds.
+    pub(super) value_ms: f32,
     pub(super) cause: Cause,
 }
 
@@ -87,7 +89,10 @@ pub(super) struct Due {
     pub(super) vms: u32,
     /// Memory of one of them, in bytes.
     pub(super) memory_bytes: u64,
-    pub(super) gain_ms: f32,
+    /// How many calls come in a second from now on, if nothing changes.
+    pub(super) calls_per_s: f32,
+    /// What it is worth that a VM is there for one of them, in milliseconds.
+    pub(super) value_ms: f32,
 }
 
 #[derive(Default)]
@@ -176,15 +181,24 @@ impl Plan {
         let ahead_us = now_us.saturating_add(LEAD_US);
         self.windows.iter().any(|(from_us, until_us)| *from_us <= ahead_us && now_us < *until_us)
     }
+
+    /// Calls a second at a time that the plan covers.
+    fn calls_per_s(&self, now_us: u64) -> f32 {
+        let at = self.rates.partition_point(|(until_us, _)| *until_us <= now_us);
+        self.rates.get(at).map_or(0.0, |(_, per_s)| *per_s)
+    }
 }
 
-/// The plans of one function that cover `now_us`, together: expected calls are the sum of the probabilities.
+/// The plans of one function that cover `now_us`, together: expected calls are the sum of the probabilities, and so are
+/// calls a second.
 fn due(kind: u32, plans: &[Plan], now_us: u64) -> Option<Due> {
     let covering = || plans.iter().filter(|plan| plan.covers(now_us));
     let memory_bytes = covering().map(|plan| plan.memory_bytes).max()?;
     let expected: f32 = covering().map(|plan| plan.cause.probability).sum();
-    let gain_ms = covering().map(|plan| plan.gain_ms).sum();
-    Some(Due { kind, vms: (expected.round() as u32).max(1), memory_bytes, gain_ms })
+    let calls_per_s: f32 = covering().map(|plan| plan.calls_per_s(now_us)).sum();
+    let worth: f32 = covering().map(|plan| plan.calls_per_s(now_us) * plan.value_ms).sum();
+    let value_ms = worth / calls_per_s.max(f32::MIN_POSITIVE);
+    Some(Due { kind, vms: (expected.round() as u32).max(1), memory_bytes, calls_per_s, value_ms })
 }
 
 #[cfg(test)]
@@ -202,7 +216,14 @@ mod tests {
             error: 0.0,
             terms: None,
         };
-        Plan { source, windows: vec![(1_000_000, 2_000_000)], memory_bytes: 10, gain_ms: 1.0, cause }
+        Plan {
+            source,
+            windows: vec![(1_000_000, 2_000_000)],
+            memory_bytes: 10,
+            rates: vec![(1_500_000, probability), (2_000_000, 0.5 * probability)],
+            value_ms: 1.0,
+            cause,
+        }
     }
 
     #[test]
@@ -216,6 +237,20 @@ mod tests {
         assert_eq!(plans.due(1_500_000).iter().map(|due| (due.kind, due.vms)).collect::<Vec<_>>(), [(7, 1)]);
         assert_eq!(plans.cause(7, 1_500_000).unwrap().probability, 0.9);
         assert!(plans.cause(8, 1_500_000).is_none());
+    }
+
+    #[test]
+    fn calls_a_second_are_those_of_all_plans_at_that_time() {
+        let mut plans = Plans::default();
+        plans.add(7, plan(Source::Session(1), 0.5));
+        plans.add(7, Plan { value_ms: 4.0, ..plan(Source::Session(2), 0.25) });
+        let at = |plans: &mut Plans, now_us| {
+            let due = plans.due(now_us)[0];
+            (due.calls_per_s, due.value_ms)
+        };
+        // A moment ahead of the window it is what it will be.
+        assert_eq!(at(&mut plans, 960_000), (0.75, 2.0));
+        assert_eq!(at(&mut plans, 1_600_000), (0.375, 2.0));
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl WasmDriver {
             template,
             linked,
             isolation,
-            idle: IdleVms::new(request.spec.reuse),
+            idle: IdleVms::new(request.spec.reuse, self.settings.put_back_idle_ms),
             ready: ReadyVms::default(),
             used: UsedVms::new(Duration::from_millis(self.settings.put_off_ms_max), Instant::now()),
             trust_rolled_back: TrustCell::default(),

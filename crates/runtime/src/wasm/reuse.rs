@@ -12,9 +12,6 @@ use super::vm::Vm;
 
 /// Idle VMs of one function beyond this are dropped at once; more are never busy at the same time by default.
 const IDLE_MAX: usize = 256;
-/// A rolled-back VM costs what its requests have written, a megabyte or two; a minute spans the pauses of a function in
-/// daily use.
-const ROLLED_BACK_IDLE_MS: u64 = 60_000;
 
 /// The idle VMs of one revision.
 pub(super) struct IdleVms {
@@ -24,10 +21,11 @@ pub(super) struct IdleVms {
 }
 
 impl IdleVms {
-    pub(super) fn new(policy: ReusePolicy) -> Self {
+    /// `put_back_idle_ms`: how long those wait that are put back, which no policy says.
+    pub(super) fn new(policy: ReusePolicy, put_back_idle_ms: u64) -> Self {
         let (requests_max, idle_ms) = match policy {
             ReusePolicy::Fresh => (0, 0),
-            ReusePolicy::Rollback | ReusePolicy::Warm => (u32::MAX, ROLLED_BACK_IDLE_MS),
+            ReusePolicy::Rollback | ReusePolicy::Warm => (u32::MAX, put_back_idle_ms),
             ReusePolicy::Reuse { requests_max, idle_ms } => (requests_max, idle_ms),
         };
         Self { requests_max, idle_max: Duration::from_millis(idle_ms), idle: Mutex::new(Vec::new()) }

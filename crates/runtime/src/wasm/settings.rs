@@ -23,6 +23,9 @@ pub struct WasmSettings {
     /// runs right behind its request has the machine ([`used`](super::used)). None by default: who looks at a VM's
     /// isolation right behind a request finds what became of it.
     pub put_off_ms_max: u64,
+    /// How long a VM that was put back waits for the next request of its function. It costs what its requests have written, a
+    /// megabyte or two; a minute spans the pauses of a function in daily use.
+    pub put_back_idle_ms: u64,
 }
 
 impl Default for WasmSettings {
@@ -36,6 +39,7 @@ impl Default for WasmSettings {
             decommit_batch: 1,
             epoch_tick_ms: 5,
             put_off_ms_max: 0,
+            put_back_idle_ms: 60_000,
         }
     }
 }
