@@ -287,6 +287,11 @@ impl Functions {
         running.values().map(one).collect()
     }
 
+    /// Whether an invocation of any function is under way.
+    pub(crate) fn are_busy(&self) -> bool {
+        self.running.lock().values().any(|running| running.entry.admission.in_flight() > 0)
+    }
+
     /// Stores what was loaded, then serves it.
     fn keep(&self, loaded: Vec<Loaded>, prune_app: Option<&str>) -> Result<Vec<Change>, DeployFailure> {
         let deployments: Vec<_> =

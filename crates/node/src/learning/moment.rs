@@ -1,8 +1,10 @@
 //! When to replace VMs that requests have taken: not while requests that came together are under way.
 //!
 //! A chain of calls takes its ready VMs within a millisecond or two. If each were replaced at once, the work of that would
-//! take a processor and the process's memory map from the calls that follow. So they are replaced when no call has come
-//! for a moment, or so many have come, or it has waited long enough: a busy node has no such moment, and needs its VMs.
+//! take a processor and the process's memory map from the calls that follow. So they are replaced when nothing is under way
+//! and no call has come for a moment, or so many have come, or it has waited long enough: a busy node has no such moment,
+//! and needs its VMs. (A Python function takes milliseconds before it calls the next: that no call came for a moment alone
+//! would have VMs made in the middle of such a chain.)
 //! What is wanted anew, such as the rest of a chain whose first call has come, is made at once.
 //!
 //! Pure: time is an argument.
@@ -36,10 +38,12 @@ impl Moment {
         }
     }
 
-    /// How long VMs should still not be made; if that is no time, what came is forgotten.
-    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+    /// How long VMs should still not be made; if that is no time, what came is forgotten. `is_busy`: whether an invocation
+    /// is under way, which is only asked if something came.
+    pub(super) fn wait(&mut self, now: Instant, is_busy: impl FnOnce() -> bool) -> Duration {
         let Some(first) = self.first else { return Duration::ZERO };
-        let quiet_in = QUIET.saturating_sub(now.saturating_duration_since(self.last));
+        let last = if self.arrivals < ARRIVALS_MAX && is_busy() { now } else { self.last };
+        let quiet_in = QUIET.saturating_sub(now.saturating_duration_since(last));
         let latest_in = PUT_OFF_MAX.saturating_sub(now.saturating_duration_since(first));
         let wait = if self.arrivals >= ARRIVALS_MAX { Duration::ZERO } else { quiet_in.min(latest_in) };
         if wait.is_zero() {
@@ -57,22 +61,22 @@ mod tests {
 
     #[test]
     fn a_chain_is_let_pass_and_a_steady_flow_is_not_waited_for() {
-        let start = Instant::now();
+        let (start, idle) = (Instant::now(), || false);
         let mut moment = Moment::new(start);
-        assert_eq!(moment.wait(start), Duration::ZERO, "nothing came");
+        assert_eq!(moment.wait(start, idle), Duration::ZERO, "nothing came");
         moment.came(1, start);
         moment.came(2, start + MS);
-        assert_eq!(moment.wait(start + MS), QUIET);
-        assert_eq!(moment.wait(start + 3 * MS), MS);
-        assert_eq!(moment.wait(start + 4 * MS), Duration::ZERO);
-        assert_eq!(moment.wait(start + 4 * MS), Duration::ZERO, "once for what came");
+        assert_eq!(moment.wait(start + MS, idle), QUIET);
+        assert_eq!(moment.wait(start + 3 * MS, idle), MS);
+        assert_eq!(moment.wait(start + 4 * MS, idle), Duration::ZERO);
+        assert_eq!(moment.wait(start + 4 * MS, idle), Duration::ZERO, "once for what came");
 
         // One every two milliseconds: after eight, or thirty milliseconds.
         let made = |step: Duration, arrivals: usize| {
             let mut moment = Moment::new(start);
             (0..).map(|step_number| step * step_number).find(|at| {
                 moment.came(arrivals, start + *at);
-                moment.wait(start + *at).is_zero()
+                moment.wait(start + *at, idle).is_zero()
             })
         };
         assert_eq!(made(2 * MS, 1), Some(14 * MS));
@@ -82,8 +86,25 @@ mod tests {
         moment.came(1, start);
         let steps = (0..).take_while(|step| {
             moment.last = start + *step * MS;
-            !moment.wait(start + *step * MS).is_zero()
+            !moment.wait(start + *step * MS, idle).is_zero()
         });
         assert_eq!(steps.count(), 30, "put off for so long at most");
+    }
+
+    #[test]
+    fn nothing_is_made_while_something_is_under_way_unless_it_takes_long() {
+        let (start, busy) = (Instant::now(), || true);
+        let mut moment = Moment::new(start);
+        assert_eq!(moment.wait(start, || unreachable!("nothing came")), Duration::ZERO);
+        moment.came(1, start);
+        assert_eq!(moment.wait(start + 12 * MS, busy), QUIET);
+        assert_eq!(moment.wait(start + 29 * MS, busy), MS);
+        assert_eq!(moment.wait(start + 30 * MS, busy), Duration::ZERO);
+        moment.came(1, start + 40 * MS);
+        assert_eq!(moment.wait(start + 50 * MS, busy), QUIET);
+        assert_eq!(moment.wait(start + 51 * MS, || false), Duration::ZERO, "the chain is over");
+        // Many calls need their VMs, whatever is under way.
+        moment.came(ARRIVALS_MAX, start + 60 * MS);
+        assert_eq!(moment.wait(start + 60 * MS, busy), Duration::ZERO);
     }
 }

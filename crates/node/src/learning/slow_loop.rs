@@ -104,7 +104,7 @@ impl SlowLoop {
             self.observe_paths();
             self.judging.judge(&self.shared.switches, unix_ms());
             self.moment.came(batch.len(), Instant::now());
-            let put_off = self.moment.wait(Instant::now());
+            let put_off = self.moment.wait(Instant::now(), || self.functions.are_busy());
             self.hold_what_is_due(put_off.is_zero());
             if priced.elapsed() >= PRICE_EVERY {
                 self.price(priced.elapsed());
