@@ -28,6 +28,8 @@ pub(crate) struct DatabaseKind {
     pub(crate) migrations: &'static [&'static str],
     /// What a commit waits for.
     pub(crate) durability: Durability,
+    /// Larger files are not read through when they are opened, see [`CHECKED_BYTES_MAX`].
+    pub(crate) checked_bytes_max: u64,
 }
 
 /// What a commit waits for.
@@ -44,7 +46,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The header of a database; a shorter file was cut off.
 const HEADER_BYTES: usize = 100;
 /// A check reads the whole file. Beyond this (about a second of reading) damage is found when it is met instead.
-const CHECKED_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const CHECKED_BYTES_MAX: u64 = 256 << 20;
 /// Someone with `sqlite3` in hand may hold a lock for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A burst makes the write-ahead log long; this much of it is kept for reuse.
@@ -61,7 +63,7 @@ pub(crate) fn open(directory: &Path, kind: &DatabaseKind) -> Result<Connection, 
     // Until it is known to be good, closing it must not write the log into it.
     hold_back(&connection, true, &path)?;
     let format = check_ours(&connection, &path, kind)?;
-    check_content(&connection, &path)?;
+    check_content(&connection, &path, kind.checked_bytes_max)?;
     configure(&connection, kind.durability).while_doing("setting up a database", &path)?;
     migrate(&mut connection, format, kind).while_doing("migrating a database", &path)?;
     hold_back(&connection, false, &path)?;
@@ -138,9 +140,9 @@ fn check_ours(connection: &Connection, path: &Path, kind: &DatabaseKind) -> Resu
     Ok(usize::try_from(found).unwrap_or(usize::MAX))
 }
 
-fn check_content(connection: &Connection, path: &Path) -> Result<(), StorageError> {
+fn check_content(connection: &Connection, path: &Path, checked_bytes_max: u64) -> Result<(), StorageError> {
     let bytes = path.metadata().while_doing("reading a database", path)?.len();
-    if bytes > CHECKED_BYTES_MAX {
+    if bytes > checked_bytes_max {
         tracing::info!(file = %path.display(), bytes, "database too large to be checked at start");
         return Ok(());
     }
@@ -208,6 +210,7 @@ mod tests {
         application_id: 7,
         migrations: &["CREATE TABLE t (a INTEGER) STRICT"],
         durability: Durability::EveryCommit,
+        checked_bytes_max: CHECKED_BYTES_MAX,
     };
     const NEW: DatabaseKind =
         DatabaseKind { migrations: &[OLD.migrations[0], "ALTER TABLE t ADD COLUMN b TEXT DEFAULT 'x'"], ..OLD };

@@ -13,7 +13,7 @@ use forerun_driver::{KeyValueError, KeyValues, StoreName};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use crate::database::{self, DatabaseKind, Durability};
+use crate::database::{self, CHECKED_BYTES_MAX, DatabaseKind, Durability};
 use crate::directory::DataDirectory;
 use crate::error::{OpenError, StorageError, from_sqlite};
 use crate::registry::StoreUsers;
@@ -24,6 +24,7 @@ const KIND: DatabaseKind = DatabaseKind {
     migrations: &[FORMAT_1, FORMAT_2],
     // Guests write on the request path: a sync per write would cost them milliseconds each.
     durability: Durability::Checkpoints,
+    checked_bytes_max: CHECKED_BYTES_MAX,
 };
 
 const FORMAT_1: &str = "

@@ -10,7 +10,7 @@ use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber}
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::database::{self, DatabaseKind, Durability};
+use crate::database::{self, CHECKED_BYTES_MAX, DatabaseKind, Durability};
 use crate::error::{StorageError, While};
 use crate::store::Store;
 
@@ -19,6 +19,7 @@ pub(crate) const KIND: DatabaseKind = DatabaseKind {
     application_id: u32::from_be_bytes(*b"FRrg"),
     migrations: &[FORMAT_1],
     durability: Durability::EveryCommit,
+    checked_bytes_max: CHECKED_BYTES_MAX,
 };
 
 const FORMAT_1: &str = "
