@@ -16,7 +16,7 @@ use forerun_telemetry::{
 use forerun_types::{FunctionName, LearningMode};
 use tokio::net::TcpListener;
 
-use crate::background::in_background;
+use crate::background::{behind_requests, in_background};
 use crate::figures::{self, as_figure};
 use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
@@ -112,7 +112,7 @@ impl Node {
         let (sender, receiver) = event_pipe(EVENT_PIPE_CAPACITY);
         let (announce, arrivals) = event_pipe(EVENT_PIPE_CAPACITY);
         let gateway = Gateway::new(settings.gateway.clone(), sender.clone(), Some(announce))?;
-        let logs = GuestLogs::open(&store.directory().join(LOGS_FOLDER), &settings.guest_logs);
+        let logs = GuestLogs::open(&store.directory().join(LOGS_FOLDER), &settings.guest_logs, behind_requests);
         let logs = Arc::new(logs.map_err(NodeError::Logs)?);
         let metrics = Metrics::new(settings.version);
         let recent = RecentInvocations::new(settings.recent_invocations);
@@ -288,7 +288,7 @@ fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<
     };
     // Into the journal at once, so that a killed node loses little; from there into the database when there is time.
     let journal = journal.settled_by(writer, in_background).map_err(NodeError::Telemetry)?;
-    let sink = Detached::start("forerun-journal", JOURNAL_QUEUE_EVENTS, Box::new(journal), || {})
+    let sink = Detached::start("forerun-journal", JOURNAL_QUEUE_EVENTS, Box::new(journal), behind_requests)
         .map_err(NodeError::Telemetry)?;
     let (counts, reader) = (sink.counts(), Arc::new(reader));
     let lost = Arc::clone(&reader);

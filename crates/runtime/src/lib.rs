@@ -6,7 +6,7 @@
 mod sys;
 mod wasm;
 
-pub use sys::let_others_interrupt;
+pub use sys::let_others_go_first;
 pub use wasm::{
     CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, Compiled, LazyFailure, Miss, MissListener,
     SplitProgram, Tier, WasmDriver, WasmDriverError, WasmSettings, compile, compile_again, compile_module,

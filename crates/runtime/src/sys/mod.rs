@@ -14,4 +14,4 @@ pub(crate) use guest_memory::{make_own, with_bytes};
 pub(crate) use image::load_image;
 pub(crate) use module::{CompiledModule, load_compiled_module, load_module};
 pub(crate) use pages::{PAGE_BYTES, ScanError, Span, Tracker, Watch};
-pub use time_slice::let_others_interrupt;
+pub use time_slice::let_others_go_first;

@@ -24,11 +24,13 @@ struct Attributes {
 
 /// From now on, threads with a slice of the usual length interrupt the calling one as soon as they have something to do.
 /// Else they may have to wait until it sleeps, though they are entitled to more of the processor: Linux lets a thread go on
-/// for a while once it has begun. Its niceness and its scheduling class stay as they are.
+/// for a while once it has begun. And a thread that wakes the calling one goes on itself, also where both are on one
+/// processor (class `SCHED_BATCH`): a request that tells what has come would otherwise often wait until that is learnt, 0.15 ms
+/// of a chain of calls of 1.7 ms. Its niceness stays as it is, and so does its share of the processor.
 ///
 /// # Errors
 /// What the kernel says where it knows no such thing or does not allow it; the thread goes on as before.
-pub fn let_others_interrupt() -> io::Result<()> {
+pub fn let_others_go_first() -> io::Result<()> {
     let mut attributes = Attributes {
         size: size_of::<Attributes>() as u32,
         policy: 0,
@@ -47,6 +49,9 @@ pub fn let_others_interrupt() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     attributes.runtime_ns = SLICE_NS;
+    if attributes.policy == libc::SCHED_OTHER as u32 {
+        attributes.policy = libc::SCHED_BATCH as u32;
+    }
     // SAFETY: the kernel reads `attributes.size` bytes, those of the struct; 0 is the calling thread. Nothing of the
     // process's memory depends on when its threads run.
     let written = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
@@ -69,7 +74,7 @@ mod tests {
         let of_thread = std::thread::spawn(|| {
             let niceness = || rustix::process::getpriority_process(None).unwrap();
             let as_made = niceness();
-            let_others_interrupt().unwrap();
+            let_others_go_first().unwrap();
             assert_eq!(niceness(), as_made);
             slice_ns()
         });

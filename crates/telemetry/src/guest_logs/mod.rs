@@ -114,11 +114,11 @@ impl LogFollower {
 }
 
 impl GuestLogs {
-    /// Keeps logs in `directory`, which is made if needed, and starts the log thread.
+    /// Keeps logs in `directory`, which is made if needed, and starts the log thread, which calls `begin` first.
     ///
     /// # Errors
     /// What the system says about the directory or the thread.
-    pub fn open(directory: &Path, settings: &GuestLogSettings) -> std::io::Result<Self> {
+    pub fn open(directory: &Path, settings: &GuestLogSettings, begin: fn()) -> std::io::Result<Self> {
         let files = LogFiles::open(directory, settings.file_bytes_max, settings.files_kept)?;
         let shared = Arc::new(Shared {
             queue: ArrayQueue::new(QUEUE_PIECES_MAX),
@@ -128,7 +128,11 @@ impl GuestLogs {
         });
         let flag = Arc::new(AtomicBool::new(false));
         let (own, stopped) = (Arc::clone(&shared), Arc::clone(&flag));
-        let thread = thread::Builder::new().name("forerun-logs".into()).spawn(move || own.run(&stopped))?;
+        let work = move || {
+            begin();
+            own.run(&stopped);
+        };
+        let thread = thread::Builder::new().name("forerun-logs".into()).spawn(work)?;
         let stop = StopFlag::new(flag, thread.thread().clone());
         Ok(Self { shared, stop, thread: Some(thread) })
     }
@@ -282,13 +286,13 @@ mod tests {
     #[test]
     fn writes_lines_of_each_function_to_its_file() {
         let directory = tempfile::tempdir().unwrap();
-        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default()).unwrap();
+        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default(), || {}).unwrap();
         logs.write(&name("cart"), id(1), GuestStream::Stdout, b"one\ntw");
         logs.write(&name("cart"), id(2), GuestStream::Stderr, b"other\n");
         logs.write(&name("shop"), id(3), GuestStream::Stdout, b"\x1b[31mred\n");
         logs.write(&name("cart"), id(1), GuestStream::Stdout, b"o\nlast");
         drop(logs);
-        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default()).unwrap();
+        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default(), || {}).unwrap();
         let cart = texts(&logs.tail(&name("cart"), 10).unwrap());
         assert_eq!(
             cart,
@@ -305,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn followers_get_what_comes_and_hear_what_they_missed() {
         let directory = tempfile::tempdir().unwrap();
-        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default()).unwrap();
+        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default(), || {}).unwrap();
         let cart = name("cart");
         let (before, mut follower) = logs.follow(&cart, 10).unwrap();
         assert_eq!(before, [""; 0]);
@@ -332,7 +336,7 @@ mod tests {
     fn what_does_not_fit_is_dropped_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         let settings = GuestLogSettings { queue_bytes_max: 20 * PIECE_BYTES, ..Default::default() };
-        let logs = GuestLogs::open(directory.path(), &settings).unwrap();
+        let logs = GuestLogs::open(directory.path(), &settings, || {}).unwrap();
         let long = [b'x'; 5 * PIECE_BYTES];
         logs.write(&name("cart"), id(1), GuestStream::Stdout, &long);
         assert_eq!(logs.dropped_bytes_total(), long.len() as u64);
@@ -344,7 +348,7 @@ mod tests {
         drop(output);
         let dropped = logs.dropped_bytes_total() - long.len() as u64;
         drop(logs);
-        let logs = GuestLogs::open(directory.path(), &settings).unwrap();
+        let logs = GuestLogs::open(directory.path(), &settings, || {}).unwrap();
         let lines = logs.tail(&name("cart"), 1000).unwrap().len() as u64;
         assert_eq!(lines * 6 + dropped, 600);
     }
@@ -352,7 +356,7 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_shown_after_a_while() {
         let directory = tempfile::tempdir().unwrap();
-        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default()).unwrap();
+        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default(), || {}).unwrap();
         logs.write(&name("cart"), id(1), GuestStream::Stdout, b"prompt> ");
         let begin = Instant::now();
         while logs.tail(&name("cart"), 1).unwrap().is_empty() && begin.elapsed() < Duration::from_secs(30) {
@@ -364,7 +368,7 @@ mod tests {
     #[test]
     fn a_disk_that_fails_loses_lines_but_counts_them() {
         let directory = tempfile::tempdir().unwrap();
-        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default()).unwrap();
+        let logs = GuestLogs::open(directory.path(), &GuestLogSettings::default(), || {}).unwrap();
         // A directory where the file should be: works as root, too.
         std::fs::create_dir(directory.path().join("cart.log")).unwrap();
         logs.write(&name("cart"), id(1), GuestStream::Stdout, b"lost\n");
