@@ -1,6 +1,7 @@
 //! `forerun replay`: a trace through the engine and the usual policies, without a node.
 //!
-//! The work is `forerun_sim`'s, and the node's where its own rule is asked; here are only the progress bar, where the report goes, and what to do about an error.
+//! The work is `forerun_sim`'s, and the node's where its own rule is asked; here are only the progress bar, where the report
+//! goes, and what to do about an error.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
@@ -55,15 +56,17 @@ fn replay_files(wanted: &Replay, progress: &mut dyn Progress) -> Result<ReplayRe
     };
     let open = || wanted.traces.iter().map(|trace| Input::open(trace)).collect::<Result<Vec<_>, _>>();
     let mut report = replay(&options, open()?, progress)?;
-    for vms in &wanted.on_vms {
-        let mut rules = RULES.map(|(name, rule)| (name, Rehearsal::new(rule, *vms)));
-        for_each_call(&options, open()?, progress, |call| {
-            let recorded =
-                RecordedCall { at_us: call.at_us, function: call.function, app: call.scope, session: call.session };
-            rules.iter_mut().for_each(|(_, rehearsal)| rehearsal.call(&recorded));
-        })?;
-        report.on_vms.extend(rules.iter().map(|(name, rehearsal)| on_vms(name, *vms, &rehearsal.finish())));
+    if wanted.on_vms.is_empty() {
+        return Ok(report);
     }
+    let rules = |vms: &u32| RULES.map(|(name, rule)| (name, *vms, Rehearsal::new(rule, *vms)));
+    let mut rehearsals: Vec<_> = wanted.on_vms.iter().flat_map(rules).collect();
+    for_each_call(&options, open()?, progress, |call| {
+        let recorded =
+            RecordedCall { at_us: call.at_us, function: call.function, app: call.scope, session: call.session };
+        rehearsals.iter_mut().for_each(|(_, _, rehearsal)| rehearsal.call(&recorded));
+    })?;
+    report.on_vms = rehearsals.iter().map(|(rule, vms, rehearsal)| on_vms(rule, *vms, &rehearsal.finish())).collect();
     Ok(report)
 }
 

@@ -10,7 +10,7 @@
 //! for ever as they are, which is as warm as it gets.
 //!
 //! A node that prepares VMs serves one request in eight without until it has judged them, which takes some 160 requests of a
-//! function where they differ much, and then one in 256. The requests before those that count let most of that pass; how many
+//! function where they differ much, and then one in 1,024. The requests before those that count let most of that pass; how many
 //! were control all the same is in the report.
 //!
 //! Each node is started, left alone until its code is made, and started again with what it has on disk.

@@ -600,6 +600,15 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_needs_yet_is_held_where_there_is_room() {
+        let mut vms = at_least(0.0);
+        assert!((0..3).all(|_| vms() > 0.0), "and so is chosen last, and not refused");
+        let mut vms = at_least(1.0);
+        let [one, two] = [vms(), vms()];
+        assert!((one - 0.632).abs() < 1e-3 && (two - 0.264).abs() < 1e-3, "{one} {two}");
+    }
+
+    #[test]
     fn nothing_is_due_without_budget_or_measured_cost() {
         let (mut expectations, now_us) = after_sessions(50);
         assert!(expectations.due(now_us + SECOND_US, 1).is_empty());

@@ -197,7 +197,9 @@ fn due(kind: u32, plans: &[Plan], now_us: u64) -> Option<Due> {
     let expected: f32 = covering().map(|plan| plan.cause.probability).sum();
     let calls_per_s: f32 = covering().map(|plan| plan.calls_per_s(now_us)).sum();
     let worth: f32 = covering().map(|plan| plan.calls_per_s(now_us) * plan.value_ms).sum();
-    let value_ms = worth / calls_per_s.max(f32::MIN_POSITIVE);
+    // A plan may bridge a time in which nothing comes; a VM is worth as much then, and needed by nobody yet.
+    let most_ms = covering().map(|plan| plan.value_ms).fold(0.0, f32::max);
+    let value_ms = if calls_per_s > 0.0 { worth / calls_per_s } else { most_ms };
     Some(Due { kind, vms: (expected.round() as u32).max(1), memory_bytes, calls_per_s, value_ms })
 }
 
@@ -251,6 +253,10 @@ mod tests {
         // A moment ahead of the window it is what it will be.
         assert_eq!(at(&mut plans, 960_000), (0.75, 2.0));
         assert_eq!(at(&mut plans, 1_600_000), (0.375, 2.0));
+        // Nothing comes now, and it is to be held all the same.
+        let mut plans = Plans::default();
+        plans.add(7, Plan { rates: vec![(2_000_000, 0.0)], ..plan(Source::Session(1), 0.5) });
+        assert_eq!(at(&mut plans, 1_600_000), (0.0, 1.0));
     }
 
     #[test]

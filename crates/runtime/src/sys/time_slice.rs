@@ -1,6 +1,7 @@
-//! How long a thread may go on while another has just woken: the kernel's time slice.
+//! How long a thread may go on while another has just woken, and whether it interrupts another when it wakes: the kernel's
+//! time slice and its class of threads that do not.
 //!
-//! Niceness is not here: it says how much of a processor a thread gets, not whether it is interrupted.
+//! Niceness is not here: it says how much of a processor a thread gets, not who is interrupted.
 
 use std::io;
 
@@ -62,10 +63,15 @@ pub fn let_others_go_first() -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// `se.slice` in nanoseconds, where the kernel tells.
-    fn slice_ns() -> Option<u64> {
+    /// A figure of the calling thread, where the kernel tells.
+    fn figure(name: &str) -> Option<u64> {
         let text = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
-        text.lines().find(|line| line.starts_with("se.slice"))?.rsplit(' ').next()?.parse().ok()
+        text.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// In nanoseconds.
+    fn slice_ns() -> Option<u64> {
+        figure("se.slice")
     }
 
     #[test]
@@ -76,6 +82,7 @@ mod tests {
             let as_made = niceness();
             let_others_go_first().unwrap();
             assert_eq!(niceness(), as_made);
+            assert!(figure("policy").is_none_or(|policy| policy == libc::SCHED_BATCH as u64));
             slice_ns()
         });
         let of_thread = of_thread.join().unwrap();

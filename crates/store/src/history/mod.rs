@@ -64,6 +64,25 @@ pub struct History {
     _directory: Arc<DataDirectory>,
 }
 
+/// Whether something fails, so that it is said once when that begins, and once when it ends.
+#[derive(Default)]
+struct Failing(bool);
+
+impl Failing {
+    fn report<E: std::fmt::Display>(&mut self, outcome: Result<(), E>, failing: &str, again: &str) {
+        let was_failing = std::mem::replace(&mut self.0, outcome.is_err());
+        match outcome {
+            Err(error) if !was_failing => tracing::error!(%error, "{failing}"),
+            Ok(()) if was_failing => tracing::info!("{again}"),
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    fn is_failing(&self) -> bool {
+        self.0
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     lost_events: AtomicU64,

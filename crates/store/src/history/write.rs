@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::journal::{Batch, JournalReader, Next, Position};
 use super::row::{Class, Row};
 use super::schema::add_sums_to_row;
-use super::{HistorySettings, maintain};
+use super::{Failing, HistorySettings, maintain};
 use crate::directory::DataDirectory;
 use crate::error::{StorageError, While};
 
@@ -30,7 +30,7 @@ pub struct HistoryWriter {
     classes: HashMap<Class<'static>, i64>,
     maintained: Instant,
     written_since: u64,
-    is_failing: bool,
+    failing: Failing,
     /// The data directory stays ours for as long as its database is open.
     _directory: Arc<DataDirectory>,
 }
@@ -64,7 +64,7 @@ impl HistoryWriter {
             classes: HashMap::new(),
             maintained: Instant::now(),
             written_since: 0,
-            is_failing: false,
+            failing: Failing::default(),
             _directory: directory,
         }
     }
@@ -73,9 +73,9 @@ impl HistoryWriter {
     pub(super) fn run(mut self) {
         let journal = Arc::clone(self.journal.journal());
         loop {
-            let next = journal.next(self.is_failing);
+            let next = journal.next(self.failing.is_failing());
             let settled = self.settle();
-            self.report(settled);
+            self.failing.report(settled, "history is not written; it waits in its journal", "history is written again");
             if next == Next::SettleAndEnd {
                 break;
             }
@@ -101,16 +101,6 @@ impl HistoryWriter {
         self.journal.journal().all_settled();
         self.maintain_if_due();
         Ok(())
-    }
-
-    /// Says so once when writing begins to fail, and once when it works again.
-    fn report(&mut self, written: Result<(), StorageError>) {
-        let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
-        match written {
-            Err(error) if !was_failing => tracing::error!(%error, "history is not written; it waits in its journal"),
-            Ok(()) if was_failing => tracing::info!("history is written again"),
-            Ok(()) | Err(_) => {}
-        }
     }
 
     fn maintain_if_due(&mut self) {

@@ -16,7 +16,7 @@ use forerun_telemetry::{EventSink, InvocationEvent};
 use super::{BATCH_EVENTS_MAX, JOURNAL_BYTES_MAX, Journal, SEGMENT_BYTES, Segment, record};
 use crate::directory;
 use crate::error::{StorageError, While};
-use crate::history::{Counts, HistoryWriter};
+use crate::history::{Counts, Failing, HistoryWriter};
 
 /// Appending what cannot be settled any more ends after this: the journal keeps it for the next start.
 const END_TIMEOUT: Duration = Duration::from_secs(4);
@@ -29,7 +29,7 @@ pub struct HistoryJournal {
     open: Option<OpenSegment>,
     next_segment: u32,
     record: Vec<u8>,
-    is_failing: bool,
+    failing: Failing,
     settling: Option<JoinHandle<()>>,
 }
 
@@ -62,7 +62,7 @@ impl HistoryJournal {
             counts,
             open: None,
             record: Vec::new(),
-            is_failing: false,
+            failing: Failing::default(),
             settling: None,
         }
     }
@@ -90,7 +90,10 @@ impl HistoryJournal {
             Some(open) if open.bytes < SEGMENT_BYTES => open,
             _ => self.begin_segment()?,
         };
-        record::encode(events, open.events, &mut self.record)?;
+        if let Err(error) = record::encode(events, open.events, &mut self.record) {
+            self.open = Some(open);
+            return Err(error.into());
+        }
         let file = self.journal.file(self.next_segment - 1);
         if let Err(error) = open.file.write_all(&self.record).while_doing(DOING, &file) {
             // Half a record may be there. Where it cannot be taken away, the next segment is begun, and readers find
@@ -115,16 +118,6 @@ impl HistoryJournal {
         self.journal.state.lock().segments.push_back(Segment { number, bytes: 0 });
         self.next_segment = next;
         Ok(OpenSegment { file, events: 0, bytes: 0 })
-    }
-
-    /// Says so once when appending begins to fail, and once when it works again.
-    fn report(&mut self, appended: Result<(), NotAppended>) {
-        let was_failing = std::mem::replace(&mut self.is_failing, appended.is_err());
-        match appended {
-            Err(error) if !was_failing => tracing::error!(%error, "history is not kept; events are lost"),
-            Ok(()) if was_failing => tracing::info!("history is kept again"),
-            Ok(()) | Err(_) => {}
-        }
     }
 }
 
@@ -168,7 +161,7 @@ impl EventSink for HistoryJournal {
             if appended.is_err() {
                 self.counts.lost_events.fetch_add(batch.len() as u64, Ordering::Relaxed);
             }
-            self.report(appended);
+            self.failing.report(appended, "history is not kept; events are lost", "history is kept again");
         }
     }
 
