@@ -26,7 +26,11 @@ const SIDE_BY_SIDE_BYTES_MIN: u64 = 2 << 20;
 /// Blocks on their way between two threads: enough that neither waits for the other's single block.
 const BLOCKS_UNDER_WAY: usize = 4;
 /// Nothing can be added, removed or changed, nor any of this be taken back.
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
+///
+/// `FUTURE_WRITE` (Linux 5.1) refuses `write` and each new writable mapping. `WRITE` also asks that none is there
+/// already; there is none, as nobody has mapped the file yet. But it finds out by walking all pages, and refuses with
+/// `EBUSY` where the kernel itself holds one of them for longer than a tenth of a second, as a busy machine does.
+const SEALS: SealFlags = SealFlags::FUTURE_WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// An authenticated image: its payload in a sealed file in memory.
 #[derive(Debug)]

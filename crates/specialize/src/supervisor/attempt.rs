@@ -119,7 +119,10 @@ fn sealed_input(settings: &WorkerSettings, job: &Job) -> io::Result<File> {
     input.write_all(&header.encode())?;
     input.write_all(&job.parameters)?;
     input.write_all(&job.component)?;
-    rustix::fs::fcntl_add_seals(&input, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    // Not `WRITE`: it would also ask whether the file is mapped for writing. It never was, and on a busy machine the
+    // kernel answers `EBUSY` for pages that it holds itself.
+    let seals = SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&input, seals)?;
     rustix::fs::seek(&input, rustix::fs::SeekFrom::Start(0))?;
     Ok(input)
 }
