@@ -63,6 +63,9 @@ pub(super) struct Vms {
     /// Why they are not put back to the warm state though that was asked for.
     #[serde(default)]
     pub(super) not_warm: Option<Refusal>,
+    /// Why new VMs are warmed up one by one though a copy of the warm state would do.
+    #[serde(default)]
+    pub(super) no_copy: Option<Refusal>,
 }
 
 /// Why VMs are not rolled back.

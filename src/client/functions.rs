@@ -56,6 +56,7 @@ pub(super) fn list(output: &Output, api: &Api) -> Result<(), ClientError> {
         };
         instead("a fresh VM for each request", |vms| vms.refusal.as_ref());
         instead("VMs are put back to the state in which they were made", |vms| vms.not_warm.as_ref());
+        instead("each new VM answers the warm-up requests instead of getting a copy", |vms| vms.no_copy.as_ref());
     }
     Ok(())
 }

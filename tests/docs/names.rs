@@ -3,7 +3,7 @@
 use std::fs;
 
 use forerun_gateway::Refusal;
-use forerun_types::{Draw, LEARNING_MODES, NoRoom, Outcome, RollbackRefusal, VmDiscard, WarmRefusal};
+use forerun_types::{Draw, LEARNING_MODES, NoCopy, NoRoom, Outcome, RollbackRefusal, VmDiscard, WarmRefusal};
 
 use crate::pages::Page;
 use crate::support::repository;
@@ -94,8 +94,9 @@ fn every_outcome_mode_and_reason_is_explained() {
         let row = format!("| `{}` |", why.label());
         assert!(explain.text.contains(&row), "docs/explain.md has no row that begins with {row}");
     }
-    let (cold, not_warm) = (refusals(), not_warm());
+    let (cold, not_warm, no_copy) = (refusals(), not_warm(), no_copy());
     let labels = cold.iter().map(RollbackRefusal::label).chain(not_warm.iter().map(WarmRefusal::label));
+    let labels = labels.chain(no_copy.iter().map(NoCopy::label));
     for label in labels {
         let row = format!("| `{label}` |");
         assert!(explain.text.contains(&row), "docs/explain.md has no row that begins with {row}");
@@ -139,6 +140,11 @@ fn not_warm() -> Vec<WarmRefusal> {
     ]
 }
 
+/// One of each, as above.
+fn no_copy() -> Vec<NoCopy> {
+    vec![NoCopy::StreamsOpen, NoCopy::HostCalledAtStart, NoCopy::NotAlike, NoCopy::Failed { detail: String::new() }]
+}
+
 #[test]
 fn the_list_of_refusals_is_whole() {
     let listed = |refusal: &RollbackRefusal| match refusal {
@@ -168,6 +174,10 @@ fn the_list_of_refusals_is_whole() {
         | WarmRefusal::NoState { .. } => true,
     };
     assert!(not_warm().iter().all(listed));
+    let listed = |why: &NoCopy| match why {
+        NoCopy::StreamsOpen | NoCopy::HostCalledAtStart | NoCopy::NotAlike | NoCopy::Failed { .. } => true,
+    };
+    assert!(no_copy().iter().all(listed));
     let listed = |why: NoRoom| match why {
         NoRoom::NoAllocator | NoRoom::Trapped | NoRoom::HostCalled | NoRoom::NotEnough | NoRoom::NotRolledBack => true,
     };

@@ -1,7 +1,23 @@
 ;; A guest that seeds itself at its first request, as language runtimes do, and answers with a status that tells the seed.
-;; It exports `forerun:vm/warm`, whose `renew` seeds it anew.
+;; It exports `forerun:vm/warm`, whose `renew` seeds it anew. At the same time it opens its standard output, for good, and
+;; writes a line to it in each request.
 (component
   (import "wasi:random/random@0.2.4" (instance $random (export "get-random-u64" (func (result u64)))))
+  (import "wasi:io/error@0.2.4" (instance $error (export "error" (type (sub resource)))))
+  (alias export $error "error" (type $io-error))
+  (import "wasi:io/streams@0.2.4" (instance $streams
+    (alias outer 1 $io-error (type $outer-error))
+    (export "error" (type $io-error (eq $outer-error)))
+    (type $stream-error-is (variant (case "last-operation-failed" (own $io-error)) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $stream-error-is)))
+    (export "output-stream" (type $output (sub resource)))
+    (export "[method]output-stream.blocking-write-and-flush"
+      (func (param "self" (borrow $output)) (param "contents" (list u8)) (result (result (error $stream-error)))))))
+  (alias export $streams "output-stream" (type $output))
+  (import "wasi:cli/stdout@0.2.4" (instance $stdout
+    (alias outer 1 $output (type $outer-output))
+    (export "output-stream" (type $output (eq $outer-output)))
+    (export "get-stdout" (func (result (own $output))))))
   (import "wasi:http/types@0.2.4" (instance $types
     (type $dns-is (record (field "rcode" (option string)) (field "info-code" (option u16))))
     (export "DNS-error-payload" (type $dns (eq $dns-is)))
@@ -41,10 +57,15 @@
 
   (core module $memory-module
     (memory (export "memory") 1)
+    (data (i32.const 16) "a line\n")
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable))
   (core instance $told (instantiate $memory-module))
   (alias core export $told "memory" (core memory $memory))
   (alias core export $told "realloc" (core func $realloc))
+  (core func $open (canon lower (func $stdout "get-stdout")))
+  (core func $close (canon resource.drop $output))
+  (core func $write
+    (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
   (core func $draw (canon lower (func $random "get-random-u64")))
   (core func $new-fields (canon lower (func $types "[constructor]fields")))
   (core func $new-response (canon lower (func $types "[constructor]outgoing-response")))
@@ -53,6 +74,9 @@
   (core func $drop-request (canon resource.drop $request))
 
   (core module $main-module
+    (import "host" "open" (func $open (result i32)))
+    (import "host" "close" (func $close (param i32)))
+    (import "host" "write" (func $write (param i32 i32 i32 i32)))
     (import "host" "draw" (func $draw (result i64)))
     (import "host" "new-fields" (func $new-fields (result i32)))
     (import "host" "new-response" (func $new-response (param i32) (result i32)))
@@ -60,17 +84,24 @@
     (import "host" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
     (import "host" "drop-request" (func $drop-request (param i32)))
     (global $seed (mut i64) (i64.const 0))
+    (global $log (mut i32) (i32.const 0))
+    (func $open-log (local $first i32)
+      (local.set $first (call $open))
+      (global.set $log (call $open))
+      (call $close (local.get $first)))
     (func $reseed (global.set $seed (i64.or (call $draw) (i64.const 1))))
     (func (export "renew") (call $reseed) (;renew;))
     (func (export "handle") (param $request i32) (param $out i32) (local $response i32)
       (call $drop-request (local.get $request))
-      (if (i64.eqz (global.get $seed)) (then (call $reseed)))
+      (if (i64.eqz (global.get $seed)) (then (call $reseed) (call $open-log)))
+      (call $write (global.get $log) (i32.const 16) (i32.const 7) (i32.const 64))
       (local.set $response (call $new-response (call $new-fields)))
       (drop (call $set-status (local.get $response)
         (i32.add (i32.const 200) (i32.wrap_i64 (i64.and (i64.shr_u (global.get $seed) (i64.const 20)) (i64.const 255))))))
       (call $set (local.get $out) (i32.const 0) (local.get $response) (i32.const 0) (i64.const 0)
         (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
   (core instance $main (instantiate $main-module (with "host" (instance
+    (export "open" (func $open)) (export "close" (func $close)) (export "write" (func $write))
     (export "draw" (func $draw)) (export "new-fields" (func $new-fields)) (export "new-response" (func $new-response))
     (export "set-status" (func $set-status)) (export "set" (func $set)) (export "drop-request" (func $drop-request))))))
 

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use forerun_types::{ComponentDigest, FunctionSpec, NoRoom, RevisionNumber, RollbackRefusal, VmDiscard, WarmRefusal};
+use forerun_types::{
+    ComponentDigest, FunctionSpec, NoCopy, NoRoom, RevisionNumber, RollbackRefusal, VmDiscard, WarmRefusal,
+};
 use http::Request;
 
 use crate::{AuthenticImage, Body, Host, Invocation, InvokeError, Reply, SampleHook};
@@ -123,6 +125,10 @@ pub struct IsolationReport {
     pub refusal: Option<RollbackRefusal>,
     /// Why VMs are not rolled back to the warm state though the function's policy asks for it.
     pub not_warm: Option<WarmRefusal>,
+    /// Why new VMs get into the warm state by answering the warm-up requests, and not by a copy of it.
+    pub no_copy: Option<NoCopy>,
+    /// VMs into which the warm state was copied since the program was loaded.
+    pub warm_copies: u64,
     /// Room that is made in the memory of new VMs so that requests need not have it grow, in bytes.
     pub room_bytes: u32,
     /// Why that is no more though it would be of use.

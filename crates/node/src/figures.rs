@@ -46,8 +46,10 @@ fn watch_vms(metrics: &Metrics, functions: &Arc<Functions>) {
         Some(functions) => totals.look(functions.programs()),
         None => Vec::new(),
     };
-    let (rollbacks, restored, discards) = (look.clone(), look.clone(), look);
+    let (copies, rollbacks, restored, discards) = (look.clone(), look.clone(), look.clone(), look);
     let each = |of: fn(&VmCounts) -> u64| move |(name, counts): (Arc<str>, VmCounts)| (name, as_figure(of(&counts)));
+    let warm_copies = each(|counts| counts.warm_copies);
+    metrics.provide_each(Live::VmWarmCopies, move || copies().into_iter().map(warm_copies).collect());
     let rolled_back = each(|counts| counts.rolled_back);
     metrics.provide_each(Live::VmRollbacks, move || rollbacks().into_iter().map(rolled_back).collect());
     let restored_bytes = each(|counts| counts.restored_bytes);

@@ -18,6 +18,11 @@ pub struct VmsView {
     /// Why they are not put back to the state after the warm-up requests though the policy asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_warm: Option<RefusalView>,
+    /// Why new VMs get into that state by answering the warm-up requests, and not by a copy of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_copy: Option<RefusalView>,
+    /// VMs into which it was copied.
+    pub warm_copies: u64,
     /// Room made in the memory of new VMs, so that requests need not have it grow, in bytes.
     pub room_bytes: u32,
     /// Why that is no more though it would be of use.
@@ -56,6 +61,8 @@ impl From<IsolationReport> for VmsView {
             policy: report.policy,
             refusal: report.refusal.map(|why| RefusalView::of(why.label(), &why)),
             not_warm: report.not_warm.map(|why| RefusalView::of(why.label(), &why)),
+            no_copy: report.no_copy.map(|why| RefusalView::of(why.label(), &why)),
+            warm_copies: report.warm_copies,
             room_bytes: report.room_bytes,
             no_room: report.no_room.map(|why| RefusalView::of(why.label(), &why)),
             idle: report.idle_vms,
@@ -70,6 +77,7 @@ impl From<IsolationReport> for VmsView {
 /// What became of the VMs of one function since the node's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VmCounts {
+    pub(crate) warm_copies: u64,
     pub(crate) rolled_back: u64,
     pub(crate) restored_bytes: u64,
     /// By reason.
@@ -111,6 +119,7 @@ impl VmTotals {
 
 impl VmCounts {
     fn and(mut self, other: &Self) -> Self {
+        self.warm_copies += other.warm_copies;
         self.rolled_back += other.rolled_back;
         self.restored_bytes += other.restored_bytes;
         for (why, count) in &other.discarded {
@@ -123,6 +132,7 @@ impl VmCounts {
 impl From<IsolationReport> for VmCounts {
     fn from(report: IsolationReport) -> Self {
         Self {
+            warm_copies: report.warm_copies,
             rolled_back: report.rolled_back,
             restored_bytes: report.restored_bytes,
             discarded: report.discarded.into_iter().map(|(why, count)| (why.label(), count)).collect(),
@@ -152,7 +162,13 @@ mod tests {
 
         fn isolation(&self) -> IsolationReport {
             let discarded = vec![(self.1, self.0)];
-            IsolationReport { rolled_back: self.0, restored_bytes: 2 * self.0, discarded, ..IsolationReport::default() }
+            IsolationReport {
+                warm_copies: 3 * self.0,
+                rolled_back: self.0,
+                restored_bytes: 2 * self.0,
+                discarded,
+                ..IsolationReport::default()
+            }
         }
     }
 
@@ -172,7 +188,7 @@ mod tests {
         let expected = BTreeMap::from([("failed", 5), ("surplus", 3)]);
         for _ in 0..2 {
             let counts = look(&totals, &second);
-            assert_eq!((counts.rolled_back, counts.restored_bytes), (8, 16));
+            assert_eq!((counts.rolled_back, counts.restored_bytes, counts.warm_copies), (8, 16, 24));
             assert_eq!(counts.discarded, expected);
         }
         assert!(totals.look(Vec::new()).is_empty());

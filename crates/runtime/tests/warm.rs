@@ -8,10 +8,10 @@ mod common;
 use std::collections::HashSet;
 
 use common::{Guest, get, load, prepared, repository, spec};
-use forerun_driver::IsolationReport;
+use forerun_driver::{GuestStream, IsolationReport};
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{
-    CallAnswer, Draw, FunctionSpec, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest,
+    CallAnswer, Draw, FunctionSpec, NoCopy, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest,
 };
 use http::Request;
 
@@ -72,11 +72,67 @@ async fn a_vm_held_ready_is_warm_at_its_first_request() {
     let guest = steady_as(&warm_spec(&["/learn", "/churn?seed=0"]));
     std::sync::Arc::clone(&guest.program).hold_ready(2).await.unwrap();
     assert_eq!((guest.program.held_ready().vms, report(&guest).policy), (2, "warm"));
+    let report = report(&guest);
+    // One more was made for the test.
+    assert_eq!((report.warm_copies, report.no_copy), (3, None));
     for _ in 0..4 {
         let (_, body, end) = guest.call(get("/learnt")).await;
         assert_eq!(&*body.unwrap(), b"yes", "{end:?}");
         assert!(matches!(end.serve_path, ServePath::Ready | ServePath::RolledBack), "{end:?}");
     }
+}
+
+/// What `count` requests are answered that come at once, each in a VM that was held ready and has served none.
+async fn of_ready_vms(guest: &Guest, count: usize, path: &str) -> Vec<(u16, String)> {
+    std::sync::Arc::clone(&guest.program).hold_ready(count.try_into().unwrap()).await.unwrap();
+    let calls = (0..count).map(|_| async {
+        let (status, body, end) = guest.call(get(path)).await;
+        assert_eq!(end.serve_path, ServePath::Ready, "{end:?}");
+        (status, String::from_utf8(body.unwrap().to_vec()).unwrap())
+    });
+    futures::future::join_all(calls).await
+}
+
+#[tokio::test]
+async fn copies_of_the_warm_state_serve_as_vms_do_that_were_warmed_up() {
+    for (path, expected) in [("/learnt", "yes"), ("/count", "1"), ("/remember?text=secret", "before []")] {
+        let guest = steady_as(&warm_spec(&["/learn", "/churn?seed=0"]));
+        for (status, body) in of_ready_vms(&guest, 16, path).await {
+            assert!(status == 200 && body.starts_with(expected), "{path}: {body}");
+        }
+        let report = report(&guest);
+        assert_eq!((report.policy, &report.no_copy), ("warm", &None), "{report:?}");
+        assert_eq!((report.warm_copies, report.rolled_back), (17, 16), "one more was tested: {report:?}");
+        for _ in 0..8 {
+            assert!(guest.text(path).await.starts_with(expected), "put back: {path}");
+        }
+    }
+}
+
+/// The guest has its standard output open in the warm state. Nobody but itself knows by which number.
+#[tokio::test]
+async fn copies_have_the_guests_output_where_it_expects_it() {
+    let guest = seeded("(;renew;)", "");
+    let seeds: HashSet<_> = of_ready_vms(&guest, 16, "/").await.into_iter().map(|(status, _)| status).collect();
+    assert_eq!((report(&guest).policy, report(&guest).no_copy), ("warm", None));
+    assert_eq!((report(&guest).warm_copies, seeds.len() > 10), (17, true), "each draws anew: {seeds:?}");
+    seeds_of(&guest, 16).await;
+    assert_eq!(report(&guest).rolled_back, 32, "{:?}", report(&guest));
+    let log = guest.recorded.log.lock().unwrap();
+    assert_eq!(log.len(), 32, "a line of each request, and none of the warm-up: {log:?}");
+    assert!(log.iter().all(|(_, stream, text)| *stream == GuestStream::Stdout && text == "a line\n"), "{log:?}");
+}
+
+/// Rust's standard library also keeps what says that there is room in a stream, which is no stream.
+#[tokio::test]
+async fn a_state_with_other_handles_is_reached_by_the_warm_up() {
+    let guest = steady_as(&warm_spec(&["/learn", "/print?text=warm"]));
+    for (_, body) in of_ready_vms(&guest, 4, "/learnt").await {
+        assert_eq!(body, "yes");
+    }
+    let report = report(&guest);
+    assert_eq!((report.policy, &report.no_copy), ("warm", &Some(NoCopy::StreamsOpen)), "{report:?}");
+    assert_eq!(report.warm_copies, 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ mod support;
 
 use forerun_specialize::passes::Unsupported;
 use forerun_specialize::passes::state::{
-    Obstacle, RESTORE, ROOM, SAME, SAVE, STATE_INTERFACE, StateRefusal, Stated, add_state_calls,
+    CLOSE_STREAM, COPIES, COPY, GROW, OPEN_STREAM, Obstacle, RESTORE, ROOM, SAME, SAVE, SET_COPY, STATE_INTERFACE,
+    StateRefusal, Stated, add_state_calls,
 };
 use support::{Vm, component, engine};
 
@@ -26,6 +27,41 @@ impl Vm {
     fn same(&mut self) -> bool {
         let same = self.of(STATE_INTERFACE, SAME);
         self.call::<_, (bool,)>(same, ()).unwrap().0
+    }
+
+    fn copies(&mut self) -> Vec<u64> {
+        let (copies, copy) = (self.of(STATE_INTERFACE, COPIES), self.of(STATE_INTERFACE, COPY));
+        let (count,) = self.call::<_, (u32,)>(copies, ()).unwrap();
+        (0..count).map(|number| self.call::<_, (u64,)>(copy, (number,)).unwrap().0).collect()
+    }
+
+    fn set_copy(&mut self, number: u32, value: u64) -> wasmtime::Result<()> {
+        let set_copy = self.of(STATE_INTERFACE, SET_COPY);
+        self.call(set_copy, (number, value))
+    }
+
+    /// Has the globals of `other`, as those were saved.
+    fn become_like(&mut self, other: &mut Self) {
+        self.save().unwrap();
+        for (number, value) in (0..).zip(other.copies()) {
+            self.set_copy(number, value).unwrap();
+        }
+        self.restore().unwrap();
+    }
+
+    fn grow(&mut self, memory: u32, pages: u32) -> bool {
+        let grow = self.of(STATE_INTERFACE, &format!("{GROW}{memory}"));
+        self.call::<_, (bool,)>(grow, (pages,)).unwrap().0
+    }
+
+    fn open_stream(&mut self) -> u32 {
+        let open = self.of(STATE_INTERFACE, OPEN_STREAM);
+        self.call::<_, (u32,)>(open, ()).unwrap().0
+    }
+
+    fn close_stream(&mut self, handle: u32) -> wasmtime::Result<()> {
+        let close = self.of(STATE_INTERFACE, CLOSE_STREAM);
+        self.call(close, (handle,))
     }
 
     fn room(&mut self, bytes: u32) -> wasmtime::Result<()> {
@@ -141,6 +177,95 @@ fn every_type_of_number_is_saved() {
     vm.restore().unwrap();
     assert_eq!(vm.number("sum").unwrap(), 5);
     assert!(vm.same());
+}
+
+/// Two modules, so that numbers go on from one to the other.
+const ALL_TYPES: &str = r#"
+(component
+  (core module $m
+    (global $a (mut i32) (i32.const 1))
+    (global $b (mut i64) (i64.const 2))
+    (global $e (mut v128) (v128.const i64x2 3 4))
+    (func (export "spoil")
+      (global.set $a (i32.const -1)) (global.set $b (i64.const -2)) (global.set $e (v128.const i64x2 5 -6))))
+  (core module $n
+    (import "m" "spoil" (func $first))
+    (global $c (mut f32) (f32.const 7))
+    (global $d (mut f64) (f64.const 8))
+    (func (export "spoil") (result i32)
+      (call $first) (global.set $c (f32.const nan:0x200001)) (global.set $d (f64.const -0)) (i32.const 0)))
+  (core instance $i (instantiate $m))
+  (core instance $j (instantiate $n (with "m" (instance $i))))
+  (func (export "spoil") (result u32) (canon lift (core func $j "spoil"))))
+"#;
+
+#[test]
+fn copies_are_read_and_written_bit_for_bit_whatever_their_type() {
+    let (stated, mut vm) = stated(ALL_TYPES);
+    vm.save().unwrap();
+    let (seven, eight) = (u64::from(7_f32.to_bits()), 8_f64.to_bits());
+    assert_eq!(vm.copies(), [1, 2, 3, 4, seven, eight]);
+    vm.number("spoil").unwrap();
+    assert_eq!(vm.copies(), [1, 2, 3, 4, seven, eight], "what was saved stays");
+    vm.save().unwrap();
+    let spoilt = [0xffff_ffff, 2_u64.wrapping_neg(), 5, 6_u64.wrapping_neg(), 0x7fa0_0001, 1 << 63];
+    assert_eq!(vm.copies(), spoilt);
+
+    let mut other = Vm::new(&engine(), &stated.component);
+    other.become_like(&mut vm);
+    assert!(other.same(), "its globals took the values");
+    other.save().unwrap();
+    assert_eq!(other.copies(), spoilt);
+    let error = other.set_copy(6, 0).unwrap_err();
+    assert!(format!("{error:?}").contains("unreachable"), "there are six: {error:?}");
+}
+
+#[test]
+fn memories_grow_as_far_as_they_may() {
+    let (_, mut vm) = stated(
+        r#"
+(component
+  (core module $m
+    (memory (export "a") 1 3)
+    (memory 2)
+    (func (export "sizes") (result i32) (i32.add (memory.size 0) (i32.mul (i32.const 100) (memory.size 1)))))
+  (core instance $i (instantiate $m))
+  (func (export "sizes") (result u32) (canon lift (core func $i "sizes"))))
+"#,
+    );
+    assert!(vm.grow(0, 2) && vm.grow(1, 5) && vm.grow(1, 0));
+    assert_eq!(vm.number("sizes").unwrap(), 703);
+    assert!(!vm.grow(0, 1), "it has its maximum");
+    assert_eq!(vm.number("sizes").unwrap(), 703);
+}
+
+#[test]
+fn streams_are_opened_and_closed_by_the_numbers_that_the_guest_has() {
+    let (stated, mut vm) = {
+        let text = r#"
+(component
+  (import "wasi:cli/stdout@0.2.6" (instance
+    (export "output-stream" (type (sub resource)))
+    (export "get-stdout" (func (result (own 0)))))))
+"#;
+        let stated = add_state_calls(&component(text)).unwrap();
+        let vm = Vm::with_stdout(&engine(), &stated.component);
+        (stated, vm)
+    };
+    assert!(stated.has_streams);
+    assert_eq!([vm.open_stream(), vm.open_stream(), vm.open_stream()], [1, 2, 3]);
+    vm.close_stream(2).unwrap();
+    assert_eq!(vm.store.data(), &[101], "the host lets its second one go");
+    assert_eq!(vm.open_stream(), 2, "a number that is free is given out first");
+    assert!(vm.close_stream(9).is_err());
+}
+
+#[test]
+fn an_instance_that_only_has_the_name_gives_no_streams() {
+    let stated = add_state_calls(&component(r#"(component (import "wasi:cli/stdout@0.2.6" (instance)))"#)).unwrap();
+    assert!(!stated.has_streams);
+    let (stated, _) = self::stated(COUNTER);
+    assert!(!stated.has_streams);
 }
 
 #[test]
@@ -496,6 +621,9 @@ mod properties {
             return false;
         }
         vm.save().unwrap();
+        let mut other = Vm::new(engine, &stated.component);
+        other.become_like(&mut vm);
+        assert_eq!(answers(&mut other, after), expected_after, "a VM that was never called before");
         for _ in 0..3 {
             assert_eq!(answers(&mut vm, after), expected_after);
             vm.restore().unwrap();

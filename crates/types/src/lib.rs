@@ -29,7 +29,7 @@ pub use profile::{
     BodyHash, BuildPlan, CodePath, Coverage, LIBRARIES_MAX, Library, Optimisation, PROFILE_TEXT_BYTES_MAX,
     PROFILE_VERSION, Permille, ProfileError, ProfileSource, SpecializationProfile, VmParameters,
 };
-pub use rollback::{Draw, NoRoom, RollbackRefusal, VmDiscard, WarmRefusal};
+pub use rollback::{Draw, NoCopy, NoRoom, RollbackRefusal, VmDiscard, WarmRefusal};
 pub use route::{PathPattern, RouteError, RoutePattern};
 pub use serve_path::{GenericReason, Outcome, ServePath};
 pub use session::{SessionKey, SessionSource, SessionSourceError};

@@ -304,6 +304,45 @@ impl fmt::Display for NoRoom {
     }
 }
 
+/// Why new VMs get into the warm state by answering the warm-up requests, and not by a copy of that state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoCopy {
+    /// The guest has streams to its log open in it.
+    StreamsOpen,
+    /// The component calls its host when a VM is made, so that new VMs need not be alike.
+    HostCalledAtStart,
+    /// A VM into which the state was copied was not as one that was warmed up.
+    NotAlike,
+    /// A part of a VM could not be read or written.
+    Failed {
+        /// What happened.
+        detail: String,
+    },
+}
+
+impl NoCopy {
+    /// Stable label, for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::StreamsOpen => "streams-open",
+            Self::HostCalledAtStart => "host-called-at-start",
+            Self::NotAlike => "not-alike",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+impl fmt::Display for NoCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StreamsOpen => f.write_str("the guest has streams to its log open after the warm-up"),
+            Self::HostCalledAtStart => f.write_str("the component calls its host when a VM is made"),
+            Self::NotAlike => f.write_str("a VM with a copy of the state was not as one that was warmed up"),
+            Self::Failed { detail } => write!(f, "a VM could not be read or written: {detail}"),
+        }
+    }
+}
+
 impl VmDiscard {
     /// Every value, in order.
     pub const ALL: [Self; 21] = [

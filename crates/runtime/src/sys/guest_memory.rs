@@ -44,6 +44,19 @@ pub(crate) fn make_own(memory: &mut [u8], runs: &[Range<usize>]) {
     }
 }
 
+/// Has the first `bytes_max` bytes of `memory` be there to be read without a fault, and leaves every byte as it is. A kernel
+/// that cannot do it does nothing.
+pub(crate) fn make_present(memory: &mut [u8], bytes_max: usize) {
+    let pages = memory.len().min(bytes_max) / PAGE_BYTES * PAGE_BYTES;
+    let pages = &mut memory[..pages];
+    if !pages.as_ptr().addr().is_multiple_of(PAGE_BYTES) {
+        return;
+    }
+    // SAFETY: the range is that of a slice that is exclusively borrowed; the advice makes the mapping present, which it may
+    // be already, and changes no byte. It fails where it cannot, which costs time only.
+    unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len(), libc::MADV_POPULATE_READ) };
+}
+
 /// Asks the kernel to swap out all of `memory`; without swap space it does not, and that is no error.
 #[cfg(test)]
 pub(crate) fn swap_out(memory: &mut [u8]) {

@@ -10,7 +10,7 @@ mod time_slice;
 
 #[cfg(test)]
 pub(crate) use guest_memory::swap_out;
-pub(crate) use guest_memory::{make_own, with_bytes};
+pub(crate) use guest_memory::{make_own, make_present, with_bytes};
 pub(crate) use image::load_image;
 pub(crate) use module::{CompiledModule, load_compiled_module, load_module};
 pub(crate) use pages::{PAGE_BYTES, ScanError, Span, Tracker, Watch};

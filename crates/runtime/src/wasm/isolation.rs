@@ -6,7 +6,7 @@ use forerun_driver::IsolationReport;
 use forerun_types::{FunctionSpec, ReusePolicy, RollbackRefusal, ServePath, VmDiscard};
 
 use super::engine::Concurrency;
-use super::rollback::{FreshHabit, Rollback, StateExports, admission};
+use super::rollback::{FreshHabit, Rollback, StateExports, Warmth, admission};
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
 
@@ -71,6 +71,15 @@ impl Isolation {
         }
     }
 
+    /// Does for a VM that nobody waits for what can be done besides.
+    pub(super) async fn make_present(&self, vm: &mut Vm) {
+        match self {
+            Self::Rollback(rollback) => rollback.make_present(vm).await,
+            Self::Fresh { habit: Some(habit), .. } => habit.make_present(vm).await,
+            Self::Fresh { habit: None, .. } | Self::Reuse => {}
+        }
+    }
+
     /// Finds out whether VMs can be warmed up, if that is wanted and not known. Takes its time.
     pub(super) async fn decide_warmth(&self, template: &Template, linked: &Linked) {
         match self {
@@ -97,14 +106,22 @@ impl Isolation {
 
     /// For display, with the VMs that are idle and the bytes they hold.
     pub(super) fn report(&self, (idle_vms, idle_bytes): (u32, u64)) -> IsolationReport {
-        let (policy, refusal, not_warm) = match self {
-            Self::Fresh { why, .. } => ("fresh", why.clone(), None),
-            Self::Reuse => ("reuse", None, None),
-            Self::Rollback(rollback) => match (rollback.refusal(), rollback.warmth()) {
-                (None, (true, not_warm)) => ("warm", None, not_warm),
-                (None, (false, not_warm)) => ("rollback", None, not_warm),
-                (refused, (_, not_warm)) => ("fresh", refused, not_warm),
+        let warmth = match self {
+            Self::Rollback(rollback) => rollback.warmth(),
+            Self::Fresh { .. } | Self::Reuse => Warmth::AsMade(None),
+        };
+        let (policy, refusal) = match self {
+            Self::Fresh { why, .. } => ("fresh", why.clone()),
+            Self::Reuse => ("reuse", None),
+            Self::Rollback(rollback) => match (rollback.refusal(), &warmth) {
+                (None, Warmth::Warm(_)) => ("warm", None),
+                (None, Warmth::AsMade(_)) => ("rollback", None),
+                (refused, _) => ("fresh", refused),
             },
+        };
+        let (not_warm, no_copy) = match warmth {
+            Warmth::AsMade(not_warm) => (not_warm, None),
+            Warmth::Warm(no_copy) => (None, no_copy),
         };
         let counters = match self {
             Self::Rollback(rollback) => Some(&rollback.counters),
@@ -120,6 +137,8 @@ impl Isolation {
             policy,
             refusal,
             not_warm,
+            no_copy,
+            warm_copies: counters.map_or(0, |counters| counters.warm_copies()),
             idle_vms,
             idle_bytes,
             rolled_back: counters.map_or(0, |counters| counters.rollbacks()),

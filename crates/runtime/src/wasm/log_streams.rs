@@ -40,6 +40,8 @@ pub(super) struct LogStreams {
     opened: Vec<StreamPlace>,
     /// Whether a place was taken again: what was there before is gone.
     replaced: bool,
+    /// Where the next stream to standard output is to be, instead of being opened.
+    next_place: Option<u32>,
 }
 
 impl LogStream {
@@ -84,7 +86,13 @@ impl LogStream {
 impl LogStreams {
     /// Those that a VM begins with.
     pub(super) fn of(opened: Vec<StreamPlace>) -> Self {
-        Self { opened, replaced: false }
+        Self { opened, replaced: false, next_place: None }
+    }
+
+    /// Has the guest get a handle to that place when it opens standard output next, whatever is there. Its table is to be
+    /// replaced before any request.
+    pub(super) fn answer_with_place(&mut self, place: u32) {
+        self.next_place = Some(place);
     }
 
     fn note(&mut self, place: u32, stream: LogStream) {
@@ -115,7 +123,8 @@ impl LogStreams {
     }
 }
 
-fn is_there((place, stream): StreamPlace, table: &mut ResourceTable) -> bool {
+/// Whether that stream is in its place.
+pub(super) fn is_there((place, stream): StreamPlace, table: &mut ResourceTable) -> bool {
     let is_like = table.get_any_mut(place).is_ok_and(|resource| stream.is_like(resource));
     is_like && stream.stream().is_none_or(|of| is_child(place, of, table))
 }
@@ -169,6 +178,9 @@ impl stdin::Host for LogView<'_> {
 
 impl stdout::Host for LogView<'_> {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        if let Some(place) = self.streams.next_place.take() {
+            return Ok(Resource::new_own(place));
+        }
         let stream = stdout::Host::get_stdout(&mut self.cli)?;
         self.streams.note(stream.rep(), LogStream::Stdout);
         Ok(stream)

@@ -242,7 +242,8 @@ impl WasmProgram {
 
     /// A new VM that nobody waits for.
     async fn make_ahead(&self, deadline: Instant) -> Result<Box<Vm>, InvokeError> {
-        if let Some(vm) = self.isolation.warm_vm(&self.template, &self.linked).await {
+        if let Some(mut vm) = self.isolation.warm_vm(&self.template, &self.linked).await {
+            self.isolation.make_present(&mut vm).await;
             return Ok(vm);
         }
         let made = self.template.vm(&self.linked, deadline).await;
@@ -251,6 +252,7 @@ impl WasmProgram {
             InvokeError { outcome, detail }
         })?;
         self.isolation.populate(&mut vm).await;
+        self.isolation.make_present(&mut vm).await;
         Ok(vm)
     }
 

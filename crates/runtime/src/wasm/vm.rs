@@ -24,7 +24,7 @@ use super::failure::TimedOut;
 use super::key_values::{KeyValueHost, KeyValueView};
 use super::lazy::{self, ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
-use super::log_streams::{LogStreams, LogView, StreamPlace};
+use super::log_streams::{LogStreams, LogView, StreamPlace, is_there};
 use super::outbound::HttpHooks;
 use super::output::{CurrentInvocation, GuestOutput, NoInput};
 use super::rollback::{Kept, Point, RoomFailed, StateExports, Warm, kinds};
@@ -340,6 +340,16 @@ impl VmState {
     /// The streams to the log that the guest has open, if it holds no other handle of the host's.
     pub(super) fn streams_alone(&mut self) -> Option<Vec<StreamPlace>> {
         self.log_streams.alone_in(&mut self.table)
+    }
+
+    /// Whether a stream to the log is in its place.
+    pub(super) fn has_stream(&mut self, stream: StreamPlace) -> bool {
+        is_there(stream, &mut self.table)
+    }
+
+    /// Has the next stream to the log that is opened be one that is going to be in a place of another table.
+    pub(super) fn answer_with_place(&mut self, place: u32) {
+        self.log_streams.answer_with_place(place);
     }
 
     pub(super) fn log(&mut self) -> LogView<'_> {

@@ -15,6 +15,21 @@
 //! globals are saved by the module that defines them. Instantiation is as it was: nothing is saved before the
 //! host calls `save`, and `restore` before the first `save` traps.
 //!
+//! A VM can also be given the globals of another one that is made of the same component. The copies can be read and written
+//! as numbers, each as 64 bits, a vector as two of them:
+//!
+//! ```text
+//! copies() -> u32                             how many numbers
+//! copy(number: u32) -> u64                    one of them
+//! set-copy(number: u32, value: u64)           another value for it; `restore` has the global take it
+//! grow0(pages: u32) -> bool                   the first memory gets larger, if it can
+//! open-stream() -> u32                        one more handle of the guest's; its number
+//! close-stream(handle: u32)                   gives one back; traps if it is none of a stream
+//! ```
+//!
+//! The last two are there if the component imports `wasi:cli/stdout`. A guest's handles are known to nobody but itself; with
+//! these a host that answers itself what is opened can have a VM hold the handles that another one does.
+//!
 //! Where the memories are the host learns from `memory0`, `memory1`, ...: `func() -> list<u8>`, one for each memory that
 //! a core module defines. The list *is* the memory, from its first byte to its last, and nothing is copied to make it. Its
 //! own address and length have to be in that memory; they are put over the first eight bytes, which are put back as soon
@@ -33,6 +48,7 @@
 
 mod allocator;
 mod connector;
+mod copies;
 mod obstacle;
 
 pub use obstacle::Obstacle;
@@ -56,15 +72,32 @@ pub const SAME: &str = "same";
 /// Its function that has memory for so many bytes, which the guest's allocator then has free; only there if the component
 /// has an allocator for its host's use. May trap if there is not so much memory.
 pub const ROOM: &str = "room";
+/// Its function that says how many numbers all copies are.
+pub const COPIES: &str = "copies";
+/// Its function that gives one of them.
+pub const COPY: &str = "copy";
+/// Its function that has one of them be another; a later [`RESTORE`] has the global take it.
+pub const SET_COPY: &str = "set-copy";
+/// Its function that opens a stream to the guest's standard output and gives the number of its handle.
+pub const OPEN_STREAM: &str = "open-stream";
+/// Its function that gives such a handle back.
+pub const CLOSE_STREAM: &str = "close-stream";
+/// What the names of the functions begin with that make a memory larger; a number from 0 follows.
+pub const GROW: &str = "grow";
 /// What the names of the functions begin with that give a memory as a list of bytes; a number from 0 follows.
 pub const MEMORY: &str = "memory";
 
-/// What a module exports its own three under; the component does not let anyone else see them.
+/// What a module exports its own under; the component does not let anyone else see them.
 const MODULE_SAVE: &str = "forerun:save";
 const MODULE_RESTORE: &str = "forerun:restore";
 const MODULE_SAME: &str = "forerun:same";
+const MODULE_COPY: &str = "forerun:copy";
+const MODULE_SET_COPY: &str = "forerun:set-copy";
 /// The same for its memories; a number follows.
 const MODULE_MEMORY: &str = "forerun:memory";
+
+/// How the name of the instance begins that opens streams to standard output, whichever release of WASI 0.2 it is of.
+const STDOUT_INSTANCE: &str = "wasi:cli/stdout@0.2.";
 
 /// Memories of one component; compilers make one. A core module may have a hundred.
 const MEMORIES_MAX: usize = 99;
@@ -74,7 +107,7 @@ const MEMORIES_MAX: usize = 99;
 const GLOBALS_PER_MODULE_MAX: u32 = 10_000;
 
 /// Goes up whenever other bytes are made of some component than before.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 /// A component with save and restore, and how much that took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +122,8 @@ pub struct Stated {
     pub memories: u32,
     /// Whether [`ROOM`] is there.
     pub has_room: bool,
+    /// Whether [`OPEN_STREAM`] and [`CLOSE_STREAM`] are there.
+    pub has_streams: bool,
 }
 
 /// Why a component's VMs cannot be put back.
@@ -175,7 +210,8 @@ pub fn add_state_calls(component: &[u8]) -> Result<Stated, StateRefusal> {
         let own_memories = own_memories(part.module, &module)?;
         if !saved.is_empty() || !own_memories.is_empty() {
             replaced.push((part.module, add_to_module(&module, &saved, &own_memories)?));
-            stateful.push(Stateful { instance, has_globals: !saved.is_empty(), memories: own_memories.len() });
+            let copies = copies::numbers(&saved);
+            stateful.push(Stateful { instance, copies, memories: own_memories.len() });
             globals += saved.len();
             memories += own_memories.len();
         }
@@ -186,21 +222,27 @@ pub fn add_state_calls(component: &[u8]) -> Result<Stated, StateRefusal> {
 
     // Of several, nobody says which one serves requests.
     let allocator = if let [only] = allocators[..] { Some(only) } else { None };
-    let appendix = connector::appendix(&layout.counts, &stateful, allocator);
-    let component = layout.rebuild(&replaced, &appendix);
-    check_output(&component)?;
-    let modules = stateful.iter().filter(|module| module.has_globals).count();
+    let build = |stdout| {
+        let component = layout.rebuild(&replaced, &connector::appendix(&layout.counts, &stateful, allocator, stdout));
+        check_output(&component).map(|()| component)
+    };
+    let stdout = layout.imported_instance(STDOUT_INSTANCE);
+    // An instance of that name may have nothing of what it should.
+    let with_streams = stdout.and_then(|stdout| build(Some(stdout)).ok());
+    let has_streams = with_streams.is_some();
+    let component = with_streams.map_or_else(|| build(None), Ok)?;
+    let modules = stateful.iter().filter(|module| module.copies > 0).count();
     // All are bounded by the component's size.
     let (modules, globals, memories) = (count(modules), count(globals), count(memories));
-    Ok(Stated { component, modules, globals, memories, has_room: allocator.is_some() })
+    Ok(Stated { component, modules, globals, memories, has_room: allocator.is_some(), has_streams })
 }
 
 /// A core module with something to put back.
 struct Stateful {
     /// Its core instance.
     instance: u32,
-    /// Whether it exports [`MODULE_SAVE`], [`MODULE_RESTORE`] and [`MODULE_SAME`].
-    has_globals: bool,
+    /// Numbers that its copies are; if there are any, it exports the functions that have to do with them.
+    copies: u32,
     /// How many memories it exports as [`MODULE_MEMORY`] and a number.
     memories: usize,
 }
@@ -244,9 +286,9 @@ fn mutable_globals(module: u32, layout: &ModuleLayout<'_>) -> Result<Vec<Saved>,
 }
 
 fn add_to_module(layout: &ModuleLayout<'_>, saved: &[Saved], memories: &[u32]) -> Result<Vec<u8>, Unsupported> {
-    layout.require_free(MODULE_SAVE)?;
-    layout.require_free(MODULE_RESTORE)?;
-    layout.require_free(MODULE_SAME)?;
+    for name in [MODULE_SAVE, MODULE_RESTORE, MODULE_SAME, MODULE_COPY, MODULE_SET_COPY] {
+        layout.require_free(name)?;
+    }
     let counts = layout.counts;
     let mut additions = Additions::default();
     for (number, memory) in memories.iter().enumerate() {
@@ -259,10 +301,12 @@ fn add_to_module(layout: &ModuleLayout<'_>, saved: &[Saved], memories: &[u32]) -
     if saved.is_empty() {
         return layout.with(&additions);
     }
-    // `func()` and `func() -> i32`.
-    additions.add(module_section::TYPE, &Raw(&[0x60, 0, 0]));
-    additions.add(module_section::TYPE, &Raw(&[0x60, 0, 1, 0x7f]));
-    let (nothing, truth) = (counts.types, counts.types + 1);
+    // `func()`, `func() -> i32`, `func(i32) -> i64` and `func(i32, i64)`.
+    let types: [&[u8]; 4] = [&[0x60, 0, 0], &[0x60, 0, 1, 0x7f], &[0x60, 1, 0x7f, 1, 0x7e], &[0x60, 2, 0x7f, 0x7e, 0]];
+    for ty in types {
+        additions.add(module_section::TYPE, &Raw(ty));
+    }
+    let [nothing, truth, get, set] = [0, 1, 2, 3].map(|ty| counts.types + ty);
 
     let mut save = Function::new([]);
     let mut restore = Function::new([]);
@@ -274,7 +318,13 @@ fn add_to_module(layout: &ModuleLayout<'_>, saved: &[Saved], memories: &[u32]) -
         restore.instructions().global_get(copy).global_set(global.index);
         and_is_same(&mut same, global, copy);
     }
-    let functions = [(MODULE_SAVE, save, nothing), (MODULE_RESTORE, restore, nothing), (MODULE_SAME, same, truth)];
+    let functions = [
+        (MODULE_SAVE, save, nothing),
+        (MODULE_RESTORE, restore, nothing),
+        (MODULE_SAME, same, truth),
+        (MODULE_COPY, copies::get(saved, counts.globals), get),
+        (MODULE_SET_COPY, copies::set(saved, counts.globals), set),
+    ];
     for ((name, mut function, ty), index) in functions.into_iter().zip(counts.functions..) {
         function.instructions().end();
         additions.add(module_section::FUNCTION, &ty);

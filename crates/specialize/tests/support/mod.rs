@@ -4,7 +4,7 @@
 
 pub(crate) mod generated;
 
-use wasmtime::component::{Component, ComponentNamedList, Func, Instance, Lift, Linker, Lower};
+use wasmtime::component::{Component, ComponentNamedList, Func, Instance, Lift, Linker, Lower, Resource, ResourceType};
 use wasmtime::{Config, Engine, Store};
 
 /// A component instance in a store of its own.
@@ -44,6 +44,26 @@ impl Vm {
             Ok(())
         };
         linker.root().func_wrap("log", log).unwrap();
+        Self::linked(engine, component, &linker).unwrap()
+    }
+
+    /// A VM whose component imports `wasi:cli/stdout`. Streams are in the host's places 100, 101, ...; the store keeps those
+    /// that were let go.
+    pub(crate) fn with_stdout(engine: &Engine, component: &[u8]) -> Self {
+        struct OutputStream;
+        let mut linker = Linker::new(engine);
+        let mut stdout = linker.instance("wasi:cli/stdout@0.2.6").unwrap();
+        let let_go = |mut store: wasmtime::StoreContextMut<'_, Vec<u32>>, place: u32| {
+            store.data_mut().push(place);
+            Ok(())
+        };
+        stdout.resource("output-stream", ResourceType::host::<OutputStream>(), let_go).unwrap();
+        let next = std::sync::atomic::AtomicU32::new(100);
+        let open = move |_: wasmtime::StoreContextMut<'_, Vec<u32>>, (): ()| {
+            let place = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok((Resource::<OutputStream>::new_own(place),))
+        };
+        stdout.func_wrap("get-stdout", open).unwrap();
         Self::linked(engine, component, &linker).unwrap()
     }
 

@@ -109,6 +109,12 @@ pub(super) const VM_RESTORED_BYTES: Declaration = Declaration::new(
     &["function"],
     "Bytes of memory that were copied back to put VMs back",
 );
+pub(super) const VM_WARM_COPIES: Declaration = Declaration::new(
+    Kind::Counter,
+    "forerun_vm_warm_copies_total",
+    &["function"],
+    "New VMs into which the state after the warm-up requests was copied, instead of answering those",
+);
 pub(super) const VM_DISCARDS: Declaration = Declaration::new(
     Kind::Counter,
     "forerun_vm_discards_total",
@@ -200,6 +206,7 @@ pub const DECLARATIONS: &[Declaration] = &[
     FUNCTIONS,
     VM_ROLLBACKS,
     VM_RESTORED_BYTES,
+    VM_WARM_COPIES,
     VM_DISCARDS,
     REFUSALS,
     NOT_ROLLED_BACK,

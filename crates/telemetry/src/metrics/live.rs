@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::declared::{
     CONNECTIONS, Declaration, EVENTS_DROPPED, EXPORT_FAILURES, FUNCTIONS, GIVEN_UP, HISTORY_BYTES, IN_FLIGHT, Kind,
     LOG_BYTES_DROPPED, NOT_ROLLED_BACK, PASS_REFUSALS, QUEUED, REFUSALS, SPLIT_STATES, UNGUARDED, VM_DISCARDS,
-    VM_RESTORED_BYTES, VM_ROLLBACKS,
+    VM_RESTORED_BYTES, VM_ROLLBACKS, VM_WARM_COPIES,
 };
 
 /// A metric whose values somebody provides.
@@ -32,6 +32,8 @@ pub enum Live {
     VmRollbacks,
     /// `forerun_vm_restored_bytes_total{function}`
     VmRestoredBytes,
+    /// `forerun_vm_warm_copies_total{function}`
+    VmWarmCopies,
     /// `forerun_vm_discards_total{function,reason}`
     VmDiscards,
     /// `forerun_requests_refused_total{reason}`
@@ -58,13 +60,14 @@ pub enum Live {
 
 impl Live {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::InFlight,
         Self::Queued,
         Self::Connections,
         Self::Functions,
         Self::VmRollbacks,
         Self::VmRestoredBytes,
+        Self::VmWarmCopies,
         Self::VmDiscards,
         Self::Refusals,
         Self::NotRolledBack,
@@ -91,6 +94,7 @@ impl Live {
             Self::Functions => &FUNCTIONS,
             Self::VmRollbacks => &VM_ROLLBACKS,
             Self::VmRestoredBytes => &VM_RESTORED_BYTES,
+            Self::VmWarmCopies => &VM_WARM_COPIES,
             Self::VmDiscards => &VM_DISCARDS,
             Self::Refusals => &REFUSALS,
             Self::NotRolledBack => &NOT_ROLLED_BACK,

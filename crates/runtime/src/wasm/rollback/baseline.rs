@@ -1,5 +1,7 @@
 //! The memories of a revision's VMs when they have just been made: what every rollback goes back to, one copy for all.
 
+use std::ops::Range;
+
 use forerun_types::{RollbackRefusal, VmDiscard};
 use wasmtime::Store;
 use wasmtime::component::WasmList;
@@ -62,13 +64,24 @@ impl Content {
         &self.0
     }
 
+    /// The pages in `runs` of this memory in which `now` has something else. What `now` does not have is zeroes.
+    pub(super) fn differing(&self, runs: &[Range<usize>], now: &[u8]) -> Vec<Range<usize>> {
+        const ZEROES: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+        let mut differing: Vec<Range<usize>> = Vec::new();
+        for start in runs.iter().flat_map(|run| run.clone().step_by(PAGE_BYTES)) {
+            let page = start..start + PAGE_BYTES;
+            if now.get(page.clone()).unwrap_or(&ZEROES) != &self.0[page.clone()] {
+                match differing.last_mut() {
+                    Some(last) if last.end == page.start => last.end = page.end,
+                    _ => differing.push(page),
+                }
+            }
+        }
+        differing
+    }
+
     /// Copies runs of pages back; says how many bytes that were.
-    pub(super) fn restore(
-        &self,
-        store: &mut Store<VmState>,
-        memory: &WasmList<u8>,
-        runs: &[std::ops::Range<usize>],
-    ) -> u64 {
+    pub(super) fn restore(&self, store: &mut Store<VmState>, memory: &WasmList<u8>, runs: &[Range<usize>]) -> u64 {
         with_bytes(store, memory, |data| {
             for run in runs {
                 let pieces = data[run.clone()].chunks_mut(PIECE_BYTES).zip(self.0[run.clone()].chunks(PIECE_BYTES));

@@ -1,7 +1,10 @@
 //! What the specializer has given a component so that the host can put its VMs back: the instance `forerun:vm/state`.
 //!
 //! `save` remembers all variable globals of a VM, `restore` puts them back and `same` compares them, which only code in
-//! the modules that define them can do; `room` has the guest's allocator make its memory grow ([`Room`]); `memory0`, `memory1`, ... give the memories as lists, which is how the host learns where they are.
+//! the modules that define them can do; `copies`, `copy` and `set-copy` tell and change what is remembered, as numbers;
+//! `room` has the guest's allocator make its memory grow ([`Room`]), and `grow0`, `grow1`, ... do without it; `memory0`,
+//! `memory1`, ... give the memories as lists, which is how the host learns where they are; `open-stream` and `close-stream`
+//! have the guest hold one handle more or less.
 //! wasmtime's interface names neither, since both belong to instances inside of the component. (Other ways were tried:
 //! the core dump of a trap made on purpose names all parts, but no component may be entered in its store after a trap;
 //! memories made by the host need an engine that refuses machine code with copy-on-write images.)
@@ -27,8 +30,15 @@ pub(in super::super) struct StateExports {
     save: ComponentExportIndex,
     restore: ComponentExportIndex,
     same: ComponentExportIndex,
+    copies: ComponentExportIndex,
+    copy: ComponentExportIndex,
+    set_copy: ComponentExportIndex,
     make_room: Option<ComponentExportIndex>,
     memories: Vec<ComponentExportIndex>,
+    /// What makes each of them larger.
+    grow: Vec<ComponentExportIndex>,
+    /// What has the guest hold one handle of a stream more, and one less.
+    streams: Option<(ComponentExportIndex, ComponentExportIndex)>,
     /// The guest's own function that draws anew what must not be the same for all requests.
     renew: Option<ComponentExportIndex>,
     /// How much of it VMs get, for all who make them.
@@ -65,13 +75,19 @@ impl StateExports {
     pub(in super::super) fn of(component: &Component) -> Option<Self> {
         let instance = component.get_export_index(None, Self::INTERFACE)?;
         let function = |name: &str| component.get_export_index(Some(&instance), name);
-        let memories = (0..MEMORIES_MAX).map_while(|number| function(&format!("memory{number}"))).collect();
+        let numbered =
+            |name: &str| (0..MEMORIES_MAX).map_while(|number| function(&format!("{name}{number}"))).collect();
         Some(Self {
             save: function("save")?,
             restore: function("restore")?,
             same: function("same")?,
+            copies: function("copies")?,
+            copy: function("copy")?,
+            set_copy: function("set-copy")?,
             make_room: function("room"),
-            memories,
+            memories: numbered("memory"),
+            grow: numbered("grow"),
+            streams: function("open-stream").zip(function("close-stream")),
             renew: renew_export(component),
             room: Arc::default(),
         })
@@ -128,6 +144,59 @@ impl StateExports {
         instance: &Instance,
     ) -> wasmtime::Result<TypedFunc<(), (bool,)>> {
         instance.get_typed_func(store, self.same)
+    }
+
+    /// What a VM has remembered of its globals.
+    pub(super) async fn copies(&self, store: &mut Store<VmState>, instance: &Instance) -> wasmtime::Result<Vec<u64>> {
+        let count = instance.get_typed_func::<(), (u32,)>(&mut *store, self.copies)?;
+        let copy = instance.get_typed_func::<(u32,), (u64,)>(&mut *store, self.copy)?;
+        let (count,) = count.call_async(&mut *store, ()).await?;
+        let mut copies = Vec::new();
+        for number in 0..count {
+            copies.push(copy.call_async(&mut *store, (number,)).await?.0);
+        }
+        Ok(copies)
+    }
+
+    /// Has a VM remember other values for some of its globals, by number, and its globals take what it then remembers.
+    pub(super) async fn set_globals(
+        &self,
+        store: &mut Store<VmState>,
+        instance: &Instance,
+        values: &[(u32, u64)],
+    ) -> wasmtime::Result<()> {
+        let set_copy = instance.get_typed_func::<(u32, u64), ()>(&mut *store, self.set_copy)?;
+        for value in values {
+            set_copy.call_async(&mut *store, *value).await?;
+        }
+        self.restore(store, instance)?.call_async(store, ()).await
+    }
+
+    /// Makes a VM's memories larger, each by so many of its pages. Says whether that was possible.
+    pub(super) async fn grow(
+        &self,
+        store: &mut Store<VmState>,
+        instance: &Instance,
+        pages: &[u32],
+    ) -> wasmtime::Result<bool> {
+        for (grow, pages) in self.grow.iter().zip(pages).filter(|(_, pages)| **pages > 0) {
+            let grow = instance.get_typed_func::<(u32,), (bool,)>(&mut *store, grow)?;
+            if !grow.call_async(&mut *store, (*pages,)).await?.0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How a VM's guest gets handles of streams, and how it gives them back; nothing if it has no use for standard output.
+    #[expect(clippy::type_complexity, reason = "the two functions of one pair")]
+    pub(super) fn streams(
+        &self,
+        store: &mut Store<VmState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Option<(TypedFunc<(), (u32,)>, TypedFunc<(u32,), ()>)>> {
+        let Some((open, close)) = self.streams else { return Ok(None) };
+        Ok(Some((instance.get_typed_func(&mut *store, open)?, instance.get_typed_func(store, close)?)))
     }
 
     /// Whether the guest can draw anew what it drew before.

@@ -9,6 +9,7 @@ use forerun_types::VmDiscard;
 pub(in super::super) struct Counters {
     rolled_back: AtomicU64,
     restored_bytes: AtomicU64,
+    warm_copies: AtomicU64,
     discarded: [AtomicU64; VmDiscard::ALL.len()],
 }
 
@@ -18,8 +19,17 @@ impl Counters {
         self.restored_bytes.fetch_add(restored_bytes, Ordering::Relaxed);
     }
 
+    /// Counts a VM into which the warm state was copied; says how many there were before.
+    pub(super) fn copied(&self) -> u64 {
+        self.warm_copies.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(super) fn discarded(&self, why: VmDiscard) {
         self.discarded[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(in super::super) fn warm_copies(&self) -> u64 {
+        self.warm_copies.load(Ordering::Relaxed)
     }
 
     pub(in super::super) fn rollbacks(&self) -> u64 {

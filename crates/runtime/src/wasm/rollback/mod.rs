@@ -67,7 +67,7 @@ pub(super) use self::calls::{RoomFailed, StateExports, renew, renew_export};
 pub(super) use self::habit::FreshHabit;
 pub(super) use self::handles::{Kept, kinds};
 pub(super) use self::point::Point;
-pub(super) use self::warm::{Warm, WarmUp};
+pub(super) use self::warm::{Warm, WarmUp, Warmth};
 
 /// Requests one VM serves at most: an upper bound for whatever nobody has thought of, at less than a microsecond a request.
 const REQUESTS_MAX: u32 = 1_000;
@@ -102,9 +102,14 @@ pub(super) struct Rollback {
     discards_in_a_row: AtomicU32,
     /// What leads to the state that VMs are to be put back to, if that is not the one in which they are made.
     warm_up: Option<WarmUp>,
-    /// What requests write since VMs are not put back.
+    /// What requests write in VMs that are thrown away: in all, or in those that are made for a request and not warm.
     pub(super) fresh: FreshHabit,
     pub(super) counters: Counters,
+}
+
+/// Whether a VM is looked at in full, of which `done` were made or put back before it.
+fn wants_check(done: u64) -> bool {
+    done < CHECK_FIRST || done.is_multiple_of(CHECK_ONE_IN)
 }
 
 impl Rollback {
@@ -218,15 +223,15 @@ impl Rollback {
             }
         }
         if let Some(point) = vm.point.as_ref().filter(|_| Habit::wants(vm.requests)) {
-            alike.habit.note(point.written().clone());
+            warm.as_ref().map_or(&alike.habit, |warm| &warm.habit).note(point.written());
         }
         self.check(vm, baseline).await
     }
 
-    /// Has a VM that has just been made own the pages that requests usually write, so that its first request need not
+    /// Has a VM that has just been made, and is not warm, own the pages that requests usually write, so that its first request need not
     /// wait for them. A VM of which that cannot be done is as good, and slower once.
     pub(super) async fn populate(&self, vm: &mut Vm) {
-        if self.is_refused() {
+        if self.is_refused() || self.warm_up.is_some() {
             return self.fresh.populate(vm).await;
         }
         let alike = self.alike();
@@ -235,9 +240,14 @@ impl Rollback {
         }
     }
 
+    /// Has a VM that nobody waits for know where all of its memories are.
+    pub(super) async fn make_present(&self, vm: &mut Vm) {
+        habit::make_present(vm, &self.exports).await;
+    }
+
     async fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
         let done = self.counters.rollbacks();
-        let Some(point) = vm.point.as_ref().filter(|_| done < CHECK_FIRST || done.is_multiple_of(CHECK_ONE_IN)) else {
+        let Some(point) = vm.point.as_ref().filter(|_| wants_check(done)) else {
             return Ok(());
         };
         if point.is_clean(&mut vm.store, baseline).await {

@@ -36,6 +36,9 @@ pub(in super::super) struct Point {
     pub(in super::super) restored_bytes: u64,
     /// Where those are.
     restored: Runs,
+    /// The pages that the VM had for itself when it was first put back, those in which nothing differed among them: counts of
+    /// references go up and come down again.
+    own: Runs,
 }
 
 /// A memory that is watched. The watch ends before the memory does: [`Vm`](super::super::vm::Vm) drops its point first.
@@ -65,6 +68,7 @@ impl Point {
             unchanged_bytes: 0,
             restored_bytes: 0,
             restored: Runs::new(),
+            own: Runs::new(),
         };
         for (memory, content) in memories.into_iter().zip(&baseline.memories) {
             point.restore_and_watch(store, memory, content, tracker)?;
@@ -88,9 +92,9 @@ impl Point {
         Ok(())
     }
 
-    /// All pages that the VM has written since it was made.
-    pub(super) fn written(&self) -> &Runs {
-        &self.restored
+    /// All pages that the VM has written since it was made, and while it was.
+    pub(super) fn written(&self) -> Runs {
+        self.own.iter().zip(&self.restored).map(|(own, restored)| union(own, restored)).collect()
     }
 
     /// Memory that the VM does not share with the image file, in bytes.
@@ -123,7 +127,7 @@ impl Point {
     ) -> Result<(), VmDiscard> {
         let span = with_bytes(store, &memory, |data| Span::of(data)).ok_or(VmDiscard::Unlike)?;
         let own = tracker.own_pages(span, OWN_RUNS_MAX).map_err(|error| not_listed(&error))?;
-        let changed = with_bytes(store, &memory, |data| differing(&own, data, content.bytes()));
+        let changed = with_bytes(store, &memory, |data| content.differing(&own, data));
         if pages(&changed) > WRITTEN_PAGES_MAX {
             return Err(VmDiscard::TooManyPages);
         }
@@ -133,24 +137,10 @@ impl Point {
         self.unchanged_bytes += (pages(&own) * PAGE_BYTES) as u64 - restored;
         self.restored_bytes += restored;
         self.restored.push(changed);
+        self.own.push(own);
         self.memories.push(Watched { memory, watch });
         Ok(())
     }
-}
-
-/// The pages among `own` whose content is not what it was.
-fn differing(own: &[Range<usize>], now: &[u8], then: &[u8]) -> Vec<Range<usize>> {
-    let mut changed: Vec<Range<usize>> = Vec::new();
-    for start in own.iter().flat_map(|run| run.clone().step_by(PAGE_BYTES)) {
-        let page = start..start + PAGE_BYTES;
-        if now[page.clone()] != then[page.clone()] {
-            match changed.last_mut() {
-                Some(last) if last.end == page.start => last.end = page.end,
-                _ => changed.push(page),
-            }
-        }
-    }
-    changed
 }
 
 /// What has been written once stays unprotected, and so is restored every time.
@@ -163,6 +153,20 @@ fn protect_all_but(watch: &Watch, written: &[Range<usize>], bytes: usize) -> std
     watch.protect(from..bytes)
 }
 
+/// The runs that are in either of two lists, in order, neighbours joined.
+fn union(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut all: Vec<_> = a.iter().chain(b).cloned().collect();
+    all.sort_unstable_by_key(|run| run.start);
+    let mut union: Vec<Range<usize>> = Vec::with_capacity(all.len());
+    for run in all {
+        match union.last_mut() {
+            Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+            _ => union.push(run),
+        }
+    }
+    union
+}
+
 fn not_listed(error: &ScanError) -> VmDiscard {
     match error {
         ScanError::TooManyRuns => VmDiscard::TooManyPages,
@@ -172,4 +176,33 @@ fn not_listed(error: &ScanError) -> VmDiscard {
 
 fn pages(runs: &[Range<usize>]) -> usize {
     runs.iter().map(|run| run.len() / PAGE_BYTES).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn runs(pages: &[bool]) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for page in (0..pages.len()).filter(|page| pages[*page]) {
+            match runs.last_mut() {
+                Some(last) if last.end == page => last.end += 1,
+                _ => runs.push(page..page + 1),
+            }
+        }
+        runs
+    }
+
+    proptest! {
+        #[test]
+        fn a_union_has_what_either_has(
+            a in proptest::collection::vec(any::<bool>(), 40),
+            b in proptest::collection::vec(any::<bool>(), 40),
+        ) {
+            let either: Vec<_> = a.iter().zip(&b).map(|(a, b)| *a || *b).collect();
+            prop_assert_eq!(union(&runs(&a), &runs(&b)), runs(&either));
+        }
+    }
 }

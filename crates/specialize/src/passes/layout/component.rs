@@ -63,6 +63,8 @@ pub(crate) struct ComponentLayout<'a> {
     pub(crate) counts: Counts,
     pub(crate) parts: Vec<CorePart<'a>>,
     export_names: Vec<&'a str>,
+    /// Names of imported instances, with their indices.
+    imported_instances: Vec<(&'a str, u32)>,
     nested_components: u32,
 }
 
@@ -76,6 +78,7 @@ impl<'a> ComponentLayout<'a> {
             counts: Counts::default(),
             parts: Vec::new(),
             export_names: Vec::new(),
+            imported_instances: Vec::new(),
             nested_components: 0,
         };
         for section in &sections {
@@ -91,6 +94,11 @@ impl<'a> ComponentLayout<'a> {
             return Err(Unsupported::NameTaken { name });
         }
         Ok(())
+    }
+
+    /// The index of the instance that the component imports under a name that begins so.
+    pub(crate) fn imported_instance(&self, name_start: &str) -> Option<u32> {
+        self.imported_instances.iter().find(|(name, _)| name.starts_with(name_start)).map(|(_, index)| *index)
     }
 
     /// The built-in functions and adapters, in order.
@@ -163,7 +171,11 @@ impl<'a> ComponentLayout<'a> {
             section_id::CANONICAL => self.count_canonical(section)?,
             section_id::IMPORT => {
                 for import in section.items::<ComponentImport<'_>>()? {
-                    self.count_kind(import?.ty.kind())?;
+                    let import = import?;
+                    if import.ty.kind() == ComponentExternalKind::Instance {
+                        self.imported_instances.push((import.name.name, self.counts.instances));
+                    }
+                    self.count_kind(import.ty.kind())?;
                 }
             }
             section_id::EXPORT => {

@@ -21,18 +21,24 @@
 //! Streams to the log may stay open, as runtimes leave them: the state has them, and each request gets its own in the same
 //! places.
 //!
+//! A new VM gets into that state by a copy of it ([`copy`]) or, where that cannot be made, by answering the warm-up requests.
+//!
 //! A VM that is made while a request waits is not warmed up: it serves that request, and a warm one takes its place
 //! behind the response. The state is kept in memory only, and belongs to one revision of one function.
 
 mod ask;
+mod copy;
+mod numbers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forerun_types::{FunctionSpec, ReusePolicy, VmDiscard, WarmRefusal, WarmUpRequest};
+use forerun_types::{FunctionSpec, NoCopy, ReusePolicy, VmDiscard, WarmRefusal, WarmUpRequest};
 
 use self::ask::{Answer, ask};
+use self::copy::Copy;
 use super::baseline::Baseline;
+use super::habit::{self, Habit};
 use super::{Alike, Kept, MAKE_TIME_MAX, Rollback};
 use crate::wasm::log_streams::StreamPlace;
 use crate::wasm::vm::{Linked, Template, Vm};
@@ -58,6 +64,10 @@ pub(in super::super) struct Warm {
     pub(super) baseline: Baseline,
     /// To the log, which the guest has open in it.
     pub(super) streams: Vec<StreamPlace>,
+    /// How a new VM gets there, if not by the warm-up.
+    copy: Result<Copy, NoCopy>,
+    /// What requests write in VMs that begin with it.
+    pub(super) habit: Habit,
 }
 
 /// What is known of the warm state of VMs with as much room.
@@ -69,6 +79,14 @@ pub(super) enum Standing {
     Tried,
     Accepted(Arc<Warm>),
     Refused(WarmRefusal),
+}
+
+/// To which state VMs are put back.
+pub(in super::super) enum Warmth {
+    /// That in which they were made; and why, if another was wanted.
+    AsMade(Option<WarmRefusal>),
+    /// The warm state; and why new VMs do not get into it by a copy.
+    Warm(Option<NoCopy>),
 }
 
 /// Why there is no answer to whether VMs can be warmed up.
@@ -151,6 +169,7 @@ impl Rollback {
         if vm.warm.is_none() && self.warm_up.is_some() {
             self.decide_warmth(template, linked).await;
             if let Some(warm) = self.warm_vm(template, linked).await {
+                self.fresh.note(&mut vm).await;
                 self.discarded(VmDiscard::NotWarm);
                 return Ok(warm);
             }
@@ -176,20 +195,73 @@ impl Rollback {
             Standing::Accepted(state) => Arc::clone(state),
             Standing::Untried | Standing::Tried | Standing::Refused(_) => return None,
         };
-        let draws = Draws::default();
-        let quiet = template.witnessed(&draws);
-        let (mut vm, streams) = self.warmed(warm_up, &quiet, linked, alike.room_bytes).await.ok()?;
-        let memories = self.memories(&mut vm).await.ok()?;
-        let is_alike = streams == accepted.streams && accepted.baseline.equals(&vm.store, &memories);
-        if !is_alike || draws.any(self.exports.can_renew()).is_some() {
-            tracing::warn!(function = %template.spec.name, "a VM was warmed up to another state than that which passed the test");
-            *alike.warm.lock() = Standing::Refused(WarmRefusal::StatesDiffer);
-            return None;
-        }
-        vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams)).ok()?;
+        let room_bytes = alike.room_bytes;
+        let made = match &accepted.copy {
+            Ok(copy) => self.copied(&accepted, copy, template, linked, room_bytes).await,
+            Err(_) => self.warmed_alike(warm_up, &accepted, template, linked, room_bytes).await,
+        };
+        let mut vm = match made {
+            Ok(vm) => vm,
+            Err(NoVerdict::NotNow) => return None,
+            Err(NoVerdict::Refused(why)) => {
+                tracing::warn!(function = %template.spec.name, reason = %why, "VMs are no longer put back to the state after the warm-up requests");
+                *alike.warm.lock() = Standing::Refused(why);
+                return None;
+            }
+        };
         vm.warm = Some(accepted);
         self.renew(&mut vm).await.ok()?;
         Some(vm)
+    }
+
+    /// A new VM into which the warm state was copied.
+    async fn copied(
+        &self,
+        accepted: &Warm,
+        copy: &Copy,
+        template: &Template,
+        linked: &Linked,
+        room_bytes: u32,
+    ) -> Result<Box<Vm>, NoVerdict> {
+        let mut vm = new_vm(template, linked).await?;
+        if vm.room_bytes != room_bytes {
+            return Err(NoVerdict::NotNow);
+        }
+        let Warm { baseline, streams, habit, .. } = accepted;
+        habit::populate(&mut vm, &self.exports, &habit.runs()).await;
+        let copied = self.copy_into(&mut vm, (baseline, streams), copy, template).await;
+        copied.map_err(|_| NoVerdict::NotNow)?;
+        if super::wants_check(self.counters.copied()) {
+            let memories = self.memories(&mut vm).await.map_err(|_| NoVerdict::NotNow)?;
+            if !baseline.equals(&vm.store, &memories) {
+                return Err(WarmRefusal::StatesDiffer.into());
+            }
+        }
+        Ok(vm)
+    }
+
+    /// A new VM that was warmed up and is as the warm state has it.
+    async fn warmed_alike(
+        &self,
+        warm_up: &WarmUp,
+        accepted: &Warm,
+        template: &Template,
+        linked: &Linked,
+        room_bytes: u32,
+    ) -> Result<Box<Vm>, NoVerdict> {
+        let draws = Draws::default();
+        let quiet = template.witnessed(&draws);
+        // What may fail once need not fail again.
+        let warmed = self.warmed(warm_up, &quiet, linked, room_bytes).await.map_err(|_| NoVerdict::NotNow);
+        let (mut vm, streams) = warmed?;
+        let memories = self.memories(&mut vm).await.map_err(|_| NoVerdict::NotNow)?;
+        let is_alike = streams == accepted.streams && accepted.baseline.equals(&vm.store, &memories);
+        if !is_alike || draws.any(self.exports.can_renew()).is_some() {
+            return Err(WarmRefusal::StatesDiffer.into());
+        }
+        let renewed = vm.renew_state(template, Instant::now() + MAKE_TIME_MAX, &Kept::streams(&streams));
+        renewed.map_err(|_| NoVerdict::NotNow)?;
+        Ok(vm)
     }
 
     /// Has a VM that begins with the warm state draw anew what it drew on the way there.
@@ -203,12 +275,12 @@ impl Rollback {
         if vm.is_spent() { Err(VmDiscard::ColdCode) } else { Ok(()) }
     }
 
-    /// Whether VMs are put back to the warm state, and why not though that is wanted.
-    pub(in super::super) fn warmth(&self) -> (bool, Option<WarmRefusal>) {
+    /// To which state VMs are put back.
+    pub(in super::super) fn warmth(&self) -> Warmth {
         match &*self.alike().warm.lock() {
-            Standing::Accepted(_) => (true, None),
-            Standing::Refused(why) => (false, Some(why.clone())),
-            Standing::Untried | Standing::Tried => (false, None),
+            Standing::Accepted(state) => Warmth::Warm(state.copy.as_ref().err().cloned()),
+            Standing::Refused(why) => Warmth::AsMade(Some(why.clone())),
+            Standing::Untried | Standing::Tried => Warmth::AsMade(None),
         }
     }
 
@@ -216,7 +288,14 @@ impl Rollback {
         let function = &template.spec.name;
         match self.test(warm_up, template, linked, attempt.0.room_bytes).await {
             Ok(state) => {
-                tracing::info!(%function, "VMs are put back to the state after the warm-up requests");
+                match &state.copy {
+                    Ok(copy) => {
+                        tracing::info!(%function, copied_bytes = copy.bytes(), "VMs are put back to the state after the warm-up requests")
+                    }
+                    Err(why) => {
+                        tracing::info!(%function, not_copied = %why, "VMs are put back to the state after the warm-up requests; new ones are warmed up")
+                    }
+                }
                 attempt.conclude(Standing::Accepted(state));
             }
             Err(NoVerdict::Refused(why)) => {
@@ -251,10 +330,16 @@ impl Rollback {
         if !baseline.equals(&second.store, &memories) || streams != seconds_streams {
             return Err(WarmRefusal::StatesDiffer.into());
         }
+        let copy = self.find_copy((&mut first, &mut second), (&baseline, &streams), &quiet, linked).await;
         drop(second);
-        let state = Arc::new(Warm { baseline, streams });
-        first.warm = Some(Arc::clone(&state));
-        self.probation(warm_up, &expected, first, (&quiet, linked), until).await?;
+        let state = Warm { baseline, streams, copy, habit: Habit::default() };
+        let mut tested = match &state.copy {
+            Ok(copy) => self.copied(&state, copy, &quiet, linked, room_bytes).await?,
+            Err(_) => first,
+        };
+        let state = Arc::new(state);
+        tested.warm = Some(Arc::clone(&state));
+        self.probation(warm_up, &expected, tested, (&quiet, linked), until).await?;
         Ok(state)
     }
 
