@@ -41,6 +41,9 @@ pub(super) fn learning(
         ("put back", Align::Right),
         ("control", Align::Right),
         ("verdict", Align::Left),
+        ("warm copy", Align::Right),
+        ("control", Align::Right),
+        ("verdict", Align::Left),
     ]);
     for (name, function) in answer["functions"].as_object().into_iter().flatten() {
         row(&mut table, name, function);
@@ -105,6 +108,9 @@ fn row(table: &mut Table, name: &str, function: &Value) {
         group(&function["arms"]["rolled_back"]["prepared"]),
         group(&function["arms"]["rolled_back"]["control"]),
         verdict(&function["arms"]["rolled_back"]),
+        group(&function["arms"]["specialized"]["prepared"]),
+        group(&function["arms"]["specialized"]["control"]),
+        verdict(&function["arms"]["specialized"]),
     ]);
 }
 

@@ -117,10 +117,10 @@ fn row(name: &str, function: &Value, served: &mut BTreeMap<String, [u64; 3]>) ->
     )
 }
 
-/// Of VMs made ready and of VMs put back: the verdicts, where they have served.
+/// Of VMs made ready, put back, and begun with the warm state: the verdicts, where they have served.
 fn verdicts(arms: &Value) -> String {
     let served = |arm: &&str| arms[*arm]["prepared"]["requests"] != 0 || !arms[*arm]["given_up"].is_null();
-    let verdicts: Vec<&str> = ["ready", "rolled_back"].into_iter().filter(served).collect();
+    let verdicts: Vec<&str> = ["ready", "rolled_back", "specialized"].into_iter().filter(served).collect();
     let verdicts = verdicts.iter().map(|arm| format!("{arm} {}", arms[*arm]["verdict"].as_str().unwrap_or("?")));
     verdicts.collect::<Vec<_>>().join(", ")
 }

@@ -212,9 +212,10 @@ async fn ask(nodes: &mut [Node], arguments: &Arguments) -> Result<Vec<Sample>> {
         if round.is_multiple_of(20) {
             crate::say(&format!("request {round} of {}", arguments.orders_before + arguments.orders));
         }
-        tokio::time::sleep(Duration::from_millis(pauses.next())).await;
         let start = round as usize % nodes.len();
         for offset in 0..nodes.len() {
+            // Before each, not before all of them: what one node does behind its answer would be in the next one's time.
+            tokio::time::sleep(Duration::from_millis(pauses.next())).await;
             let at = (start + offset) % nodes.len();
             if round == arguments.orders_before {
                 nodes[at].before = Metrics::read(nodes[at].server.admin).await?;

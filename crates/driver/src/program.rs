@@ -114,6 +114,8 @@ pub struct Trusts {
     pub ready: Trust,
     /// VMs put back after an earlier request.
     pub rolled_back: Trust,
+    /// New VMs that begin with a copy of the warm state.
+    pub specialized: Trust,
 }
 
 /// What becomes of a program's VMs when they have served, for display.

@@ -374,7 +374,7 @@ function expected(expectation, compared) {
   return [...why, ...against];
 }
 
-const ARMS = { ready: "Ready", rolled_back: "Rolled-back" };
+const ARMS = { ready: "Ready", rolled_back: "Rolled-back", specialized: "Specialized" };
 
 // How VMs prepared in one way stand; if they are given up, why and until when.
 const verdict = ({ verdict: word, given_up: given }) => (given
@@ -412,6 +412,9 @@ const learningPage = () => refreshed("Learning", (signal) => Promise.all([askJso
       ["First byte, put back", ([, one]) => group(one.arms.rolled_back.prepared), true],
       ["Control", ([, one]) => group(one.arms.rolled_back.control), true],
       ["Verdict", ([, one]) => verdict(one.arms.rolled_back)],
+      ["First byte, warm copy", ([, one]) => group(one.arms.specialized.prepared), true],
+      ["Control", ([, one]) => group(one.arms.specialized.control), true],
+      ["Verdict", ([, one]) => verdict(one.arms.specialized)],
     ], Object.entries(learning.functions), "No function has been called yet.")),
     card("Calls between functions", callGraph(calls), table("Calls that functions make of each other", [
       ["Caller", (edge) => functionLink(edge.caller)], ["Calls", (edge) => functionLink(edge.callee)],

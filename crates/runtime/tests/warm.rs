@@ -8,10 +8,11 @@ mod common;
 use std::collections::HashSet;
 
 use common::{Guest, get, load, prepared, repository, spec};
-use forerun_driver::{GuestStream, IsolationReport};
+use forerun_driver::{GuestStream, IsolationReport, Trust, Trusts};
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{
-    CallAnswer, Draw, FunctionSpec, NoCopy, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal, WarmUpRequest,
+    CallAnswer, Draw, FunctionSpec, GenericReason, NoCopy, Outcome, ReusePolicy, ServePath, VmDiscard, WarmRefusal,
+    WarmUpRequest,
 };
 use http::Request;
 
@@ -121,6 +122,51 @@ async fn copies_have_the_guests_output_where_it_expects_it() {
     let log = guest.recorded.log.lock().unwrap();
     assert_eq!(log.len(), 32, "a line of each request, and none of the warm-up: {log:?}");
     assert!(log.iter().all(|(_, stream, text)| *stream == GuestStream::Stdout && text == "a line\n"), "{log:?}");
+}
+
+/// Has the one VM that was put back fail, and with it the one that serves the request again.
+async fn lose_idle_vm(guest: &Guest) {
+    let (_, _, end) = guest.call(get("/trap")).await;
+    assert_eq!(end.serve_path, ServePath::Generic(GenericReason::RetriedRolledBack), "{end:?}");
+}
+
+/// What requests that come at once are answered where no VM is held or kept for them.
+async fn unexpected(guest: &Guest, count: usize, path: &str) -> Vec<(ServePath, u16, String)> {
+    let calls = (0..count).map(|_| async {
+        let (status, body, end) = guest.call(get(path)).await;
+        (end.serve_path, status, String::from_utf8(body.unwrap_or_default().to_vec()).unwrap())
+    });
+    futures::future::join_all(calls).await
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_expected_finds_the_warm_state_as_well() {
+    let generic = |why| (ServePath::Generic(why), 200, "no".to_owned());
+    for (specialized, expected) in [
+        (Trust::Full, (ServePath::Specialized, 200, "yes".to_owned())),
+        // All ids are 7 here.
+        (Trust::Compared { control_one_in: 7 }, generic(GenericReason::ControlSpecialized)),
+        (Trust::Withdrawn, generic(GenericReason::Quarantined)),
+        (Trust::SwitchedOff, generic(GenericReason::Disabled)),
+    ] {
+        let guest = steady_as(&warm_spec(&["/learn"]));
+        assert_eq!(of_ready_vms(&guest, 1, "/learnt").await[0].1, "yes");
+        lose_idle_vm(&guest).await;
+        guest.program.trust(Trusts { specialized, ..Trusts::default() });
+        // Another one would find the first one's VM, put back.
+        assert_eq!(unexpected(&guest, 1, "/learnt").await, [expected]);
+    }
+}
+
+/// As that of any prepared VM: a new one as it is made serves the request again.
+#[tokio::test]
+async fn a_copy_that_traps_has_its_request_served_again() {
+    let guest = steady_as(&warm_spec(&["/learn"]));
+    assert_eq!(of_ready_vms(&guest, 1, "/learnt").await[0].1, "yes");
+    lose_idle_vm(&guest).await;
+    let answers = unexpected(&guest, 8, "/trap").await;
+    let again = answers.iter().filter(|(path, _, _)| *path == ServePath::Generic(GenericReason::RetriedSpecialized));
+    assert_eq!(again.count(), 8, "{answers:?}");
 }
 
 /// Rust's standard library also keeps what says that there is room in a stream, which is no stream.

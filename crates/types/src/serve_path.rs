@@ -11,6 +11,8 @@ pub enum ServePath {
     RolledBack,
     /// A VM already at work on earlier requests of this function served it (reuse policy).
     Reused,
+    /// A new VM into which the function's warm state was copied when the request came.
+    Specialized,
     /// Standard initialization.
     Generic(GenericReason),
 }
@@ -28,10 +30,14 @@ pub enum GenericReason {
     Control,
     /// A VM that had been put back was left alone: this request shows what it would have cost without one.
     ControlRolledBack,
+    /// The warm state could have been copied into a new VM: this request shows what it would have cost without.
+    ControlSpecialized,
     /// A VM made ready failed before it had done anything that counts; a new one served the request again.
     RetriedReady,
     /// A VM that had been put back failed before it had done anything that counts; a new one served the request again.
     RetriedRolledBack,
+    /// A VM with a copy of the warm state failed before it had done anything that counts; a new one served the request again.
+    RetriedSpecialized,
     /// VMs prepared earlier had turned out to serve worse than new ones, so they are left alone for a while.
     Quarantined,
     /// Served by the instrumented twin: this request shows which code of the function runs.
@@ -42,17 +48,20 @@ pub enum GenericReason {
 
 impl ServePath {
     /// Every value, in order; for metrics that must exist before the first request.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Ready,
         Self::RolledBack,
         Self::Reused,
+        Self::Specialized,
         Self::Generic(GenericReason::NoImage),
         Self::Generic(GenericReason::BelowThreshold),
         Self::Generic(GenericReason::AllTaken),
         Self::Generic(GenericReason::Control),
         Self::Generic(GenericReason::ControlRolledBack),
+        Self::Generic(GenericReason::ControlSpecialized),
         Self::Generic(GenericReason::RetriedReady),
         Self::Generic(GenericReason::RetriedRolledBack),
+        Self::Generic(GenericReason::RetriedSpecialized),
         Self::Generic(GenericReason::Quarantined),
         Self::Generic(GenericReason::Sampled),
         Self::Generic(GenericReason::Disabled),
@@ -64,13 +73,16 @@ impl ServePath {
             Self::Ready => "ready",
             Self::RolledBack => "rolled-back",
             Self::Reused => "reused",
+            Self::Specialized => "specialized",
             Self::Generic(GenericReason::NoImage) => "generic-no-image",
             Self::Generic(GenericReason::BelowThreshold) => "generic-below-threshold",
             Self::Generic(GenericReason::AllTaken) => "generic-all-taken",
             Self::Generic(GenericReason::Control) => "generic-control",
             Self::Generic(GenericReason::ControlRolledBack) => "generic-control-rolled-back",
+            Self::Generic(GenericReason::ControlSpecialized) => "generic-control-specialized",
             Self::Generic(GenericReason::RetriedReady) => "generic-retried-ready",
             Self::Generic(GenericReason::RetriedRolledBack) => "generic-retried-rolled-back",
+            Self::Generic(GenericReason::RetriedSpecialized) => "generic-retried-specialized",
             Self::Generic(GenericReason::Quarantined) => "generic-quarantined",
             Self::Generic(GenericReason::Sampled) => "generic-sampled",
             Self::Generic(GenericReason::Disabled) => "generic-disabled",
@@ -85,6 +97,9 @@ impl ServePath {
                 "served by a VM of an earlier request that had been put back to the state in which it was made"
             }
             Self::Reused => "served by a VM kept from an earlier request, as the function's reuse policy asks",
+            Self::Specialized => {
+                "served by a new VM that began with a copy of the state after the function's warm-up requests"
+            }
             Self::Generic(GenericReason::NoImage) => {
                 "standard initialization: no specialized image of this revision exists"
             }
@@ -100,11 +115,18 @@ impl ServePath {
             Self::Generic(GenericReason::ControlRolledBack) => {
                 "standard initialization: held out as control, so that the benefit of VMs that are put back is measured"
             }
+            Self::Generic(GenericReason::ControlSpecialized) => {
+                "standard initialization: held out as control, so that the benefit of a copy of the warm state is measured"
+            }
             Self::Generic(GenericReason::RetriedReady) => {
                 "standard initialization, second attempt: the VM made ready for it had failed before it did or sent anything"
             }
             Self::Generic(GenericReason::RetriedRolledBack) => {
                 "standard initialization, second attempt: the VM put back for it had failed before it did or sent anything"
+            }
+            Self::Generic(GenericReason::RetriedSpecialized) => {
+                "standard initialization, second attempt: the VM with a copy of the warm state had failed before it did or sent \
+                 anything"
             }
             Self::Generic(GenericReason::Quarantined) => {
                 "standard initialization: VMs prepared for this function served worse than new ones and are left alone for \

@@ -55,6 +55,7 @@ pub(crate) struct Arms {
     revision: Option<RevisionNumber>,
     pub(crate) ready: Arm,
     pub(crate) rolled_back: Arm,
+    pub(crate) specialized: Arm,
     /// Whether anything has come since they were last judged.
     #[serde(skip)]
     pub(super) unjudged: bool,
@@ -115,8 +116,11 @@ impl Cost {
                 self.saved_us += self.saves_us(deploy_us as f64);
             }
             // The time until its VM was there is that of two of them, and of a failure.
-            ServePath::Generic(GenericReason::RetriedReady | GenericReason::RetriedRolledBack)
+            ServePath::Generic(
+                GenericReason::RetriedReady | GenericReason::RetriedRolledBack | GenericReason::RetriedSpecialized,
+            )
             | ServePath::RolledBack
+            | ServePath::Specialized
             | ServePath::Reused => {}
             ServePath::Generic(_) => {
                 self.generic += 1;
@@ -163,6 +167,11 @@ impl Cost {
 }
 
 impl Arms {
+    /// Each with its name.
+    pub(crate) fn all(&self) -> [(&'static str, &Arm); 3] {
+        [("ready", &self.ready), ("rolled-back", &self.rolled_back), ("specialized", &self.specialized)]
+    }
+
     /// Takes in how a request was served. What is of another revision begins anew.
     fn take(&mut self, event: &InvocationEvent) {
         let Some(answer) = Answer::of(event.outcome, event.status) else { return };
@@ -177,10 +186,13 @@ impl Arms {
         match event.serve_path {
             ServePath::Ready => self.ready.served(answer, latency_us),
             ServePath::RolledBack => self.rolled_back.served(answer, latency_us),
+            ServePath::Specialized => self.specialized.served(answer, latency_us),
             ServePath::Generic(GenericReason::Control) => self.ready.control(answer, latency_us),
             ServePath::Generic(GenericReason::ControlRolledBack) => self.rolled_back.control(answer, latency_us),
+            ServePath::Generic(GenericReason::ControlSpecialized) => self.specialized.control(answer, latency_us),
             ServePath::Generic(GenericReason::RetriedReady) => self.ready.served_again(served),
             ServePath::Generic(GenericReason::RetriedRolledBack) => self.rolled_back.served_again(served),
+            ServePath::Generic(GenericReason::RetriedSpecialized) => self.specialized.served_again(served),
             ServePath::Reused
             | ServePath::Generic(
                 GenericReason::NoImage
@@ -203,8 +215,8 @@ impl Foresight {
             // A VM that is kept anyway needs no foresight.
             ServePath::Reused | ServePath::RolledBack => {}
             ServePath::Generic(GenericReason::ControlRolledBack | GenericReason::RetriedRolledBack) => {}
-            ServePath::Generic(_) if expected => self.late += 1,
-            ServePath::Generic(_) => self.missed += 1,
+            ServePath::Specialized | ServePath::Generic(_) if expected => self.late += 1,
+            ServePath::Specialized | ServePath::Generic(_) => self.missed += 1,
         }
     }
 }

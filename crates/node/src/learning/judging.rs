@@ -56,7 +56,7 @@ impl Judging {
     }
 
     fn tell(&mut self, name: FunctionName, arms: &Arms, switches: &Switches) {
-        if arms.ready.given_up().is_some() || arms.rolled_back.given_up().is_some() {
+        if arms.all().into_iter().any(|(_, arm)| arm.given_up().is_some()) {
             self.given_up.insert(name.clone());
         } else {
             self.given_up.remove(&name);
@@ -67,7 +67,8 @@ impl Judging {
         };
         let is_on = switches.of(&name) == LearningMode::Full;
         let ready = if is_on { arms.ready.trust() } else { Trust::SwitchedOff };
-        let trusts = Trusts { ready, rolled_back: trust(&arms.rolled_back, is_on) };
+        let [rolled_back, specialized] = [&arms.rolled_back, &arms.specialized].map(|arm| trust(arm, is_on));
+        let trusts = Trusts { ready, rolled_back, specialized };
         let address = Arc::as_ptr(&program).cast::<()>() as usize;
         if self.told.insert(name, (address, trusts)) != Some((address, trusts)) {
             program.trust(trusts);
@@ -83,7 +84,8 @@ fn trust(arm: &Arm, compares: bool) -> Trust {
 }
 
 fn judge_arms(function: &FunctionName, arms: &mut Arms, now_unix_ms: u64) {
-    for (prepared, arm) in [("ready", &mut arms.ready), ("rolled-back", &mut arms.rolled_back)] {
+    let Arms { ready, rolled_back, specialized, .. } = arms;
+    for (prepared, arm) in [("ready", ready), ("rolled-back", rolled_back), ("specialized", specialized)] {
         match arm.judge(now_unix_ms) {
             Change::Nothing => {}
             Change::Believed => {

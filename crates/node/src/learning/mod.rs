@@ -54,7 +54,6 @@ use forerun_telemetry::{Arrival, EventReceiver};
 use forerun_types::{FunctionName, InvocationId, LearningMode};
 use parking_lot::Mutex;
 
-use self::arm::Arm;
 use self::costs::Arms;
 use self::expectations::Expectations;
 use self::holding::Held;
@@ -198,10 +197,15 @@ impl Learning {
     }
 
     /// How many functions there are whose prepared VMs are left alone because they served worse, by how they are prepared.
-    pub(crate) fn given_up(&self) -> [(&'static str, usize); 2] {
+    pub(crate) fn given_up(&self) -> [(&'static str, usize); 3] {
         let costs = self.shared.costs.lock();
-        let count = |arm: fn(&Arms) -> &Arm| costs.values().filter(|cost| arm(&cost.arms).given_up().is_some()).count();
-        [("ready", count(|arms| &arms.ready)), ("rolled-back", count(|arms| &arms.rolled_back))]
+        let mut counts = Arms::default().all().map(|(prepared, _)| (prepared, 0));
+        for cost in costs.values() {
+            for ((_, count), (_, arm)) in counts.iter_mut().zip(cost.arms.all()) {
+                *count += usize::from(arm.given_up().is_some());
+            }
+        }
+        counts
     }
 
     /// Takes word that a call of a function comes between two times, in microseconds since the Unix epoch. Says whether

@@ -57,7 +57,11 @@ fn view(cost: &Cost) -> Value {
         "served_ready_total": cost.ready,
         "saved_us_total": cost.saved_us.round(),
         "ledger": total([cost]),
-        "arms": { "ready": arm(&cost.arms.ready), "rolled_back": arm(&cost.arms.rolled_back) },
+        "arms": {
+            "ready": arm(&cost.arms.ready),
+            "rolled_back": arm(&cost.arms.rolled_back),
+            "specialized": arm(&cost.arms.specialized),
+        },
     })
 }
 

@@ -32,29 +32,26 @@ pub(crate) fn with_bytes<T: 'static, R>(
 /// Writing back what was read would do it, too, and the other processors would have to be told of each page: the mapping
 /// that reading has made is replaced by the write. Measured, that was a third of all time of a JavaScript function.
 pub(crate) fn make_own(memory: &mut [u8], runs: &[Range<usize>]) {
+    populate(memory, runs, libc::MADV_POPULATE_WRITE);
+}
+
+/// The same for pages that will only be read. Whoever writes to one afterwards pays for it, see [`make_own`]: pages of zeros
+/// are best left alone.
+pub(crate) fn make_present(memory: &mut [u8], runs: &[Range<usize>]) {
+    populate(memory, runs, libc::MADV_POPULATE_READ);
+}
+
+fn populate(memory: &mut [u8], runs: &[Range<usize>], advice: libc::c_int) {
     if !memory.as_ptr().addr().is_multiple_of(PAGE_BYTES) {
         return;
     }
     for run in runs {
         let end = run.end.min(memory.len() / PAGE_BYTES * PAGE_BYTES);
         let Some(pages) = memory.get_mut(run.start / PAGE_BYTES * PAGE_BYTES..end) else { continue };
-        // SAFETY: the range is that of a slice that is exclusively borrowed; the advice makes the mapping present and
-        // writable, which it may be already, and changes no byte. It fails where it cannot, which costs time only.
-        unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len(), libc::MADV_POPULATE_WRITE) };
+        // SAFETY: the range is that of a slice that is exclusively borrowed; both advices make the mapping present, which it
+        // may be already, and one of them writable, and change no byte. They fail where they cannot, which costs time only.
+        unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len(), advice) };
     }
-}
-
-/// Has the first `bytes_max` bytes of `memory` be there to be read without a fault, and leaves every byte as it is. A kernel
-/// that cannot do it does nothing.
-pub(crate) fn make_present(memory: &mut [u8], bytes_max: usize) {
-    let pages = memory.len().min(bytes_max) / PAGE_BYTES * PAGE_BYTES;
-    let pages = &mut memory[..pages];
-    if !pages.as_ptr().addr().is_multiple_of(PAGE_BYTES) {
-        return;
-    }
-    // SAFETY: the range is that of a slice that is exclusively borrowed; the advice makes the mapping present, which it may
-    // be already, and changes no byte. It fails where it cannot, which costs time only.
-    unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len(), libc::MADV_POPULATE_READ) };
 }
 
 /// Asks the kernel to swap out all of `memory`; without swap space it does not, and that is no error.

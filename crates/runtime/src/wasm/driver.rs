@@ -198,7 +198,7 @@ fn link(sandbox: &Sandbox, component: &Component, reuse: ReusePolicy) -> Result<
     let world = inspect::world(&sandbox.engine, component)?;
     let wrong = |error: wasmtime::Error| LoadError::WrongWorld { exports: format!("{error:#}") };
     let state = match reuse {
-        ReusePolicy::Rollback | ReusePolicy::Warm => StateExports::of(component),
+        ReusePolicy::Rollback | ReusePolicy::Warm => StateExports::of(component).map(Box::new),
         ReusePolicy::Fresh | ReusePolicy::Reuse { .. } => None,
     };
     let linked = match world {
@@ -275,6 +275,7 @@ impl WasmDriver {
             ready: ReadyVms::default(),
             used: UsedVms::new(Duration::from_millis(self.settings.put_off_ms_max), Instant::now()),
             trust_rolled_back: TrustCell::default(),
+            trust_specialized: TrustCell::default(),
             facts,
             tracker: self.tracker.as_ref().ok().cloned(),
             programs: self.programs.clone(),

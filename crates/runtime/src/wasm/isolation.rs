@@ -17,7 +17,7 @@ pub(super) enum Isolation {
         /// Why they cannot be put back; `None` if that is by choice.
         why: Option<RollbackRefusal>,
         /// What their requests write, where it can be seen.
-        habit: Option<FreshHabit>,
+        habit: Option<Box<FreshHabit>>,
     },
     /// Put back.
     Rollback(Arc<Rollback>),
@@ -38,7 +38,7 @@ impl Isolation {
         match spec.reuse {
             ReusePolicy::Fresh => {
                 let habit = tracker.as_ref().ok().zip(exports);
-                let habit = habit.map(|(tracker, exports)| FreshHabit::new(Arc::clone(tracker), exports));
+                let habit = habit.map(|(tracker, exports)| Box::new(FreshHabit::new(Arc::clone(tracker), exports)));
                 Self::Fresh { why: None, habit }
             }
             ReusePolicy::Reuse { .. } => Self::Reuse,
@@ -67,15 +67,6 @@ impl Isolation {
             Self::Rollback(rollback) => rollback.populate(vm).await,
             Self::Fresh { habit: Some(habit), .. } => habit.populate(vm).await,
             // What their requests write is not looked at.
-            Self::Fresh { habit: None, .. } | Self::Reuse => {}
-        }
-    }
-
-    /// Does for a VM that nobody waits for what can be done besides.
-    pub(super) async fn make_present(&self, vm: &mut Vm) {
-        match self {
-            Self::Rollback(rollback) => rollback.make_present(vm).await,
-            Self::Fresh { habit: Some(habit), .. } => habit.make_present(vm).await,
             Self::Fresh { habit: None, .. } | Self::Reuse => {}
         }
     }

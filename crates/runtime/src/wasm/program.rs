@@ -43,6 +43,8 @@ pub(super) struct WasmProgram {
     pub(super) used: UsedVms,
     /// How far VMs that were put back may be used.
     pub(super) trust_rolled_back: TrustCell,
+    /// The same for those that begin with a copy of the warm state.
+    pub(super) trust_specialized: TrustCell,
     pub(super) facts: ProgramFacts,
     /// Tells which pages of a VM were touched, where the kernel does.
     pub(super) tracker: Option<Arc<Tracker>>,
@@ -98,6 +100,7 @@ impl Program for WasmProgram {
     fn trust(&self, trusts: Trusts) {
         self.ready.trust.set(trusts.ready);
         self.trust_rolled_back.set(trusts.rolled_back);
+        self.trust_specialized.set(trusts.specialized);
         if self.no_rollback() {
             self.sweep(Instant::now() + IDLE_FOR_EVER);
         }
@@ -178,8 +181,8 @@ impl WasmProgram {
         Ok(Reply { response, serve_path, deploy })
     }
 
-    /// The deploy decision, total: a VM kept from an earlier request, one made ready for this one, or a new one with
-    /// the reason for it.
+    /// The deploy decision, total: a VM kept from an earlier request, one made ready for this one, a new one that begins with
+    /// the warm state, or one as it is made with the reason for it.
     async fn deploy(&self, root: InvocationId, deadline: Instant) -> Result<(Box<Vm>, ServePath), Failure> {
         let why = match self.take_kept(root) {
             Taken::Vm(vm) => return Ok((vm, self.isolation.kept_path())),
@@ -193,7 +196,46 @@ impl WasmProgram {
                 },
             },
         };
-        Ok((self.make(deadline).await?, ServePath::Generic(why)))
+        match self.specialized(why, root, deadline).await {
+            Ok(vm) => Ok((vm, ServePath::Specialized)),
+            Err(why) => Ok((self.make(deadline).await?, ServePath::Generic(why))),
+        }
+    }
+
+    /// A new VM that begins with the warm state, or why it is one as it is made; `why` there is no other.
+    async fn specialized(
+        &self,
+        why: GenericReason,
+        root: InvocationId,
+        deadline: Instant,
+    ) -> Result<Box<Vm>, GenericReason> {
+        let Isolation::Rollback(rollback) = &self.isolation else { return Err(why) };
+        match why {
+            GenericReason::NoImage
+            | GenericReason::BelowThreshold
+            | GenericReason::AllTaken
+            | GenericReason::Disabled => {}
+            // Something was there and is left alone, or has failed.
+            GenericReason::Control
+            | GenericReason::ControlRolledBack
+            | GenericReason::ControlSpecialized
+            | GenericReason::RetriedReady
+            | GenericReason::RetriedRolledBack
+            | GenericReason::RetriedSpecialized
+            | GenericReason::Quarantined
+            | GenericReason::Sampled => return Err(why),
+        }
+        if !rollback.can_copy() {
+            return Err(why);
+        }
+        match self.trust_specialized.of(root) {
+            Use::Allowed => {}
+            Use::LeftAlone => return Err(GenericReason::ControlSpecialized),
+            Use::Withdrawn => return Err(GenericReason::Quarantined),
+            Use::SwitchedOff => return Err(GenericReason::Disabled),
+        }
+        // One that cannot be had is no failure: there is the standard path.
+        rollback.warm_copy(&self.template, &self.linked, deadline).await.ok_or(why)
     }
 
     /// A VM that has served before, or why there is none for a request of the chain that began with `root`.
@@ -242,8 +284,7 @@ impl WasmProgram {
 
     /// A new VM that nobody waits for.
     async fn make_ahead(&self, deadline: Instant) -> Result<Box<Vm>, InvokeError> {
-        if let Some(mut vm) = self.isolation.warm_vm(&self.template, &self.linked).await {
-            self.isolation.make_present(&mut vm).await;
+        if let Some(vm) = self.isolation.warm_vm(&self.template, &self.linked).await {
             return Ok(vm);
         }
         let made = self.template.vm(&self.linked, deadline).await;
@@ -252,7 +293,6 @@ impl WasmProgram {
             InvokeError { outcome, detail }
         })?;
         self.isolation.populate(&mut vm).await;
-        self.isolation.make_present(&mut vm).await;
         Ok(vm)
     }
 

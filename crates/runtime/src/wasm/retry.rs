@@ -1,8 +1,8 @@
 //! A request whose prepared VM failed before it had done anything that counts is served once more, by a new VM.
 //!
 //! ```text
-//! VM made ready or put back ──┬─ head of an answer ───────────────────────────► as ever
-//!                             └─ trapped, not entered, or returned without one
+//! VM made ready or put back, ─┬─ head of an answer ───────────────────────────► as ever
+//! or with the warm state      └─ trapped, not entered, or returned without one
 //!                                   ├─ it had an effect (`effects`) ──────────► the failure, and why it was not retried
 //!                                   ├─ no VM can be made ─────────────────────► the failure
 //!                                   └─ otherwise: a new VM, the same request ─► whatever it answers
@@ -30,6 +30,7 @@ fn served_again_as(serve_path: ServePath) -> Option<GenericReason> {
     match serve_path {
         ServePath::Ready => Some(GenericReason::RetriedReady),
         ServePath::RolledBack => Some(GenericReason::RetriedRolledBack),
+        ServePath::Specialized => Some(GenericReason::RetriedSpecialized),
         ServePath::Reused | ServePath::Generic(_) => None,
     }
 }
@@ -169,7 +170,7 @@ mod tests {
                 retried.push(path);
             }
         }
-        assert_eq!(retried, [ServePath::Ready, ServePath::RolledBack]);
+        assert_eq!(retried, [ServePath::Ready, ServePath::RolledBack, ServePath::Specialized]);
     }
 
     #[test]

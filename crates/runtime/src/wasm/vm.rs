@@ -41,7 +41,7 @@ pub(super) enum Linked {
         pre: InstancePre<VmState>,
         indices: ProxyIndices,
         /// How its VMs are put back, if they are.
-        state: Option<StateExports>,
+        state: Option<Box<StateExports>>,
     },
     Service(ServicePre<VmState>),
 }
@@ -112,7 +112,7 @@ impl Linked {
     /// What the specializer has given the component, if its VMs are to be put back.
     pub(super) fn state_exports(&self) -> Option<&StateExports> {
         match self {
-            Self::Proxy { state, .. } => state.as_ref(),
+            Self::Proxy { state, .. } => state.as_deref(),
             Self::Service(_) => None,
         }
     }

@@ -50,14 +50,17 @@ pub(super) fn context(event: &InvocationEvent) -> SpanContext {
 pub(super) fn is_cold_start(serve_path: ServePath) -> bool {
     match serve_path {
         ServePath::Ready | ServePath::RolledBack | ServePath::Reused => false,
-        ServePath::Generic(
+        ServePath::Specialized
+        | ServePath::Generic(
             GenericReason::NoImage
             | GenericReason::BelowThreshold
             | GenericReason::AllTaken
             | GenericReason::Control
             | GenericReason::ControlRolledBack
+            | GenericReason::ControlSpecialized
             | GenericReason::RetriedReady
             | GenericReason::RetriedRolledBack
+            | GenericReason::RetriedSpecialized
             | GenericReason::Quarantined
             | GenericReason::Sampled
             | GenericReason::Disabled,

@@ -67,17 +67,22 @@ impl Content {
     /// The pages in `runs` of this memory in which `now` has something else. What `now` does not have is zeroes.
     pub(super) fn differing(&self, runs: &[Range<usize>], now: &[u8]) -> Vec<Range<usize>> {
         const ZEROES: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
-        let mut differing: Vec<Range<usize>> = Vec::new();
-        for start in runs.iter().flat_map(|run| run.clone().step_by(PAGE_BYTES)) {
-            let page = start..start + PAGE_BYTES;
-            if now.get(page.clone()).unwrap_or(&ZEROES) != &self.0[page.clone()] {
-                match differing.last_mut() {
-                    Some(last) if last.end == page.start => last.end = page.end,
-                    _ => differing.push(page),
-                }
-            }
-        }
-        differing
+        let pages = runs.iter().flat_map(|run| run.clone().step_by(PAGE_BYTES));
+        joined(pages.filter(|start| {
+            let page = *start..start + PAGE_BYTES;
+            now.get(page.clone()).unwrap_or(&ZEROES) != &self.0[page]
+        }))
+    }
+
+    /// The pages with something in them that are not in `runs`, which are in order.
+    pub(super) fn but_for(&self, runs: &[Range<usize>]) -> Vec<Range<usize>> {
+        let mut runs = runs.iter().peekable();
+        let pages = self.0.chunks_exact(PAGE_BYTES).enumerate().filter(|(number, page)| {
+            let start = number * PAGE_BYTES;
+            while runs.next_if(|run| run.end <= start).is_some() {}
+            runs.peek().is_none_or(|run| start < run.start) && page.iter().any(|byte| *byte != 0)
+        });
+        joined(pages.map(|(number, _)| number * PAGE_BYTES))
     }
 
     /// Copies runs of pages back; says how many bytes that were.
@@ -91,5 +96,40 @@ impl Content {
             }
         });
         runs.iter().map(|run| run.len() as u64).sum()
+    }
+}
+
+/// Pages that begin there, in order, neighbours joined.
+fn joined(starts: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for start in starts {
+        match runs.last_mut() {
+            Some(last) if last.end == start => last.end += PAGE_BYTES,
+            _ => runs.push(start..start + PAGE_BYTES),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_differ_and_pages_that_do_not_are_told_apart() {
+        let page = |number: usize| number * PAGE_BYTES..(number + 1) * PAGE_BYTES;
+        let mut bytes = vec![0; 6 * PAGE_BYTES];
+        for number in [0, 1, 3, 5] {
+            bytes[number * PAGE_BYTES + 7] = 1;
+        }
+        let content = Content::of(&bytes);
+        // The first and the fourth page are as they were, and the last one is not there yet.
+        let mut now = bytes[..5 * PAGE_BYTES].to_vec();
+        now[PAGE_BYTES] = 2;
+        now[2 * PAGE_BYTES] = 2;
+        let differing = content.differing(&[0..2 * PAGE_BYTES, 2 * PAGE_BYTES..6 * PAGE_BYTES], &now);
+        assert_eq!(differing, [page(1).start..page(2).end, page(5)]);
+        assert_eq!(content.but_for(&differing), [page(0), page(3)], "the fifth is zeroes");
+        assert_eq!(content.but_for(&[]), [page(0).start..page(1).end, page(3), page(5)]);
     }
 }

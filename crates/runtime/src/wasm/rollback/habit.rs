@@ -15,12 +15,10 @@ use parking_lot::Mutex;
 use super::super::vm::Vm;
 use super::calls::StateExports;
 use super::point::OWN_RUNS_MAX;
-use crate::sys::{self, PAGE_BYTES, Span, Tracker, make_own, with_bytes};
+use crate::sys::{PAGE_BYTES, Span, Tracker, make_own, with_bytes};
 
 /// Pages of one VM that are made its own at most: 8 MiB. A function that writes more has a request in which faults are the least.
 const PAGES_MAX: usize = 2_048;
-/// Memory that is made present in a VM at most. It is shared with all others; what it costs is time, 10 us a megabyte.
-const PRESENT_BYTES_MAX: usize = 64 << 20;
 /// Requests of one VM that are looked at: what it wrote in all of them is nearly the same after a few.
 const REQUESTS_MAX: u32 = 16;
 
@@ -71,16 +69,6 @@ pub(super) async fn populate(vm: &mut Vm, exports: &StateExports, runs: &Runs) {
     }
 }
 
-/// Has what requests may read of a VM's memories be there without a fault: where a page is the image file's, a new VM has to
-/// ask the kernel for it at first, 16 at a time. A VM of which that cannot be done is as good, and slower once.
-pub(super) async fn make_present(vm: &mut Vm, exports: &StateExports) {
-    let Some(entered) = vm.entered else { return };
-    let Ok(memories) = exports.memories(&mut vm.store, &entered).await else { return };
-    for memory in &memories {
-        with_bytes(&mut vm.store, memory, |data| sys::make_present(data, PRESENT_BYTES_MAX));
-    }
-}
-
 /// The habit of a function whose VMs are thrown away after each request, by choice or since they cannot be put back.
 pub(in super::super) struct FreshHabit {
     tracker: Arc<Tracker>,
@@ -106,10 +94,6 @@ impl FreshHabit {
 
     pub(in super::super) async fn populate(&self, vm: &mut Vm) {
         populate(vm, &self.exports, &self.habit.runs()).await;
-    }
-
-    pub(in super::super) async fn make_present(&self, vm: &mut Vm) {
-        make_present(vm, &self.exports).await;
     }
 }
 

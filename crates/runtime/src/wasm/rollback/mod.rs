@@ -240,11 +240,6 @@ impl Rollback {
         }
     }
 
-    /// Has a VM that nobody waits for know where all of its memories are.
-    pub(super) async fn make_present(&self, vm: &mut Vm) {
-        habit::make_present(vm, &self.exports).await;
-    }
-
     async fn check(&self, vm: &mut Vm, baseline: &Baseline) -> Result<(), VmDiscard> {
         let done = self.counters.rollbacks();
         let Some(point) = vm.point.as_ref().filter(|_| wants_check(done)) else {

@@ -21,7 +21,7 @@ use super::super::baseline::Baseline;
 use super::super::habit::Runs;
 use super::super::{Kept, MAKE_TIME_MAX, Rollback};
 use super::numbers::Numbers;
-use crate::sys::{make_own, with_bytes};
+use crate::sys::{make_own, make_present, with_bytes};
 use crate::wasm::log_streams::StreamPlace;
 use crate::wasm::vm::{Linked, Template, Vm};
 
@@ -34,6 +34,9 @@ pub(super) struct Copy {
     growth: Vec<u32>,
     /// Where each memory differs.
     differing: Runs,
+    /// Where it does not, and is not zeroes either: a new VM has that from the image file, and asks the kernel for each
+    /// sixteen pages when it first reads them.
+    same: Runs,
     /// Numbers of globals that differ, and the values that they have in the warm state.
     globals: Vec<(u32, u64)>,
     /// By which the guest knows the streams to its log.
@@ -97,6 +100,16 @@ impl Rollback {
         renewed.map_err(|_| NoCopy::StreamsOpen)
     }
 
+    /// Has a VM in the warm state, that nobody waits for, have all of its memory there without a fault.
+    pub(super) async fn make_present(&self, vm: &mut Vm, copy: &Copy) {
+        let Some(instance) = vm.entered else { return };
+        // A VM of which that cannot be done is as good, and slower once.
+        let Ok(memories) = self.exports.memories(&mut vm.store, &instance).await else { return };
+        for (memory, runs) in memories.iter().zip(&copy.same) {
+            with_bytes(&mut vm.store, memory, |data| make_present(data, runs));
+        }
+    }
+
     /// What a new VM has that differs from the memories of `baseline` and the globals `wanted`.
     async fn difference(
         &self,
@@ -114,10 +127,15 @@ impl Rollback {
             globals.filter(|(_, (found, wanted))| found != wanted).map(|(number, (_, wanted))| (number, *wanted));
         let both = memories.iter().zip(&baseline.memories);
         // Memory that a new VM does not have yet will be zeroes.
-        let differing =
-            both.map(|(memory, content)| content.differing(&[0..content.bytes().len()], memory.as_le_slice(&vm.store)));
+        let differing: Runs = both
+            .map(|(memory, content)| {
+                content.differing(std::slice::from_ref(&(0..content.bytes().len())), memory.as_le_slice(&vm.store))
+            })
+            .collect();
+        let same = baseline.memories.iter().zip(&differing).map(|(content, differing)| content.but_for(differing));
         Ok(Copy {
-            differing: differing.collect(),
+            same: same.collect(),
+            differing,
             globals: globals.collect(),
             growth: growth(&vm, &memories, baseline)?,
             numbers,
@@ -141,6 +159,7 @@ pub(super) fn entered(vm: &Vm) -> Result<Instance, NoCopy> {
     vm.entered.ok_or_else(|| NoCopy::Failed { detail: "it has no instance".to_owned() })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped with")]
 pub(super) fn failed(error: wasmtime::Error) -> NoCopy {
     NoCopy::Failed { detail: error.root_cause().to_string() }
 }

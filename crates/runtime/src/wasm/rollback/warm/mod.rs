@@ -23,8 +23,8 @@
 //!
 //! A new VM gets into that state by a copy of it ([`copy`]) or, where that cannot be made, by answering the warm-up requests.
 //!
-//! A VM that is made while a request waits is not warmed up: it serves that request, and a warm one takes its place
-//! behind the response. The state is kept in memory only, and belongs to one revision of one function.
+//! Where the state cannot be copied, a VM that is made while a request waits is not warmed up: it serves that request, and a
+//! warm one takes its place behind the response. The state is kept in memory only, and belongs to one revision of one function.
 
 mod ask;
 mod copy;
@@ -187,24 +187,71 @@ impl Rollback {
         }
     }
 
-    /// A new VM in the warm state; nothing if there is no such state, now or at all.
+    /// A new VM in the warm state, that nobody waits for; nothing if there is no such state, now or at all.
     pub(in super::super) async fn warm_vm(&self, template: &Template, linked: &Linked) -> Option<Box<Vm>> {
-        let warm_up = self.warm_up.as_ref().filter(|_| !self.is_refused())?;
+        let warm_up = self.warm_up.as_ref()?;
+        let (alike, accepted) = self.accepted()?;
+        let room_bytes = alike.room_bytes;
+        let made = match &accepted.copy {
+            Ok(copy) => {
+                let deadline = Instant::now() + MAKE_TIME_MAX;
+                self.copied(&accepted, copy, (template, linked), room_bytes, deadline).await
+            }
+            Err(_) => self.warmed_alike(warm_up, &accepted, (template, linked), room_bytes).await,
+        };
+        let mut vm = self.in_the_state(made, &alike, Arc::clone(&accepted), template).await?;
+        if let Ok(copy) = &accepted.copy {
+            self.make_present(&mut vm, copy).await;
+        }
+        Some(vm)
+    }
+
+    /// Whether there is a warm state that can be copied.
+    pub(in super::super) fn can_copy(&self) -> bool {
+        self.accepted().is_some_and(|(_, accepted)| accepted.copy.is_ok())
+    }
+
+    /// A new VM into which the warm state is copied while a request waits that must be done by `deadline`; nothing if that
+    /// is not possible.
+    pub(in super::super) async fn warm_copy(
+        &self,
+        template: &Template,
+        linked: &Linked,
+        deadline: Instant,
+    ) -> Option<Box<Vm>> {
+        let (alike, accepted) = self.accepted()?;
+        let copy = accepted.copy.as_ref().ok()?;
+        let made = self.copied(&accepted, copy, (template, linked), alike.room_bytes, deadline).await;
+        self.in_the_state(made, &alike, Arc::clone(&accepted), template).await
+    }
+
+    /// The state that VMs begin with now, if there is one.
+    fn accepted(&self) -> Option<(Arc<Alike>, Arc<Warm>)> {
+        self.warm_up.as_ref().filter(|_| !self.is_refused())?;
         let alike = self.alike();
         let accepted = match &*alike.warm.lock() {
             Standing::Accepted(state) => Arc::clone(state),
             Standing::Untried | Standing::Tried | Standing::Refused(_) => return None,
         };
-        let room_bytes = alike.room_bytes;
-        let made = match &accepted.copy {
-            Ok(copy) => self.copied(&accepted, copy, template, linked, room_bytes).await,
-            Err(_) => self.warmed_alike(warm_up, &accepted, template, linked, room_bytes).await,
-        };
+        Some((alike, accepted))
+    }
+
+    /// Has a VM that was made in a state belong to it. One that turned out to be in another is the end of that state.
+    async fn in_the_state(
+        &self,
+        made: Result<Box<Vm>, NoVerdict>,
+        alike: &Alike,
+        accepted: Arc<Warm>,
+        template: &Template,
+    ) -> Option<Box<Vm>> {
         let mut vm = match made {
             Ok(vm) => vm,
             Err(NoVerdict::NotNow) => return None,
             Err(NoVerdict::Refused(why)) => {
-                tracing::warn!(function = %template.spec.name, reason = %why, "VMs are no longer put back to the state after the warm-up requests");
+                tracing::warn!(
+                    function = %template.spec.name, reason = %why,
+                    "VMs are no longer put back to the state after the warm-up requests"
+                );
                 *alike.warm.lock() = Standing::Refused(why);
                 return None;
             }
@@ -219,11 +266,11 @@ impl Rollback {
         &self,
         accepted: &Warm,
         copy: &Copy,
-        template: &Template,
-        linked: &Linked,
+        (template, linked): (&Template, &Linked),
         room_bytes: u32,
+        deadline: Instant,
     ) -> Result<Box<Vm>, NoVerdict> {
-        let mut vm = new_vm(template, linked).await?;
+        let mut vm = template.vm(linked, deadline).await.map(Box::new).map_err(|_| NoVerdict::NotNow)?;
         if vm.room_bytes != room_bytes {
             return Err(NoVerdict::NotNow);
         }
@@ -245,8 +292,7 @@ impl Rollback {
         &self,
         warm_up: &WarmUp,
         accepted: &Warm,
-        template: &Template,
-        linked: &Linked,
+        (template, linked): (&Template, &Linked),
         room_bytes: u32,
     ) -> Result<Box<Vm>, NoVerdict> {
         let draws = Draws::default();
@@ -334,7 +380,10 @@ impl Rollback {
         drop(second);
         let state = Warm { baseline, streams, copy, habit: Habit::default() };
         let mut tested = match &state.copy {
-            Ok(copy) => self.copied(&state, copy, &quiet, linked, room_bytes).await?,
+            Ok(copy) => {
+                let deadline = Instant::now() + MAKE_TIME_MAX;
+                self.copied(&state, copy, (&quiet, linked), room_bytes, deadline).await?
+            }
             Err(_) => first,
         };
         let state = Arc::new(state);
