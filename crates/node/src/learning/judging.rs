@@ -66,9 +66,10 @@ impl Judging {
             return;
         };
         let is_on = switches.of(&name) == LearningMode::Full;
-        let ready = if is_on { arms.ready.trust() } else { Trust::SwitchedOff };
-        let [rolled_back, specialized] = [&arms.rolled_back, &arms.specialized].map(|arm| trust(arm, is_on));
-        let trusts = Trusts { ready, rolled_back, specialized };
+        // Nothing that is not compared: a copy need not be quicker than what the request would do itself.
+        let [ready, specialized] =
+            [&arms.ready, &arms.specialized].map(|arm| if is_on { arm.trust() } else { Trust::SwitchedOff });
+        let trusts = Trusts { ready, rolled_back: trust(&arms.rolled_back, is_on), specialized };
         let address = Arc::as_ptr(&program).cast::<()>() as usize;
         if self.told.insert(name, (address, trusts)) != Some((address, trusts)) {
             program.trust(trusts);

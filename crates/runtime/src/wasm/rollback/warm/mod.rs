@@ -201,6 +201,7 @@ impl Rollback {
         };
         let mut vm = self.in_the_state(made, &alike, Arc::clone(&accepted), template).await?;
         if let Ok(copy) = &accepted.copy {
+            habit::populate(&mut vm, &self.exports, &accepted.habit.runs()).await;
             self.make_present(&mut vm, copy).await;
         }
         Some(vm)
@@ -274,8 +275,7 @@ impl Rollback {
         if vm.room_bytes != room_bytes {
             return Err(NoVerdict::NotNow);
         }
-        let Warm { baseline, streams, habit, .. } = accepted;
-        habit::populate(&mut vm, &self.exports, &habit.runs()).await;
+        let Warm { baseline, streams, .. } = accepted;
         let copied = self.copy_into(&mut vm, (baseline, streams), copy, template).await;
         copied.map_err(|_| NoVerdict::NotNow)?;
         if super::wants_check(self.counters.copied()) {
