@@ -180,8 +180,9 @@ async fn vms_whose_memory_would_grow_get_room_and_answer_as_fresh_ones_do() {
         (format!("{shop}/catalog.wasm"), ["/catalog", "/catalog/lamp"]),
         (format!("{shop}/receipt.wasm"), ["/receipt/none?pause_ms=0", "/receipt"]),
     ] {
-        let source = prepared(&path);
-        let (rolled, fresh) = (load(&source, &spec()).unwrap(), load(&source, &fresh_spec).unwrap());
+        // One that the specializer has not prepared has no way to get room.
+        let unprepared = std::fs::read(repository(&path)).unwrap();
+        let (rolled, fresh) = (load(&prepared(&path), &spec()).unwrap(), load(&unprepared, &fresh_spec).unwrap());
         let mut last_paths = Vec::new();
         for number in 0..40 {
             let request = requests[number % 2];
@@ -196,6 +197,36 @@ async fn vms_whose_memory_would_grow_get_room_and_answer_as_fresh_ones_do() {
         assert!(report.room_bytes > 0 && report.no_room.is_none(), "{path}: {report:?}");
         assert!(discards(&rolled, VmDiscard::MemoryGrew) >= 2, "it was for a reason: {report:?}");
         assert_eq!(discards(&rolled, VmDiscard::Unlike), 0, "{report:?}");
+    }
+}
+
+/// For what is held ready: only pages that are there can be populated, and growing would be part of the request.
+#[tokio::test]
+async fn vms_that_serve_once_get_room_as_well_and_answer_as_those_without() {
+    let mut fresh_spec = spec();
+    fresh_spec.reuse = ReusePolicy::Fresh;
+    let path = "examples/shop/components/catalog.wasm";
+    let with_room = load(&prepared(path), &fresh_spec).unwrap();
+    let without = load(&std::fs::read(repository(path)).unwrap(), &fresh_spec).unwrap();
+    let answers = async |request| {
+        let ((status, body, end), (expected, expected_body, _)) =
+            (with_room.call(get(request)).await, without.call(get(request)).await);
+        assert_eq!((status, body.unwrap()), (expected, expected_body.unwrap()), "{request}");
+        end.serve_path
+    };
+    // What a request wrote is looked at a moment after its answer.
+    for number in 0.. {
+        answers(["/catalog", "/catalog/lamp"][number % 2]).await;
+        if report(&with_room).room_bytes > 0 {
+            break;
+        }
+        assert!(number < 400, "no room: {:?}", report(&with_room));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((report(&with_room).policy, report(&without).room_bytes), ("fresh", 0));
+    for request in ["/catalog", "/catalog/lamp", "/catalog/none"] {
+        std::sync::Arc::clone(&with_room.program).hold_ready(1).await.unwrap();
+        assert_eq!(answers(request).await, ServePath::Ready);
     }
 }
 

@@ -120,7 +120,8 @@ impl Isolation {
         };
         let (room_bytes, no_room) = match self {
             Self::Rollback(rollback) => rollback.room(),
-            Self::Fresh { .. } | Self::Reuse => (0, None),
+            Self::Fresh { habit: Some(habit), .. } => habit.room(),
+            Self::Fresh { habit: None, .. } | Self::Reuse => (0, None),
         };
         IsolationReport {
             room_bytes,

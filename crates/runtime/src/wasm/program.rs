@@ -349,6 +349,7 @@ impl WasmProgram {
         match &self.isolation {
             Isolation::Fresh { habit, .. } => {
                 if let Some(habit) = habit {
+                    habit.note_growth(&vm);
                     habit.note(&mut vm).await;
                 }
             }

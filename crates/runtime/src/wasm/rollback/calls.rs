@@ -16,8 +16,8 @@ use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, TypedFunc, WasmList};
 
 use super::super::failure::TimedOut;
-use super::super::vm::VmState;
-use super::room::Room;
+use super::super::vm::{Vm, VmState};
+use super::room::{Growth, Room};
 
 /// Name of the guest's own instance for VMs in the warm state: `examples/wit/deps/forerun-vm/warm.wit`.
 const WARM_INTERFACE: &str = "forerun:vm/warm@0.1.0";
@@ -96,6 +96,17 @@ impl StateExports {
     /// Whether there is an allocator that can be asked for room.
     pub(super) fn can_make_room(&self) -> bool {
         self.make_room.is_some()
+    }
+
+    /// Takes note of whether a VM's memory grew in use.
+    pub(super) fn note_growth(&self, vm: &Vm) {
+        let (limiter, room_bytes) = (&vm.store.data().limiter, vm.room_bytes);
+        if limiter.memory_grew() {
+            let (bytes, room_bytes_max) = (limiter.grown_bytes(), limiter.room_bytes_max(room_bytes));
+            self.room.grew(Growth { bytes, room_bytes, room_bytes_max }, self.can_make_room());
+        } else {
+            self.room.sufficed();
+        }
     }
 
     /// Makes as much room in a new VM's memory as VMs have now; says how many bytes.

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use forerun_types::NoRoom;
 use parking_lot::Mutex;
 
 use super::super::vm::Vm;
@@ -73,27 +74,62 @@ pub(super) async fn populate(vm: &mut Vm, exports: &StateExports, runs: &Runs) {
 pub(in super::super) struct FreshHabit {
     tracker: Arc<Tracker>,
     exports: StateExports,
+    /// Of the VMs with as much room as they are made with now.
+    alike: Mutex<Arc<FreshAlike>>,
+}
+
+#[derive(Default)]
+struct FreshAlike {
+    room_bytes: u32,
     served: AtomicU32,
     habit: Habit,
 }
 
 impl FreshHabit {
     pub(in super::super) fn new(tracker: Arc<Tracker>, exports: StateExports) -> Self {
-        Self { tracker, exports, served: AtomicU32::new(0), habit: Habit::default() }
+        Self { tracker, exports, alike: Mutex::default() }
     }
 
     /// Takes note of what a request has written whose VM is about to be thrown away. Looks at a few only.
     pub(in super::super) async fn note(&self, vm: &mut Vm) {
-        let served = self.served.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let alike = self.alike();
+        if alike.room_bytes != vm.room_bytes {
+            return;
+        }
+        let served = alike.served.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if Habit::wants(served)
             && let Some(runs) = own_runs(vm, &self.exports, &self.tracker).await
         {
-            self.habit.note(runs);
+            alike.habit.note(runs);
         }
     }
 
+    /// Takes note of whether a request had memory grow: then VMs get room, so that their pages can be there before the
+    /// request, and growing is no part of it.
+    pub(in super::super) fn note_growth(&self, vm: &Vm) {
+        self.exports.note_growth(vm);
+    }
+
     pub(in super::super) async fn populate(&self, vm: &mut Vm) {
-        populate(vm, &self.exports, &self.habit.runs()).await;
+        let alike = self.alike();
+        if alike.room_bytes == vm.room_bytes {
+            populate(vm, &self.exports, &alike.habit.runs()).await;
+        }
+    }
+
+    /// Room that VMs are made with, in bytes, and why it is no more though that would be of use.
+    pub(in super::super) fn room(&self) -> (u32, Option<NoRoom>) {
+        (self.exports.room.bytes(), self.exports.room.refusal())
+    }
+
+    /// What is known of VMs that are made now.
+    fn alike(&self) -> Arc<FreshAlike> {
+        let room_bytes = self.exports.room.bytes();
+        let mut alike = self.alike.lock();
+        if alike.room_bytes != room_bytes {
+            *alike = Arc::new(FreshAlike { room_bytes, ..FreshAlike::default() });
+        }
+        Arc::clone(&alike)
     }
 }
 

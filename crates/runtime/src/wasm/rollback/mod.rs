@@ -58,7 +58,6 @@ use wasmtime::component::WasmList;
 use self::baseline::Baseline;
 use self::counters::Counters;
 use self::habit::Habit;
-use self::room::Growth;
 use self::warm::Standing;
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
@@ -339,13 +338,11 @@ impl Rollback {
         if vm.room_bytes != self.exports.room.bytes() {
             return Err(VmDiscard::RoomChanged);
         }
-        let room_bytes = vm.room_bytes;
-        let state = vm.store.data_mut();
-        if state.limiter.memory_grew() {
-            let (bytes, room_bytes_max) = (state.limiter.grown_bytes(), state.limiter.room_bytes_max(room_bytes));
-            self.exports.room.grew(Growth { bytes, room_bytes, room_bytes_max }, self.exports.can_make_room());
+        if vm.store.data().limiter.memory_grew() {
+            self.exports.note_growth(vm);
             return Err(VmDiscard::MemoryGrew);
         }
+        let state = vm.store.data_mut();
         if state.limiter.table_grew() {
             return Err(VmDiscard::TableGrew);
         }
