@@ -35,8 +35,9 @@ const TOLD_ONE_BY_ONE_MAX: usize = 8;
 /// Time between two looks at what is due while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After something came, nothing is looked at for so long: what follows at once is taken together, and who sends it need not
-/// wake this thread, which costs a request more than anything else that learning does.
-const BREATH: Duration = Duration::from_micros(300);
+/// wake this thread, which costs a request more than anything else that learning does. All of a chain is expected from its
+/// first call, so that this is as long as a chain of small functions takes.
+const BREATH: Duration = Duration::from_millis(2);
 /// Step of the prices.
 const PRICE_EVERY: Duration = Duration::from_secs(1);
 /// What is learnt in the last of these may be lost by `kill -9`.
