@@ -138,6 +138,13 @@ impl Cost {
         deploying.max(self.arms.ready.saves_us().unwrap_or(0.0)).max(0.0)
     }
 
+    /// What a request without a ready VM is saved all the same, where those get a copy of the warm state that is not given up.
+    fn saved_otherwise_us(&self) -> f64 {
+        let specialized = &self.arms.specialized;
+        let saves_us = specialized.saves_us().filter(|_| specialized.given_up().is_none());
+        saves_us.unwrap_or(0.0).max(0.0)
+    }
+
     /// Time it takes to make a VM ready: as measured, or as the standard path does.
     fn load_us(&self) -> f64 {
         if self.made == 0 { self.generic_deploy_us } else { self.make_us_total / self.made as f64 }
@@ -155,13 +162,14 @@ impl Cost {
     }
 
     /// The rung "a VM is ready", if the standard path was ever measured. `probability`: that the VM will be used. The
-    /// work of making it is then not done on the request path, so only the other part of it is an expense.
+    /// work of making it is then not done on the request path, so only the other part of it is an expense. What it saves
+    /// is reckoned against what the request would get otherwise.
     pub(crate) fn ready_rung(&self, probability: f32) -> Option<RungCost> {
         let load_ms = (self.load_us() * 1e-3) as f32;
         (self.generic > 0).then(|| RungCost {
             memory_bytes: self.memory_bytes as u64,
             load_cpu_ms: load_ms * (1.0 - probability.clamp(0.0, 1.0)),
-            saved_ms: (self.saves_us(self.ready_deploy_us) * 1e-3) as f32,
+            saved_ms: ((self.saves_us(self.ready_deploy_us) - self.saved_otherwise_us()).max(0.0) * 1e-3) as f32,
         })
     }
 }
@@ -250,6 +258,24 @@ mod tests {
         assert!((cost.ready_rung(1.0).unwrap().saved_ms - 3.0).abs() < 0.01);
         cost.made(2, 700);
         assert!((cost.ready_rung(0.5).unwrap().load_cpu_ms - 0.35).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_ready_vm_is_worth_what_the_request_would_not_have_otherwise() {
+        let mut cost = Cost { generic: 3, generic_deploy_us: 100.0, ready_deploy_us: 1.0, ..Cost::default() };
+        for _ in 0..20 {
+            cost.arms.ready.served(Answer::Success, Some(2_000));
+            cost.arms.ready.control(Answer::Success, Some(5_000));
+        }
+        for (copied_us, saved_ms) in [(3_000, 1.0), (1_000, 0.0), (9_000, 3.0)] {
+            cost.arms.specialized = Arm::default();
+            for _ in 0..20 {
+                cost.arms.specialized.served(Answer::Success, Some(copied_us));
+                cost.arms.specialized.control(Answer::Success, Some(5_000));
+            }
+            let saved = cost.ready_rung(1.0).unwrap().saved_ms;
+            assert!((saved - saved_ms).abs() < 0.01, "{copied_us} us in a copy: {saved} ms");
+        }
     }
 
     #[test]
