@@ -27,24 +27,7 @@ pub(super) fn learning(
         return output.item(&in_words(&setting["mode"], &setting["functions"]), &setting).map_err(ClientError::Stdout);
     }
     let answer = api.get("/v1/learning")?;
-    let mut table = Table::new(&[
-        ("function", Align::Left),
-        ("hit", Align::Right),
-        ("late", Align::Right),
-        ("missed", Align::Right),
-        ("saved ms", Align::Right),
-        ("held GB s", Align::Right),
-        ("making ms", Align::Right),
-        ("ready", Align::Right),
-        ("control", Align::Right),
-        ("verdict", Align::Left),
-        ("put back", Align::Right),
-        ("control", Align::Right),
-        ("verdict", Align::Left),
-        ("warm copy", Align::Right),
-        ("control", Align::Right),
-        ("verdict", Align::Left),
-    ]);
+    let mut table = ledger_table();
     for (name, function) in answer["functions"].as_object().into_iter().flatten() {
         row(&mut table, name, function);
     }
@@ -91,10 +74,29 @@ fn given_up_lines(answer: &Value) -> Vec<String> {
         .collect()
 }
 
+/// The ways of preparing VMs that are judged, by their names in the answer and in the table.
+const ARMS: [(&str, &str); 3] = [("ready", "ready"), ("rolled_back", "put back"), ("specialized", "warm copy")];
+
+fn ledger_table() -> Table {
+    let mut columns = vec![
+        ("function", Align::Left),
+        ("hit", Align::Right),
+        ("late", Align::Right),
+        ("missed", Align::Right),
+        ("saved ms", Align::Right),
+        ("held GB s", Align::Right),
+        ("making ms", Align::Right),
+    ];
+    for (_, heading) in ARMS {
+        columns.extend([(heading, Align::Right), ("control", Align::Right), ("verdict", Align::Left)]);
+    }
+    Table::new(&columns)
+}
+
 fn row(table: &mut Table, name: &str, function: &Value) {
     let ledger = &function["ledger"];
     let predictions = &ledger["predictions"];
-    table.row([
+    let mut cells = vec![
         name.to_owned(),
         predictions["hit"].to_string(),
         predictions["late"].to_string(),
@@ -102,16 +104,12 @@ fn row(table: &mut Table, name: &str, function: &Value) {
         ledger["saved_ms"].to_string(),
         format!("{:.3}", ledger["held_gb_s"].as_f64().unwrap_or(0.0)),
         ledger["making_cpu_ms"].to_string(),
-        group(&function["arms"]["ready"]["prepared"]),
-        group(&function["arms"]["ready"]["control"]),
-        verdict(&function["arms"]["ready"]),
-        group(&function["arms"]["rolled_back"]["prepared"]),
-        group(&function["arms"]["rolled_back"]["control"]),
-        verdict(&function["arms"]["rolled_back"]),
-        group(&function["arms"]["specialized"]["prepared"]),
-        group(&function["arms"]["specialized"]["control"]),
-        verdict(&function["arms"]["specialized"]),
-    ]);
+    ];
+    for (arm, _) in ARMS {
+        let arm = &function["arms"][arm];
+        cells.extend([group(&arm["prepared"]), group(&arm["control"]), verdict(arm)]);
+    }
+    table.row(cells);
 }
 
 fn verdict(arm: &Value) -> String {
@@ -185,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_no_panic() {
-        let mut table = Table::new(&[("", Align::Left); 13]);
+        let mut table = ledger_table();
         assert!(given_up_lines(&json!({ "functions": { "cart": { "arms": { "ready": {} } } } })).is_empty());
         row(&mut table, "cart", &json!({}));
         assert!(summary(&json!({})).contains("0 B"));

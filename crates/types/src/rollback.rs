@@ -307,7 +307,7 @@ impl fmt::Display for NoRoom {
 /// Why new VMs get into the warm state by answering the warm-up requests, and not by a copy of that state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoCopy {
-    /// The guest has streams to its log open in it.
+    /// The guest holds streams to its log in it that are not its standard output or error, or pollables of such streams.
     StreamsOpen,
     /// The component calls its host when a VM is made, so that new VMs need not be alike.
     HostCalledAtStart,
@@ -335,7 +335,9 @@ impl NoCopy {
 impl fmt::Display for NoCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::StreamsOpen => f.write_str("the guest has streams to its log open after the warm-up"),
+            Self::StreamsOpen => f.write_str(
+                "after the warm-up the guest holds streams to its log that are not its standard output or error, or what waits for them",
+            ),
             Self::HostCalledAtStart => f.write_str("the component calls its host when a VM is made"),
             Self::NotAlike => f.write_str("a VM with a copy of the state was not as one that was warmed up"),
             Self::Failed { detail } => write!(f, "a VM could not be read or written: {detail}"),

@@ -334,14 +334,9 @@ impl Rollback {
         let function = &template.spec.name;
         match self.test(warm_up, template, linked, attempt.0.room_bytes).await {
             Ok(state) => {
-                match &state.copy {
-                    Ok(copy) => {
-                        tracing::info!(%function, copied_bytes = copy.bytes(), "VMs are put back to the state after the warm-up requests")
-                    }
-                    Err(why) => {
-                        tracing::info!(%function, not_copied = %why, "VMs are put back to the state after the warm-up requests; new ones are warmed up")
-                    }
-                }
+                let copied_bytes = state.copy.as_ref().ok().map(Copy::bytes);
+                let not_copied = state.copy.as_ref().err().map(tracing::field::display);
+                tracing::info!(%function, copied_bytes, not_copied, "VMs are put back to the state after the warm-up requests");
                 attempt.conclude(Standing::Accepted(state));
             }
             Err(NoVerdict::Refused(why)) => {
