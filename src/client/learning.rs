@@ -27,9 +27,10 @@ pub(super) fn learning(
         return output.item(&in_words(&setting["mode"], &setting["functions"]), &setting).map_err(ClientError::Stdout);
     }
     let answer = api.get("/v1/learning")?;
-    let mut table = ledger_table();
+    let arms = arms_at_work(&answer);
+    let mut table = ledger_table(&arms);
     for (name, function) in answer["functions"].as_object().into_iter().flatten() {
-        row(&mut table, name, function);
+        row(&mut table, &arms, name, function);
     }
     output.table(&table, &answer, "nothing is learnt yet: no function has been called").map_err(ClientError::Stdout)?;
     for line in given_up_lines(&answer) {
@@ -75,9 +76,21 @@ fn given_up_lines(answer: &Value) -> Vec<String> {
 }
 
 /// The ways of preparing VMs that are judged, by their names in the answer and in the table.
-const ARMS: [(&str, &str); 3] = [("ready", "ready"), ("rolled_back", "put back"), ("specialized", "warm copy")];
+const ARMS: [NamedArm; 3] = [("ready", "ready"), ("rolled_back", "put back"), ("specialized", "warm copy")];
 
-fn ledger_table() -> Table {
+type NamedArm = (&'static str, &'static str);
+
+/// Those of which any function has a figure: the others would be columns of zeros.
+fn arms_at_work(answer: &Value) -> Vec<NamedArm> {
+    let functions = || answer["functions"].as_object().into_iter().flatten().map(|(_, function)| function);
+    let requests = |function: &Value, arm: &str| {
+        let of = |group: &str| function["arms"][arm][group]["requests"].as_u64().unwrap_or(0);
+        of("prepared").saturating_add(of("control"))
+    };
+    ARMS.into_iter().filter(|(arm, _)| functions().any(|function| requests(function, arm) > 0)).collect()
+}
+
+fn ledger_table(arms: &[NamedArm]) -> Table {
     let mut columns = vec![
         ("function", Align::Left),
         ("hit", Align::Right),
@@ -87,13 +100,13 @@ fn ledger_table() -> Table {
         ("held GB s", Align::Right),
         ("making ms", Align::Right),
     ];
-    for (_, heading) in ARMS {
+    for &(_, heading) in arms {
         columns.extend([(heading, Align::Right), ("control", Align::Right), ("verdict", Align::Left)]);
     }
     Table::new(&columns)
 }
 
-fn row(table: &mut Table, name: &str, function: &Value) {
+fn row(table: &mut Table, arms: &[NamedArm], name: &str, function: &Value) {
     let ledger = &function["ledger"];
     let predictions = &ledger["predictions"];
     let mut cells = vec![
@@ -105,7 +118,7 @@ fn row(table: &mut Table, name: &str, function: &Value) {
         format!("{:.3}", ledger["held_gb_s"].as_f64().unwrap_or(0.0)),
         ledger["making_cpu_ms"].to_string(),
     ];
-    for (arm, _) in ARMS {
+    for &(arm, _) in arms {
         let arm = &function["arms"][arm];
         cells.extend([group(&arm["prepared"]), group(&arm["control"]), verdict(arm)]);
     }
@@ -182,10 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn ways_that_nothing_is_prepared_in_have_no_columns() {
+        let group = |requests: u64| json!({ "requests": requests, "typical_us": 1_000.0 });
+        let arms = json!({
+            "ready": { "prepared": group(0), "control": group(2) },
+            "rolled_back": { "prepared": group(7), "control": group(0) },
+            "specialized": { "prepared": group(0), "control": group(0) },
+        });
+        let answer = json!({ "functions": { "cart": { "arms": arms }, "stock": {} } });
+        assert_eq!(arms_at_work(&answer), ARMS[..2]);
+    }
+
+    #[test]
     fn what_is_missing_is_no_panic() {
-        let mut table = ledger_table();
+        let mut table = ledger_table(&ARMS);
         assert!(given_up_lines(&json!({ "functions": { "cart": { "arms": { "ready": {} } } } })).is_empty());
-        row(&mut table, "cart", &json!({}));
+        row(&mut table, &ARMS, "cart", &json!({}));
+        assert!(arms_at_work(&json!({})).is_empty());
         assert!(summary(&json!({})).contains("0 B"));
     }
 }
