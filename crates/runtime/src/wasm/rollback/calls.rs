@@ -98,15 +98,15 @@ impl StateExports {
         self.make_room.is_some()
     }
 
-    /// Takes note of whether a VM's memory grew in use.
-    pub(super) fn note_growth(&self, vm: &Vm) {
+    /// Whether a VM's memory grew in use; if so, that is taken note of.
+    pub(super) fn note_growth(&self, vm: &Vm) -> bool {
         let (limiter, room_bytes) = (&vm.store.data().limiter, vm.room_bytes);
-        if limiter.memory_grew() {
+        let grew = limiter.memory_grew();
+        if grew {
             let (bytes, room_bytes_max) = (limiter.grown_bytes(), limiter.room_bytes_max(room_bytes));
             self.room.grew(Growth { bytes, room_bytes, room_bytes_max }, self.can_make_room());
-        } else {
-            self.room.sufficed();
         }
+        grew
     }
 
     /// Makes as much room in a new VM's memory as VMs have now; says how many bytes.

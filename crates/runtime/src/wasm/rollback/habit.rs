@@ -107,7 +107,9 @@ impl FreshHabit {
     /// Takes note of whether a request had memory grow: then VMs get room, so that their pages can be there before the
     /// request, and growing is no part of it.
     pub(in super::super) fn note_growth(&self, vm: &Vm) {
-        self.exports.note_growth(vm);
+        if !self.exports.note_growth(vm) {
+            self.exports.room.sufficed();
+        }
     }
 
     pub(in super::super) async fn populate(&self, vm: &mut Vm) {

@@ -129,7 +129,7 @@ impl Rollback {
 
     /// Room that VMs are made with, in bytes, and why it is no more though that would be of use.
     pub(super) fn room(&self) -> (u32, Option<NoRoom>) {
-        (self.exports.room.bytes(), self.exports.room.refusal())
+        self.fresh.room()
     }
 
     /// Why it turned out that VMs of this revision are not put back.
@@ -338,8 +338,7 @@ impl Rollback {
         if vm.room_bytes != self.exports.room.bytes() {
             return Err(VmDiscard::RoomChanged);
         }
-        if vm.store.data().limiter.memory_grew() {
-            self.exports.note_growth(vm);
+        if self.exports.note_growth(vm) {
             return Err(VmDiscard::MemoryGrew);
         }
         let state = vm.store.data_mut();

@@ -3,7 +3,8 @@
 //! Memory that has grown cannot be made smaller, so a VM whose memory grew is thrown away. The allocators of Rust and C
 //! begin with no memory and have it grow in the first request of each VM: such a function's VMs would all be thrown away.
 //! Once that has been seen, the guest's own allocator is asked for a large block while a VM is made, and gets it back at
-//! once. A component that manages without is left as it is.
+//! once. A component that manages without is left as it is. VMs that serve once get room by the same rule, counted by
+//! whoever throws them away (`habit`): what a request writes can only be populated ahead of it where there is memory.
 //!
 //! ```text
 //! no room ── growth often ──► twice what grew, 1 MiB at least ── growth often ──► doubled ──► doubled once more
@@ -73,7 +74,7 @@ impl Room {
         decided.none.get_or_insert(why);
     }
 
-    /// A VM was put back.
+    /// A VM was put back, or has served once without growing.
     pub(super) fn sufficed(&self) {
         let less = |growth: u32| growth.checked_sub(1);
         // Nothing to take away is the usual case.
