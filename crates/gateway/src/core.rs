@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use forerun_telemetry::{Arrival, EventSender};
+use forerun_telemetry::{Announced, EventSender};
 
 use crate::admission::Gate;
 use crate::connection::Connections;
@@ -25,7 +25,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) events: EventSender,
     /// Where those who predict hear of requests as they come; nobody may want to.
-    pub(crate) arrivals: Option<EventSender<Arrival>>,
+    pub(crate) arrivals: Option<EventSender<Announced>>,
     /// Whether they want to, at the moment.
     announce: AtomicBool,
     pub(crate) sessions: Sessions,
@@ -35,7 +35,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(settings: GatewaySettings, events: EventSender, arrivals: Option<EventSender<Arrival>>) -> Self {
+    pub(crate) fn new(
+        settings: GatewaySettings,
+        events: EventSender,
+        arrivals: Option<EventSender<Announced>>,
+    ) -> Self {
         Self {
             node_gate: Gate::new(settings.concurrency_max, settings.queue_max),
             connections: Connections::new(settings.connections_max),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{Body, Outbound};
-use forerun_telemetry::{Arrival, EventSender};
+use forerun_telemetry::{Announced, EventSender};
 use forerun_types::FunctionName;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -75,7 +75,7 @@ impl Gateway {
     pub fn new(
         settings: GatewaySettings,
         events: EventSender,
-        arrivals: Option<EventSender<Arrival>>,
+        arrivals: Option<EventSender<Announced>>,
     ) -> Result<Self, OutboundSetupError> {
         let core = Arc::new(Core::new(settings, events, arrivals));
         let outbound = Arc::new(Router::new(&core)?);

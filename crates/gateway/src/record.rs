@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use forerun_driver::InvocationEnd;
-use forerun_telemetry::{Arrival, CallingInvocation, InvocationEvent, Phases, RequestClass};
+use forerun_telemetry::{Announced, Arrival, CallingInvocation, InvocationEvent, Phases, RequestClass};
 use forerun_types::{GenericReason, InvocationId, Outcome, ServePath, SessionKey, SpanId, TraceContext};
 use http::{Method, StatusCode};
 
@@ -88,15 +88,17 @@ impl Record {
     /// Tells those who predict that the request has come.
     pub(crate) fn announce(&self) {
         let Some(arrivals) = self.core.arrivals.as_ref().filter(|_| self.core.announces()) else { return };
+        let Some(turn) = self.function.arrivals().admit() else { return };
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        arrivals.record(Arrival {
+        let arrival = Arrival {
             id: self.id,
             at_unix_us: micros(since_epoch.saturating_sub(self.started.elapsed())),
             function: self.function.spec.name.clone(),
             app: Arc::clone(self.function.app()),
             session: self.facts.session,
             caller: self.facts.caller.clone(),
-        });
+        };
+        arrivals.record(Announced::new(arrival, turn));
     }
 
     pub(crate) fn session(&self) -> Option<SessionKey> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use forerun_driver::Program;
+use forerun_telemetry::ArrivalTally;
 use forerun_types::{FunctionName, FunctionSpec, PathPattern, RevisionNumber, RoutePattern};
 
 use crate::admission::Admission;
@@ -26,6 +27,7 @@ pub struct FunctionEntry {
     /// Who may call now; one and the same for all revisions of a function.
     pub admission: Arc<Admission>,
     app: Arc<str>,
+    arrivals: Arc<ArrivalTally>,
 }
 
 impl FunctionEntry {
@@ -38,7 +40,12 @@ impl FunctionEntry {
     ) -> Self {
         admission.set_limits(&spec.limits);
         let app = spec.app.as_str().into();
-        Self { spec, revision, program, admission, app }
+        Self { spec, revision, program, admission, app, arrivals: Arc::default() }
+    }
+
+    /// Where its calls are counted, for those who predict.
+    pub(crate) fn arrivals(&self) -> &Arc<ArrivalTally> {
+        &self.arrivals
     }
 
     pub(crate) fn app(&self) -> &Arc<str> {

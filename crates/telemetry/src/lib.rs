@@ -12,6 +12,7 @@
 //! The request path only ever calls [`EventSender::record`] and
 //! [`GuestLog::write`](forerun_driver::GuestLog::write), which never block. What is lost is counted and shown.
 
+pub mod arrivals;
 pub mod detached;
 pub mod event;
 pub mod guest_logs;
@@ -23,6 +24,7 @@ pub mod priority;
 pub mod recent;
 pub mod writer;
 
+pub use arrivals::{Announced, ArrivalTally};
 pub use detached::{Detached, DetachedCounts};
 pub use event::{Arrival, CallingInvocation, InvocationEvent, Phases, RequestClass};
 pub use guest_logs::{Followed, GuestLogSettings, GuestLogs, LogFollower};

@@ -155,10 +155,9 @@ impl Expectations {
     }
 
     /// Takes `count` further calls of a function in at one go: of a busy function only the pace is learnt.
-    pub(super) fn observe_many(&mut self, function: &str, at_us: u64, count: usize) {
+    pub(super) fn observe_many(&mut self, function: &str, at_us: u64, count: u32) {
         let Some(kind) = self.names.catalog.find(function) else { return };
         let target = Target { scope: self.names.scopes.get(&kind).copied(), kind };
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.engine.observe(&Call { at_us, target, session: None, caller: None, class: 0, count });
     }
 

@@ -50,7 +50,7 @@ use forerun_gateway::Gateway;
 use forerun_predict::answer::Answer as Prediction;
 use forerun_predict::call_graph::Edge;
 use forerun_predict::price::Prices;
-use forerun_telemetry::{Arrival, EventReceiver};
+use forerun_telemetry::{Announced, EventReceiver};
 use forerun_types::{FunctionName, InvocationId, LearningMode};
 use parking_lot::Mutex;
 
@@ -73,7 +73,7 @@ pub(crate) use verdict::{Comparison, Group, Verdict};
 
 /// What the loop works on.
 pub(crate) struct LearningParts {
-    pub(crate) arrivals: EventReceiver<Arrival>,
+    pub(crate) arrivals: EventReceiver<Announced>,
     /// What sampled requests ran.
     pub(crate) ran: EventReceiver<PathsRan>,
     pub(crate) costs: Costs,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use forerun_predict::price::Halt;
-use forerun_telemetry::{Arrival, EventReceiver};
+use forerun_telemetry::{Announced, Arrival, ArrivalTally, EventReceiver};
 use forerun_types::{FunctionName, LearningMode};
 
 use super::Shared;
@@ -30,8 +30,6 @@ use crate::paths::PathsRan;
 const BATCH_MAX: usize = 512;
 /// Samples of code paths taken between two looks: each is compared with up to 32 sets of some hundred inner functions.
 const PATHS_BATCH_MAX: usize = 16;
-/// Arrivals of one function in a batch that are looked at one by one; more of them are one event with a count.
-const TOLD_ONE_BY_ONE_MAX: usize = 8;
 /// Time between two looks at what is due while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After something came, nothing is looked at for so long: what follows at once is taken together, and who sends it need not
@@ -49,13 +47,13 @@ const DEMAND_ADDED: f32 = 0.357;
 
 /// What it reads.
 pub(super) struct Pipes {
-    pub(super) arrivals: EventReceiver<Arrival>,
+    pub(super) arrivals: EventReceiver<Announced>,
     pub(super) ran: EventReceiver<PathsRan>,
 }
 
 pub(super) struct SlowLoop {
     shared: Arc<Shared>,
-    arrivals: EventReceiver<Arrival>,
+    arrivals: EventReceiver<Announced>,
     ran: EventReceiver<PathsRan>,
     functions: Arc<Functions>,
     memory: Memory,
@@ -69,6 +67,24 @@ pub(super) struct SlowLoop {
     credit: Credit,
     moment: Moment,
     looked: Instant,
+}
+
+/// Calls of one function in a batch, and where those are counted that are not in it.
+struct Told {
+    tally: Arc<ArrivalTally>,
+    count: u32,
+    latest_unix_us: u64,
+}
+
+impl Told {
+    fn of(announced: &Announced) -> Self {
+        Self { tally: Arc::clone(announced.tally()), count: 0, latest_unix_us: 0 }
+    }
+
+    fn count(&mut self, arrival: &Arrival) {
+        self.count += 1;
+        self.latest_unix_us = self.latest_unix_us.max(arrival.at_unix_us);
+    }
 }
 
 impl SlowLoop {
@@ -99,12 +115,11 @@ impl SlowLoop {
         self.remember();
         while !self.shared.stop.load(Ordering::Acquire) {
             let began = Instant::now();
-            batch.clear();
-            self.arrivals.drain(&mut batch, BATCH_MAX);
-            self.observe(&batch);
+            let came = self.arrivals.drain(&mut batch, BATCH_MAX);
+            self.observe(&mut batch);
             self.observe_paths();
             self.judging.judge(&self.shared.switches, unix_ms());
-            self.moment.came(batch.len(), Instant::now());
+            self.moment.came(came, Instant::now());
             let put_off = self.moment.wait(Instant::now(), || self.functions.are_busy());
             self.hold_what_is_due(put_off.is_zero());
             if priced.elapsed() >= PRICE_EVERY {
@@ -116,7 +131,7 @@ impl SlowLoop {
                 kept = Instant::now();
             }
             self.credit.pay(began, Instant::now());
-            self.rest(batch.len(), put_off);
+            self.rest(came, put_off);
         }
         self.keep();
     }
@@ -144,9 +159,10 @@ impl SlowLoop {
         }
     }
 
-    /// What came teaches the engine; whether it had been expected is remembered.
-    fn observe(&mut self, arrivals: &[Arrival]) {
-        if arrivals.is_empty() || self.shared.switches.mode() == LearningMode::Off {
+    /// What came teaches the engine; whether it had been expected is remembered. Then the next may be told of.
+    fn observe(&mut self, batch: &mut Vec<Announced>) {
+        if batch.is_empty() || self.shared.switches.mode() == LearningMode::Off {
+            batch.clear();
             return;
         }
         let prices = *self.shared.prices.lock();
@@ -154,15 +170,11 @@ impl SlowLoop {
         let cost_of = |name: &str, probability: f32| costs.get(name)?.ready_rung(probability);
         let mut learnt = self.shared.learnt.lock();
         learnt.engine.set_pressure(self.arrivals.fullness());
-        let mut told: HashMap<&FunctionName, usize> = HashMap::new();
-        for arrival in arrivals {
+        let mut told: HashMap<FunctionName, Told> = HashMap::new();
+        for announced in batch.drain(..) {
+            let arrival = &announced.arrival;
             if let Some(kept) = &mut self.kept {
                 kept.called(&arrival.function, arrival.at_unix_us);
-            }
-            let count = told.entry(&arrival.function).or_default();
-            *count += 1;
-            if *count > TOLD_ONE_BY_ONE_MAX {
-                continue;
             }
             let cause = learnt.standing(arrival.function.as_str(), arrival.at_unix_us);
             let expectation = Expectation { at_unix_us: arrival.at_unix_us, cause };
@@ -170,13 +182,14 @@ impl SlowLoop {
             if let Some(target) = learnt.observe(arrival) {
                 learnt.plan(arrival, target, &cost_of, &prices);
             }
+            told.entry(arrival.function.clone()).or_insert_with(|| Told::of(&announced)).count(arrival);
         }
-        for (function, count) in told {
-            if let Some(more) = count.checked_sub(TOLD_ONE_BY_ONE_MAX).filter(|more| *more > 0) {
-                learnt.observe_many(function.as_str(), arrivals[arrivals.len() - 1].at_unix_us, more);
+        for (function, Told { tally, count, latest_unix_us }) in told {
+            let untold = tally.take_untold();
+            if untold > 0 {
+                learnt.observe_many(function.as_str(), latest_unix_us, untold);
             }
-            let demand = self.demand.entry(function.clone()).or_default();
-            *demand += DEMAND_ADDED * count as f32;
+            *self.demand.entry(function).or_default() += DEMAND_ADDED * (count + untold) as f32;
         }
     }
 
