@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::interrupt;
 use super::prelink::{self, PrelinkBounds};
 use super::report::PassReport;
 use super::state;
@@ -30,6 +31,7 @@ struct Changed {
 const PASSES: &[Pass] = &[
     Pass { name: "prelink", revision: prelink::REVISION, run: run_prelink },
     Pass { name: "state", revision: state::REVISION, run: run_state },
+    Pass { name: "interrupt", revision: interrupt::REVISION, run: run_interrupt },
 ];
 
 /// The pass of that name.
@@ -84,6 +86,23 @@ fn run_state(component: &[u8]) -> Result<Changed, PassReport> {
             Ok(Changed { component: stated.component, detail })
         }
         Err(refusal) => Err(PassReport::refused("state", refusal.name(), &refusal.to_string())),
+    }
+}
+
+fn detail_of_interrupt(checked: &interrupt::Checked) -> String {
+    format!(
+        "{} loops, {} indirect calls, {} calls in circles and {} long stretches look at a flag",
+        checked.loops, checked.indirect, checked.circles, checked.stretches
+    )
+}
+
+fn run_interrupt(component: &[u8]) -> Result<Changed, PassReport> {
+    match interrupt::add_checks(component) {
+        Ok(checked) => {
+            let detail = detail_of_interrupt(&checked);
+            Ok(Changed { component: checked.component, detail })
+        }
+        Err(refusal) => Err(PassReport::refused("interrupt", refusal.name(), &refusal.to_string())),
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod body_hash;
 mod chain;
 pub mod coverage;
+pub mod interrupt;
 mod layout;
 mod memory_list;
 pub mod prelink;

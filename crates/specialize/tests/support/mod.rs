@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub(crate) mod generated;
+pub(crate) mod interrupted;
 
 use wasmtime::component::{Component, ComponentNamedList, Func, Instance, Lift, Linker, Lower, Resource, ResourceType};
 use wasmtime::{Config, Engine, Store};

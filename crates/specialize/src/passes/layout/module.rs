@@ -83,6 +83,8 @@ pub(crate) struct Additions {
     items: [(u32, Vec<u8>); ORDER.len()],
     /// The contents of the code section before anything is added, if bodies were changed.
     bodies_changed: Option<Vec<u8>>,
+    /// A custom section, header included, that must come directly before the code.
+    before_code: Vec<u8>,
 }
 
 impl<'a> ModuleLayout<'a> {
@@ -153,6 +155,9 @@ impl<'a> ModuleLayout<'a> {
             // Validation has let no other number through.
             let place = ORDER.iter().position(|id| *id == section.id).unwrap_or(ORDER.len() - 1);
             self.write_new_sections(&mut output, next..place, additions)?;
+            if section.id == section_id::CODE {
+                output.extend_from_slice(&additions.before_code);
+            }
             let contents = match &additions.bodies_changed {
                 Some(bodies) if section.id == section_id::CODE => bodies,
                 _ => section.contents,
@@ -288,9 +293,15 @@ impl Additions {
         self.bodies_changed = Some(bodies);
     }
 
+    /// Hints for the branches of changed bodies, in the place of those of the bodies before.
+    pub(crate) fn hint_branches(&mut self, hints: &wasm_encoder::BranchHints) {
+        use wasm_encoder::Section;
+        hints.append_to(&mut self.before_code);
+    }
+
     fn encoded_bytes(&self) -> usize {
         let changed = self.bodies_changed.as_ref().map_or(0, Vec::len);
-        self.items.iter().map(|(_, encoded)| encoded.len()).sum::<usize>() + changed
+        self.items.iter().map(|(_, encoded)| encoded.len()).sum::<usize>() + changed + self.before_code.len()
     }
 }
 
