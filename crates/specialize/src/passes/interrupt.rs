@@ -33,31 +33,35 @@
 //!           and at a call of h, entry(p) + 1 + head(h).
 //! ```
 //!
-//! An operator counts 1, one that works on a range of memory M/256, a call of a known g 1 + head(g), that of an imported
-//! function 3M/8, where M is [`STRETCH_MAX`]. A check is put before an operator that counts n at p if
+//! An operator counts 1, one that works on a range of memory M/256, a call of a known g 1 + head(g), of an unknown callee
+//! 1 + M/2, of an imported function 3M/8, where M is [`STRETCH_MAX`]. A check is put before an operator that counts n at
+//! p if
 //!
 //! ```text
 //! entry(p) + n > M/2   or   check(p) + n > M
 //! ```
 //!
-//! So head(g) <= M/2, thus n <= M/2 + 1 <= M, thus check(p) <= M everywhere, at returns too: whatever a known callee did,
-//! at most M operators ran since the last check when it is back. Where nobody knows how one came to a point (an
-//! exception is caught, a callee that took its caller's place is back) check(p) is M, so that a check comes first.
+//! *What is counted is so.* By the first of the two head(g) <= M/2 for each g, those not looked at yet included. Thus all n
+//! <= M/2 + 1, thus a check makes room for any operator, thus check(p) <= M at each p, and when a known callee is back
+//! no more than that ran since its last check. Where nobody followed the ways that lead to a point (something thrown is
+//! caught, what was called by `return_call` and the like is back) check(p) is M, so that a check comes first.
 //!
-//! *The bound.* Take what runs between two checks. A call of an unknown callee that came back was followed by a check. So
-//! the ones in between are all still open at the end, one inside the other: the stack only rises. Each of them, and what
-//! was there before, ran at most M operators of its own and of known callees. With at most D frames on the stack,
+//! *The bound.* So between two checks in one function, with the known callees that are entered and left in between, at most
+//! M operators run. An unknown callee is entered when at most M/2 - 1 ran since a check, and none of its caller's
+//! entry is as near; at most M/2 run before its own first check or its end, and after its end there is a check. In all,
 //!
 //! ```text
-//! at most  M (D + 1)  operators run between two checks,
+//! at most  M  operators run between two checks,
 //! ```
 //!
-//! and only code that goes through D calls of unknown callees without any coming back gets there. An imported function
-//! may be another module's. On a way through a function without checks at most one is called, since two would count more
-//! than M/2, and two after a check; modules import from earlier ones only: the bound is at most 3 (number of modules)
-//! times as high. Time in the host, or in one operator, is not bounded here.
+//! however deep calls go. An imported function may be another module's, of which nothing is known here: on a way through a
+//! function without checks at most one is called, after a check at most two, since more would count too much. Modules
+//! import from earlier ones only, so the bound is at most 3 (number of modules) times as high. What the host does is
+//! not counted, and nor is how long an operator takes.
 
 mod body;
+#[cfg(test)]
+mod bound_tests;
 mod calls;
 mod connector;
 mod places;
@@ -82,7 +86,7 @@ pub const FLAG_OFFSET: u32 = 64;
 /// By how many pages a check has the flag's memory grow: more than it ever can, and a number that hosts can tell.
 pub const GROWTH_PAGES: u32 = 1 << 14;
 
-/// Operators between two checks, while no function is entered that nobody knows: some tens of microseconds.
+/// Operators between two checks at most: some tens of microseconds.
 pub const STRETCH_MAX: u32 = 100_000;
 /// Modules with a flag: a component that was linked before has one, or two.
 pub const MODULES_MAX: usize = 2;

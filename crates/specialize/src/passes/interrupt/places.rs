@@ -156,6 +156,8 @@ impl<'m> Walk<'m> {
             Callee::Imported => self.run(self.module.bounds.import(), before),
             Callee::Known(cost) => self.run_function(cost, before),
             Callee::Unknown(why) => {
+                // Of any callee as much may run before its first check.
+                self.make_room(self.module.bounds.entry_max().saturating_add(1), before);
                 self.run(1, before);
                 self.check(after, why);
             }
