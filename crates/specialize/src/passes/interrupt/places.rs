@@ -36,12 +36,12 @@ pub(super) fn find(
     bounds: &Bounds,
 ) -> Result<Vec<Vec<Place>>, Unsupported> {
     let order = Calls::read(bodies, functions_imported)?.order();
-    let mut module = Looked { bounds, functions_imported, costs: vec![Cost::UNKNOWN; bodies.len()], order: &order };
+    let mut looked = Looked { bounds, functions_imported, costs: vec![Cost::UNKNOWN; bodies.len()], order: &order };
     let mut places = vec![Vec::new(); bodies.len()];
     for function in &order.functions {
         let number = *function as usize;
-        let found = Walk::new(&module, *function).through(&bodies[number])?;
-        module.costs[number] = found.cost;
+        let found = Walk::new(&looked, *function).through(&bodies[number])?;
+        looked.costs[number] = found.cost;
         places[number] = found.places;
     }
     Ok(places)
@@ -76,6 +76,7 @@ struct Found {
 }
 
 /// What an operator calls.
+#[derive(Clone, Copy)]
 enum Callee {
     /// A function of another module, or of the host.
     Imported,
