@@ -14,6 +14,7 @@ use forerun_types::NoRoom;
 use parking_lot::Mutex;
 
 use super::super::vm::Vm;
+use super::by_room::{ByRoom, Known};
 use super::calls::StateExports;
 use super::point::OWN_RUNS_MAX;
 use crate::sys::{PAGE_BYTES, Span, Tracker, make_own, with_bytes};
@@ -74,20 +75,18 @@ pub(super) async fn populate(vm: &mut Vm, exports: &StateExports, runs: &Runs) {
 pub(in super::super) struct FreshHabit {
     tracker: Arc<Tracker>,
     exports: StateExports,
-    /// Of the VMs with as much room as they are made with now.
-    alike: Mutex<Arc<FreshAlike>>,
+    alike: ByRoom<FreshAlike>,
 }
 
 #[derive(Default)]
 struct FreshAlike {
-    room_bytes: u32,
     served: AtomicU32,
     habit: Habit,
 }
 
 impl FreshHabit {
     pub(in super::super) fn new(tracker: Arc<Tracker>, exports: StateExports) -> Self {
-        Self { tracker, exports, alike: Mutex::default() }
+        Self { tracker, exports, alike: ByRoom::default() }
     }
 
     /// Takes note of what a request has written whose VM is about to be thrown away. Looks at a few only.
@@ -125,13 +124,8 @@ impl FreshHabit {
     }
 
     /// What is known of VMs that are made now.
-    fn alike(&self) -> Arc<FreshAlike> {
-        let room_bytes = self.exports.room.bytes();
-        let mut alike = self.alike.lock();
-        if alike.room_bytes != room_bytes {
-            *alike = Arc::new(FreshAlike { room_bytes, ..FreshAlike::default() });
-        }
-        Arc::clone(&alike)
+    fn alike(&self) -> Arc<Known<FreshAlike>> {
+        self.alike.of(self.exports.room.bytes())
     }
 }
 

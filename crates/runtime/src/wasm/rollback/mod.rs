@@ -29,6 +29,7 @@
 
 pub(super) mod admission;
 mod baseline;
+mod by_room;
 mod calls;
 mod counters;
 mod habit;
@@ -56,6 +57,7 @@ use tokio::sync::OnceCell;
 use wasmtime::component::WasmList;
 
 use self::baseline::Baseline;
+use self::by_room::{ByRoom, Known};
 use self::counters::Counters;
 use self::habit::Habit;
 use self::warm::Standing;
@@ -83,9 +85,10 @@ const CHECK_FIRST: u64 = 4;
 const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What is known of VMs with as much room.
+type Alike = Known<AsMade>;
+
 #[derive(Default)]
-struct Alike {
-    room_bytes: u32,
+struct AsMade {
     /// Made for the first of them that has served.
     baseline: OnceCell<Arc<Baseline>>,
     habit: Habit,
@@ -96,7 +99,7 @@ struct Alike {
 pub(super) struct Rollback {
     tracker: Arc<Tracker>,
     exports: StateExports,
-    alike: Mutex<Arc<Alike>>,
+    alike: ByRoom<AsMade>,
     refused: Mutex<Option<RollbackRefusal>>,
     discards_in_a_row: AtomicU32,
     /// What leads to the state that VMs are to be put back to, if that is not the one in which they are made.
@@ -118,7 +121,7 @@ impl Rollback {
         Self {
             tracker,
             exports,
-            alike: Mutex::default(),
+            alike: ByRoom::default(),
             refused: Mutex::default(),
             discards_in_a_row: AtomicU32::new(0),
             warm_up: WarmUp::of(spec),
@@ -254,12 +257,7 @@ impl Rollback {
 
     /// Of VMs as they are made now.
     fn alike(&self) -> Arc<Alike> {
-        let room_bytes = self.exports.room.bytes();
-        let mut alike = self.alike.lock();
-        if alike.room_bytes != room_bytes {
-            *alike = Arc::new(Alike { room_bytes, ..Alike::default() });
-        }
-        Arc::clone(&alike)
+        self.alike.of(self.exports.room.bytes())
     }
 
     async fn baseline_as_made(
