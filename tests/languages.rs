@@ -80,6 +80,8 @@ fn python_answers_both_kinds_of_request_and_streams() {
     let prelinked = pass(&node, "prelink");
     assert_eq!(prelinked["applied"], true, "{prelinked}");
     assert!(prelinked["detail"].as_str().unwrap().starts_with("core modules 14 to 2, "), "{prelinked}");
+    let interrupted = pass(&node, "interrupt");
+    assert_eq!(interrupted["applied"], true, "{interrupted}");
     let report = node.get("/report?currency=EUR");
     assert_eq!(report.status, 200, "{report:?}");
     assert!(report.json().is_object());
@@ -227,6 +229,8 @@ fn javascript_answers_both_kinds_of_request_and_streams() {
     assert_eq!(wrong.status, 400, "{wrong:?}");
     let events = streamed(&node, "/events?count=5&pause_ms=200");
     assert_eq!(events.matches("data:").count(), 5, "{events}");
+    let interrupted = pass(&node, "interrupt");
+    assert_eq!(interrupted["applied"], true, "{interrupted}");
     javascript_is_served_by_vms_that_were_put_back(&node);
 }
 

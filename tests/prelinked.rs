@@ -44,7 +44,9 @@ fn what_was_done_to_a_component_is_said() {
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(node.text("/"), "hello\n");
     let image = images(&node).into_iter().find(|image| image["state"] == "loaded").unwrap();
-    let [linked, stated] = image["passes"].as_array().unwrap().clone().try_into().unwrap();
+    let [linked, stated, interrupted] = image["passes"].as_array().unwrap().clone().try_into().unwrap();
+    assert_eq!((&interrupted["pass"], &interrupted["applied"]), (&json!("interrupt"), &json!(false)));
+    assert!(interrupted["detail"].as_str().unwrap().contains("epochs"), "a small component: {interrupted}");
     for (pass, name, says) in [(linked, "prelink", "core modules "), (stated, "state", "4 globals ")] {
         assert_eq!((&pass["pass"], &pass["applied"]), (&json!(name), &json!(true)), "{pass}");
         assert!(pass["detail"].as_str().unwrap().starts_with(says), "{pass}");

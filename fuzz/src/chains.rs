@@ -34,7 +34,7 @@ pub fn run(component: &[u8], chain: u8, numbers: &mut Numbers) {
 /// Everything that a chain makes, if it makes anything.
 fn make(component: &[u8], chain: u8, numbers: &mut Numbers) -> Vec<Vec<u8>> {
     match chain % CHAINS {
-        0 => vec![applied(component, &["prelink", "state"])],
+        0 => vec![applied(component, &["prelink", "state", "interrupt"])],
         1 => cover(&applied(component, &["prelink"])),
         2 => {
             let mut made = parts(&applied(component, &["prelink"]), numbers);
@@ -43,7 +43,7 @@ fn make(component: &[u8], chain: u8, numbers: &mut Numbers) -> Vec<Vec<u8>> {
             }
             made
         }
-        3 => vec![applied(component, &["state"])],
+        3 => vec![applied(component, &["state", "interrupt"])],
         4 => cover(component),
         _ => parts(component, numbers),
     }

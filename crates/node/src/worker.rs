@@ -7,7 +7,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use forerun_driver::LoadError;
-use forerun_runtime::{Compiled, Tier, compile, compile_again, compile_module};
+use forerun_runtime::{
+    Compiled, Interruption, Tier, compile, compile_again, compile_module, compile_with, is_sequential,
+};
 use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::coverage::add_coverage;
 use forerun_specialize::passes::split::{Bundle, Known, Split, SplitIndex, SplitPlan, split};
@@ -171,29 +173,52 @@ fn compile_prepared(
     progress: &ProgressSender,
 ) -> Result<Vec<u8>, JobError> {
     progress.report(0, "applying passes");
-    let (changed, mut reports) = passes::apply(component, passes);
+    let unfit = why_no_flags(component);
+    let is_fit = |pass: &Pass| unfit.is_none() || pass.name != INTERRUPT;
+    let (fit, left_out): (Vec<&Pass>, Vec<&Pass>) = passes.iter().partition(|pass| is_fit(pass));
+    let (changed, mut reports) = passes::apply(component, &fit);
+    let looks_at_flags = reports.iter().any(|report| report.pass == INTERRUPT && report.is_applied());
+    let refused = |pass: &&Pass| unfit.map(|(refusal, detail)| PassReport::refused(pass.name, refusal, detail));
+    reports.extend(left_out.iter().filter_map(refused));
     progress.report(10, "compiling");
     if let Some(changed) = changed {
-        match compile_changed(&changed, tier, bodies.clone(), progress) {
+        let interruption = if looks_at_flags { Interruption::Flags } else { Interruption::Epochs };
+        match compile_changed(&changed, (tier, interruption), bodies.clone(), progress) {
             Ok(code) => return Ok(Made { code, passes: reports }.into_artifact()),
             Err(error) => reports = reports.into_iter().map(|report| withdrawn(report, &error)).collect(),
         }
     }
-    let code = compiled(component, tier, bodies, progress).map_err(|error| JobError::new("bad_component", error))?;
+    let code = compiled(component, (tier, Interruption::Epochs), bodies, progress);
+    let code = code.map_err(|error| JobError::new("bad_component", error))?;
     Ok(Made { code, passes: reports }.into_artifact())
+}
+
+/// The pass that has a component look at flags, so that it is compiled for an engine without epochs.
+const INTERRUPT: &str = "interrupt";
+/// Components up to this size keep their epochs: what they do between two calls of the host takes microseconds, and a memory
+/// more is a part of what each of their VMs costs.
+const EPOCHS_BYTES_MAX: usize = 2 << 20;
+
+/// Why a component is left to its engine's epochs, if it is.
+fn why_no_flags(component: &[u8]) -> Option<(&'static str, &'static str)> {
+    if component.len() <= EPOCHS_BYTES_MAX {
+        return Some(("small-component", "it is stopped by its engine's epochs, which cost it little"));
+    }
+    let reason = ("tasks", "components of WASI 0.3 are stopped by their engine's epochs");
+    (!is_sequential(component)).then_some(reason)
 }
 
 /// The code alone, or with what it leaves to the next compilation, if that is wanted.
 fn compiled(
     component: &[u8],
-    tier: Tier,
+    (tier, interruption): (Tier, Interruption),
     bodies: Option<Vec<u8>>,
     progress: &ProgressSender,
 ) -> Result<Vec<u8>, LoadError> {
     let Some(bodies) = bodies else {
-        return compile(component, tier, true);
+        return compile_with(component, tier, true, interruption);
     };
-    let Compiled { mut code, bodies, reused, made } = compile_again(component, tier, true, bodies)?;
+    let Compiled { mut code, bodies, reused, made } = compile_again(component, tier, true, interruption, bodies)?;
     progress.report(90, &format!("{reused} bodies reused, {made} compiled"));
     let code_bytes = code.len() as u64;
     code.extend_from_slice(&bodies);
@@ -214,11 +239,11 @@ pub(crate) fn parted(mut made: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)> {
 /// Even a panic is no reason to give up: the compiler may bear the component as it is.
 fn compile_changed(
     component: &[u8],
-    tier: Tier,
+    how: (Tier, Interruption),
     bodies: Option<Vec<u8>>,
     progress: &ProgressSender,
 ) -> Result<Vec<u8>, String> {
-    match catch_unwind(AssertUnwindSafe(|| compiled(component, tier, bodies, progress))) {
+    match catch_unwind(AssertUnwindSafe(|| compiled(component, how, bodies, progress))) {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(_panic) => Err("the compiler panicked".to_owned()),
     }

@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use forerun_runtime::{Tier, compile, compile_again};
+use forerun_runtime::{Interruption, Tier, compile, compile_again};
 
 fn main() {
     let mut files = std::env::args().skip(1).map(|path| std::fs::read(path).unwrap());
@@ -18,13 +18,13 @@ fn main() {
         return;
     };
     let began = Instant::now();
-    let first = compile_again(&before, Tier::Full, true, Vec::new()).unwrap();
+    let first = compile_again(&before, Tier::Full, true, Interruption::Epochs, Vec::new()).unwrap();
     println!("before, nothing known: {:?}, {} bodies, {} bytes left", began.elapsed(), first.made, first.bodies.len());
     let began = Instant::now();
     let whole = compile(&after, Tier::Full, true).unwrap();
     println!("after, whole: {:?}, {} bytes of code", began.elapsed(), whole.len());
     let began = Instant::now();
-    let again = compile_again(&after, Tier::Full, true, first.bodies).unwrap();
+    let again = compile_again(&after, Tier::Full, true, Interruption::Epochs, first.bodies).unwrap();
     println!("after, again: {:?}, {} bodies reused, {} made", began.elapsed(), again.reused, again.made);
     assert!(again.code == whole, "the code differs");
 }

@@ -8,6 +8,7 @@ mod wasm;
 
 pub use sys::let_others_go_first;
 pub use wasm::{
-    CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, Compiled, LazyFailure, Miss, MissListener,
-    SplitProgram, Tier, WasmDriver, WasmDriverError, WasmSettings, compile, compile_again, compile_module,
+    CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, Compiled, Interruption, LazyFailure, Miss,
+    MissListener, SplitProgram, Tier, WasmDriver, WasmDriverError, WasmSettings, compile, compile_again,
+    compile_module, compile_with, is_sequential,
 };

@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use forerun_runtime::{Compiled, Tier, compile, compile_again};
+use forerun_runtime::{Compiled, Interruption, Tier, compile, compile_again};
 
 fn component(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/components").join(name)).unwrap()
 }
 
 fn again(source: &[u8], bodies: Vec<u8>) -> Compiled {
-    compile_again(source, Tier::Full, true, bodies).unwrap()
+    compile_again(source, Tier::Full, true, Interruption::Epochs, bodies).unwrap()
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn the_code_is_that_of_a_whole_compilation() {
 #[test]
 fn code_made_in_a_hurry_is_never_taken_for_better_code() {
     let source = component("steady.wasm");
-    let quick = compile_again(&source, Tier::Quick, true, Vec::new()).unwrap();
+    let quick = compile_again(&source, Tier::Quick, true, Interruption::Epochs, Vec::new()).unwrap();
     let full = again(&source, quick.bodies);
     assert_eq!((full.reused, full.code == compile(&source, Tier::Full, true).unwrap()), (0, true));
 }

@@ -13,8 +13,9 @@ use crate::pipe::EventReceiver;
 
 /// Events given to a sink at once: enough to spread its fixed costs, little enough to stay in the caches.
 const BATCH_EVENTS_MAX: usize = 512;
-/// First pause after the pipe was empty.
-const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// First pause after the pipe was empty. On a machine with few processors each look takes one from a request that is being
+/// served and moves it to another, which costs that more than the look does.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause: 20 looks a second cost an idle node next to nothing, and the pipe holds more than comes in between.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 

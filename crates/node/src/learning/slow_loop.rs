@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// wake this thread, which costs a request more than anything else that learning does. All of a chain is expected from its
 /// first call, so that this is as long as a chain of small functions takes.
 const BREATH: Duration = Duration::from_millis(2);
+/// The longest breath: while more comes after each, none of which is news, they become longer.
+const BREATH_MAX: Duration = Duration::from_millis(8);
 /// Step of the prices.
 const PRICE_EVERY: Duration = Duration::from_secs(1);
 /// What is learnt in the last of these may be lost by `kill -9`.
@@ -66,6 +68,7 @@ pub(super) struct SlowLoop {
     demand: HashMap<FunctionName, f32>,
     credit: Credit,
     moment: Moment,
+    breath: Duration,
     looked: Instant,
 }
 
@@ -95,6 +98,7 @@ impl SlowLoop {
             judging: Judging::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             holding: Holding::new(Arc::clone(&functions), Arc::clone(&shared.costs)),
             moment: Moment::new(now),
+            breath: BREATH,
             credit: Credit::new(shared.budget.processor_share, now),
             kept: shared.budget.keep_alive.map(KeepAlive::new),
             shared,
@@ -144,8 +148,10 @@ impl SlowLoop {
         if !rest.is_zero() {
             std::thread::sleep(rest);
         } else if (1..BATCH_MAX).contains(&came) {
-            std::thread::sleep(BREATH);
+            std::thread::sleep(self.breath);
+            self.breath = (self.breath * 2).min(BREATH_MAX);
         } else if came < BATCH_MAX {
+            self.breath = BREATH;
             self.arrivals.wait(if put_off.is_zero() { LOOK_EVERY } else { put_off });
         }
     }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use wasmtime::Store;
 use wasmtime::component::WasmList;
 
+use super::flags::FlaggedStore;
 use super::pages::PAGE_BYTES;
 
 /// Runs `work` on the memory that `list` is, or is part of.
 pub(crate) fn with_bytes<T: 'static, R>(
-    store: &mut Store<T>,
+    store: &mut FlaggedStore<T>,
     list: &WasmList<u8>,
     work: impl FnOnce(&mut [u8]) -> R,
 ) -> R {

@@ -2,12 +2,14 @@
 //! its proof.
 #![allow(unsafe_code, reason = "this folder is where it lives")]
 
+mod flags;
 mod guest_memory;
 mod image;
 mod module;
 mod pages;
 mod time_slice;
 
+pub(crate) use flags::{FlaggedStore, Flags, Raised};
 #[cfg(test)]
 pub(crate) use guest_memory::swap_out;
 pub(crate) use guest_memory::{make_own, make_present, with_bytes};

@@ -11,7 +11,7 @@ use wasmtime::{Config, Engine, OptLevel, RegallocAlgorithm};
 
 use super::bodies::Bodies;
 use super::driver::not_compiled;
-use super::engine::Concurrency;
+use super::engine::{Concurrency, Interruption};
 use super::{engine, inspect};
 use crate::sys::CompiledModule;
 
@@ -29,15 +29,29 @@ pub enum Tier {
 /// # Errors
 /// Why `source` is no component, or what the compiler said.
 pub fn compile(source: &[u8], tier: Tier, parallel: bool) -> Result<Vec<u8>, LoadError> {
+    compile_with(source, tier, parallel, Interruption::Epochs)
+}
+
+/// Compiles `source` for an engine that interrupts it so. With [`Interruption::Flags`] it must be a component that looks at
+/// them, or it runs until it ends by itself.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    source: &[u8],
+    tier: Tier,
+    parallel: bool,
+    interruption: Interruption,
+) -> Result<Vec<u8>, LoadError> {
     inspect::check_header(source)?;
-    let engine = compiler(inspect::concurrency(source), tier, parallel)?;
+    let engine = compiler(inspect::concurrency(source), tier, parallel, interruption)?;
     engine.precompile_component(source).map_err(|error| not_compiled(&error))
 }
 
 /// Machine code, and what the next compilation of much the same component can use of it.
 #[derive(Debug)]
 pub struct Compiled {
-    /// The code, as [`compile`] makes it.
+    /// The code, as [`compile_with`] makes it.
     pub code: Vec<u8>,
     /// The code of its function bodies, for [`compile_again`].
     pub bodies: Vec<u8>,
@@ -47,15 +61,21 @@ pub struct Compiled {
     pub made: usize,
 }
 
-/// Compiles `source` as [`compile`] does, to the same bytes, and takes the code of bodies that were compiled before from
+/// Compiles `source` as [`compile_with`] does, to the same bytes, and takes the code of bodies that were compiled before from
 /// `bodies`, which is that of an earlier [`Compiled`] or empty. It is not checked: who gives it vouches for it.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn compile_again(source: &[u8], tier: Tier, parallel: bool, bodies: Vec<u8>) -> Result<Compiled, LoadError> {
+pub fn compile_again(
+    source: &[u8],
+    tier: Tier,
+    parallel: bool,
+    interruption: Interruption,
+    bodies: Vec<u8>,
+) -> Result<Compiled, LoadError> {
     inspect::check_header(source)?;
     let bodies = Arc::new(Bodies::of(bodies));
-    let mut config = config(inspect::concurrency(source), tier, parallel);
+    let mut config = config(inspect::concurrency(source), tier, parallel, interruption);
     let failed = |error| LoadError::Compile { detail: format!("{error:#}") };
     config.enable_incremental_compilation(Arc::clone(&bodies) as _).map_err(failed)?;
     let engine = Engine::new(&config).map_err(failed)?;
@@ -77,17 +97,22 @@ pub(super) fn compile_module_here(source: &[u8], tier: Tier) -> Result<CompiledM
     if source.len() > forerun_types::limits::COMPONENT_BYTES_MAX {
         return Err(LoadError::TooLarge { bytes: source.len(), max: forerun_types::limits::COMPONENT_BYTES_MAX });
     }
-    let engine = compiler(Concurrency::None, tier, false)?;
+    let engine = compiler(Concurrency::None, tier, false, Interruption::Epochs)?;
     CompiledModule::new(&engine, source).map_err(|error| not_compiled(&error))
 }
 
-fn compiler(concurrency: Concurrency, tier: Tier, parallel: bool) -> Result<Engine, LoadError> {
-    let config = config(concurrency, tier, parallel);
+fn compiler(
+    concurrency: Concurrency,
+    tier: Tier,
+    parallel: bool,
+    interruption: Interruption,
+) -> Result<Engine, LoadError> {
+    let config = config(concurrency, tier, parallel, interruption);
     Engine::new(&config).map_err(|error| LoadError::Compile { detail: format!("{error:#}") })
 }
 
-fn config(concurrency: Concurrency, tier: Tier, parallel: bool) -> Config {
-    let mut config = engine::code_config(concurrency);
+fn config(concurrency: Concurrency, tier: Tier, parallel: bool, interruption: Interruption) -> Config {
+    let mut config = engine::code_config(concurrency, interruption);
     config.parallel_compilation(parallel);
     match tier {
         Tier::Full => {}
@@ -104,14 +129,19 @@ fn config(concurrency: Concurrency, tier: Tier, parallel: bool) -> Config {
 /// engines, and CPU features.
 pub(super) fn fingerprint() -> wasmtime::Result<[u8; 32]> {
     let mut hasher = Collector(blake3::Hasher::new());
-    for concurrency in [Concurrency::None, Concurrency::Tasks] {
-        let engine = Engine::new(&engine::code_config(concurrency))?;
+    let engines = [
+        (Concurrency::None, Interruption::Epochs),
+        (Concurrency::Tasks, Interruption::Epochs),
+        (Concurrency::None, Interruption::Flags),
+    ];
+    for (concurrency, interruption) in engines {
+        let engine = Engine::new(&engine::code_config(concurrency, interruption))?;
         engine.precompile_compatibility_hash().hash(&mut hasher);
     }
     // Code of another build of ours may have been made with other settings that the engine does not check.
     hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
     // Nor does it see what the specializer does to a component first: code without that would never be rolled back.
-    hasher.write(b"state 1");
+    hasher.write(b"state 1, interrupt 1");
     Ok(*hasher.0.finalize().as_bytes())
 }
 

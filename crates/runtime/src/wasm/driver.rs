@@ -13,6 +13,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::compile;
 use super::engine::{Code, Concurrency};
 use super::inspect::{self, World};
+use super::interrupt::FlagExports;
 use super::isolation::Isolation;
 use super::lazy::{ColdGroups, Compiles, FindInstance, ProbeTrap, SplitProgram};
 use super::program::{Programs, WasmProgram};
@@ -40,11 +41,38 @@ pub struct WasmDriver {
     sequential: Sandbox,
     /// For components of WASI 0.3; made for the first of them.
     concurrent: Mutex<Option<Arc<Sandbox>>>,
+    /// For components that look at flags; made for the first of them.
+    flagged: Mutex<Option<Arc<Sandbox>>>,
     /// For split components; made for the first of them.
     split: Mutex<Option<Arc<SplitSandbox>>>,
     /// How written pages are found, or why they are not.
     tracker: Result<Arc<Tracker>, String>,
     programs: Programs,
+}
+
+/// Components that share an engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guests {
+    /// Of WASI 0.2.
+    Sequential,
+    /// Of WASI 0.2, with flags.
+    Flagged,
+    /// Of WASI 0.3.
+    Concurrent,
+}
+
+impl Guests {
+    /// Code of this size has most likely been made of a component that is large enough for flags. It decides nothing: an engine
+    /// that is asked in vain costs a moment, and is made for nothing if it is not there yet.
+    const FLAGGED_CODE_BYTES: u64 = 8 << 20;
+
+    fn likeliest_first(image: &AuthenticImage) -> [Self; 3] {
+        let code_bytes = image.file().metadata().map_or(0, |metadata| metadata.len());
+        match code_bytes {
+            Self::FLAGGED_CODE_BYTES.. => [Self::Flagged, Self::Sequential, Self::Concurrent],
+            _ => [Self::Sequential, Self::Concurrent, Self::Flagged],
+        }
+    }
 }
 
 /// What split components need of an engine.
@@ -89,6 +117,7 @@ impl WasmDriver {
             fingerprint,
             sequential,
             concurrent: Mutex::default(),
+            flagged: Mutex::default(),
             split: Mutex::default(),
             tracker,
             programs,
@@ -108,49 +137,49 @@ impl WasmDriver {
         self.fingerprint
     }
 
-    /// Runs `work` with the engine for components that need `concurrency`.
+    /// Runs `work` with the engine for `guests`.
     fn with_sandbox<R>(
         &self,
-        concurrency: Concurrency,
+        guests: Guests,
         work: impl FnOnce(&Sandbox) -> Result<R, LoadError>,
     ) -> Result<R, LoadError> {
-        match concurrency {
-            Concurrency::None => work(&self.sequential),
-            Concurrency::Tasks => {
-                let sandbox = self.concurrent_sandbox()?;
-                work(&sandbox)
+        let (kept, concurrency, code) = match guests {
+            Guests::Sequential => return work(&self.sequential),
+            Guests::Concurrent => (&self.concurrent, Concurrency::Tasks, Code::Whole),
+            Guests::Flagged => (&self.flagged, Concurrency::None, Code::Flagged),
+        };
+        let sandbox = {
+            let mut kept = kept.lock();
+            match &*kept {
+                Some(sandbox) => Arc::clone(sandbox),
+                None => {
+                    let made = Sandbox::new(&self.settings, concurrency, code, || {});
+                    let made = made.map_err(|error| LoadError::Compile { detail: error.to_string() })?;
+                    Arc::clone(kept.insert(Arc::new(made)))
+                }
             }
-        }
+        };
+        work(&sandbox)
     }
 
-    fn concurrent_sandbox(&self) -> Result<Arc<Sandbox>, LoadError> {
-        let mut concurrent = self.concurrent.lock();
-        if let Some(sandbox) = &*concurrent {
-            return Ok(Arc::clone(sandbox));
-        }
-        let made = Sandbox::new(&self.settings, Concurrency::Tasks, Code::Whole, || {});
-        let sandbox = Arc::new(made.map_err(|error| LoadError::Compile { detail: error.to_string() })?);
-        *concurrent = Some(Arc::clone(&sandbox));
-        Ok(sandbox)
-    }
-
-    /// Machine code does not say what it needs; the engine that it was not made for refuses it by its header.
+    /// Machine code does not say what it needs; the engines that it was not made for refuse it by its header.
     fn load_image(&self, image: &AuthenticImage, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
-        let with = |sandbox: &Sandbox| {
-            let component = sys::load_image(&sandbox.engine, image).map_err(|error| foreign_image(&error))?;
-            self.prepare(sandbox, &component, request, 0, None)
-        };
-        let first = match self.with_sandbox(Concurrency::None, with) {
-            Err(LoadError::ForeignImage { detail }) => detail,
-            result => return result,
-        };
-        match self.with_sandbox(Concurrency::Tasks, with) {
-            // Which engine it was made for is not known, so neither is which of the reasons counts.
-            Err(LoadError::ForeignImage { detail }) => {
-                Err(LoadError::ForeignImage { detail: format!("{first}; and for the other engine: {detail}") })
+        let mut refused = String::new();
+        for guests in Guests::likeliest_first(image) {
+            let loaded = self.with_sandbox(guests, |sandbox| {
+                let component = sys::load_image(&sandbox.engine, image).map_err(|error| foreign_image(&error))?;
+                self.prepare(sandbox, &component, request, 0, None)
+            });
+            match loaded {
+                // Which engine it was made for is not known, so neither is which of the reasons counts.
+                Err(LoadError::ForeignImage { detail }) if refused.is_empty() => refused = detail,
+                Err(LoadError::ForeignImage { detail }) => {
+                    refused = format!("{refused}; and for another engine: {detail}")
+                }
+                result => return result,
             }
-            result => result,
         }
+        Err(LoadError::ForeignImage { detail: refused })
     }
 
     fn prepare(
@@ -162,7 +191,9 @@ impl WasmDriver {
         cold: Option<Arc<ColdGroups>>,
     ) -> Result<Loaded, LoadError> {
         let (linked, world) = link(sandbox, component, request.spec.reuse)?;
-        let template = Template::new(sandbox.engine.clone(), request.spec, request.host.clone(), cold);
+        let flags = flags(sandbox, component)?;
+        let template =
+            Template::new(sandbox.engine.clone(), request.spec, request.host.clone(), cold).with_flags(flags);
         try_to_start(&template, &linked)?;
         // What a component brings with it is not the specializer's.
         let forged = request.image.is_some() && inspect::exports(request.source, StateExports::INTERFACE);
@@ -176,7 +207,11 @@ impl WasmDriver {
 
     fn load_source(&self, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
         inspect::check_header(request.source)?;
-        self.with_sandbox(inspect::concurrency(request.source), |sandbox| {
+        let guests = match inspect::concurrency(request.source) {
+            Concurrency::None => Guests::Sequential,
+            Concurrency::Tasks => Guests::Concurrent,
+        };
+        self.with_sandbox(guests, |sandbox| {
             let started = Instant::now();
             let component = Component::from_binary(&sandbox.engine, request.source);
             let compile_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -191,6 +226,13 @@ struct Loaded {
     linked: Linked,
     isolation: Isolation,
     facts: ProgramFacts,
+}
+
+/// The flags at which a component looks. Without any it could not be stopped where there are no epochs.
+fn flags(sandbox: &Sandbox, component: &Component) -> Result<Option<FlagExports>, LoadError> {
+    let Some(all) = &sandbox.flags else { return Ok(None) };
+    let without = || LoadError::ForeignImage { detail: "it looks at no flag, and its engine has no epochs".into() };
+    FlagExports::of(component, all).map(Some).ok_or_else(without)
 }
 
 fn link(sandbox: &Sandbox, component: &Component, reuse: ReusePolicy) -> Result<(Linked, World), LoadError> {

@@ -1,7 +1,8 @@
 //! Engines, and the thread that makes their epochs pass.
 //!
-//! There are two for whole components, since the machinery for concurrent component calls that `wasi:http` 0.3 needs takes
-//! more than a quarter of the processor time of a small 0.2 request (measured: 97 against 70 µs).
+//! There are three for whole components. The machinery for concurrent component calls that `wasi:http` 0.3 needs takes more
+//! than a quarter of the processor time of a small 0.2 request (measured: 97 against 70 µs), and large components look at
+//! flags in the place of epochs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,8 @@ const TABLES_PER_MODULE_MAX: u32 = 8;
 const MEMORIES_PER_MODULE_MAX: u32 = 4;
 /// Memories planned for per VM: a component's main memory and, in some, one of an adapter.
 const MEMORIES_PER_VM: u32 = 2;
+/// Memories with flags planned for per VM: as many modules as the pass takes.
+const FLAGS_PER_VM: u32 = 2;
 /// Tables planned for per VM. Python components have a handful across their modules.
 const TABLES_PER_VM: u32 = 4;
 /// Native stack of a guest. wasmtime wants it larger than the wasm stack it contains.
@@ -39,19 +42,40 @@ pub(super) enum Concurrency {
     Tasks,
 }
 
-/// What an engine runs; the machine code is made with the same settings for both.
+/// How guests are stopped when their time is over, and made to let others run before that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interruption {
+    /// The compiler has all code look at the engine's epoch: at each function and each loop.
+    Epochs,
+    /// The component looks at a flag of its own ([`interrupt`](super::interrupt)), less often and for less: a Python guest
+    /// takes a fifth longer with epochs.
+    Flags,
+}
+
+/// What an engine runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Code {
     /// Whole components.
     Whole,
+    /// Whole components that look at flags, and no others: they could not be stopped.
+    Flagged,
     /// Split components and their groups, and no others: the way to a group's instance is a trap with a core dump,
     /// and the loader is no business of other components.
     Split,
 }
 
+impl Code {
+    fn interruption(self) -> Interruption {
+        match self {
+            Self::Whole | Self::Split => Interruption::Epochs,
+            Self::Flagged => Interruption::Flags,
+        }
+    }
+}
+
 /// Everything that decides which machine code is made: the same for the engine that runs it and for
 /// compilers in other processes, or the engine would refuse what they make.
-pub(super) fn code_config(concurrency: Concurrency) -> Config {
+pub(super) fn code_config(concurrency: Concurrency, interruption: Interruption) -> Config {
     let mut config = Config::new();
     config.strategy(Strategy::Cranelift);
     config.cranelift_opt_level(OptLevel::Speed);
@@ -60,7 +84,11 @@ pub(super) fn code_config(concurrency: Concurrency) -> Config {
         Concurrency::None => config.concurrency_support(false),
         Concurrency::Tasks => config.wasm_component_model_async(true),
     };
-    config.epoch_interruption(true);
+    match interruption {
+        Interruption::Epochs => config.epoch_interruption(true),
+        // The pass says which way its checks hardly ever go. Flags are known by their addresses; nothing in a pool moves anyway.
+        Interruption::Flags => config.wasm_branch_hinting(true).memory_may_move(false),
+    };
     config.memory_guaranteed_dense_image_size(DENSE_IMAGE_BYTES_MAX);
     // Nobody unwinds guests natively, and registering frames is slow with many modules.
     config.native_unwind_info(false);
@@ -69,7 +97,7 @@ pub(super) fn code_config(concurrency: Concurrency) -> Config {
 
 /// Makes an engine. Fails where the address space cannot be reserved.
 pub(super) fn engine(settings: &WasmSettings, concurrency: Concurrency, code: Code) -> wasmtime::Result<Engine> {
-    let mut config = code_config(concurrency);
+    let mut config = code_config(concurrency, code.interruption());
     config.memory_init_cow(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
     config.async_stack_size(STACK_BYTES);
@@ -83,7 +111,8 @@ fn pool(settings: &WasmSettings, code: Code) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(vms);
     pool.total_core_instances(vms.saturating_mul(settings.core_instances_per_vm));
-    pool.total_memories(vms.saturating_mul(MEMORIES_PER_VM));
+    let flags = if code == Code::Flagged { FLAGS_PER_VM } else { 0 };
+    pool.total_memories(vms.saturating_mul(MEMORIES_PER_VM + flags));
     // A split component has a table of cold functions, and the trap that finds an instance runs on a stack of its own.
     let one_more = u32::from(code == Code::Split);
     pool.total_tables(vms.saturating_mul(TABLES_PER_VM + one_more));

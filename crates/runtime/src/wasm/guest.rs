@@ -4,13 +4,14 @@
 //! ends when the guest has returned and, in `wasi:http` 0.3, its tasks have ended.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use forerun_driver::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use wasmtime::AsContextMut;
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p3::Request as ServiceRequest;
@@ -18,7 +19,8 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use super::errors::body_error_to_guest;
-use super::vm::{Instance, Vm};
+use super::turns::AtWork;
+use super::vm::{Instance, Vm, VmStore};
 
 /// The head of a guest's answer, or the `wasi:http` error code it answered with.
 pub(super) type Head = Result<Response<WasiBody>, String>;
@@ -51,16 +53,24 @@ pub(super) fn enter(mut vm: Box<Vm>, request: Request<Body>, https: bool, slot: 
     let request = request.map(|body| body.map_err(body_error_to_guest).boxed_unsync());
     Box::pin(async move {
         let Vm { store, instance, .. } = vm.as_mut();
-        let result = match instance {
-            Instance::Proxy(proxy) => enter_proxy(store, proxy, request, https, slot).await,
-            Instance::Service(service) => enter_service(store, service, request, slot).await,
+        let result = {
+            let mut work = pin!(async {
+                match instance {
+                    Instance::Proxy(proxy) => enter_proxy(store, proxy, request, https, slot).await,
+                    Instance::Service(service) => enter_service(store, service, request, slot).await,
+                }
+            });
+            poll_fn(|cx| {
+                let _at_work = AtWork::begin();
+                work.as_mut().poll(cx)
+            })
+            .await
         };
         GuestExit { vm, result }
     })
 }
 
 type RequestDone = Pin<Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>>;
-type VmStore = wasmtime::Store<super::vm::VmState>;
 
 async fn enter_proxy(
     store: &mut VmStore,
@@ -101,5 +111,5 @@ async fn enter_service(
         poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         wasmtime::Result::Ok(())
     };
-    store.run_concurrent(serve).await?
+    store.as_context_mut().run_concurrent(serve).await?
 }

@@ -50,6 +50,12 @@ pub(super) fn check_header(source: &[u8]) -> Result<(), LoadError> {
     }
 }
 
+/// Whether the component is one of WASI 0.2, which is called by one request at a time. What cannot be read is left to the
+/// compiler to complain about.
+pub fn is_sequential(source: &[u8]) -> bool {
+    concurrency(source) == Concurrency::None
+}
+
 /// What the component needs of its engine, from the names of its imports and exports. What cannot be read
 /// here is left to the compiler to complain about.
 pub(super) fn concurrency(source: &[u8]) -> Concurrency {

@@ -23,6 +23,7 @@ mod errors;
 mod failure;
 mod guest;
 mod inspect;
+mod interrupt;
 mod isolation;
 mod key_values;
 mod lazy;
@@ -40,12 +41,15 @@ mod sampled;
 mod sandbox;
 mod settings;
 mod trust;
+mod turns;
 mod used;
 mod vm;
 mod witness;
 
-pub use compile::{Compiled, Tier, compile, compile_again, compile_module};
+pub use compile::{Compiled, Tier, compile, compile_again, compile_module, compile_with};
 pub use driver::{WasmDriver, WasmDriverError};
+pub use engine::Interruption;
+pub use inspect::is_sequential;
 pub use lazy::{
     CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, LazyFailure, Miss, MissListener,
     SplitProgram,

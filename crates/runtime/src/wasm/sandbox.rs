@@ -1,5 +1,7 @@
 //! An engine with everything that components need of it: what they may import, and the passing of epochs.
 
+use std::sync::Arc;
+
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -8,12 +10,15 @@ use super::engine::{self, Code, Concurrency, EpochTicker};
 use super::settings::WasmSettings;
 use super::vm::VmState;
 use super::{lazy, linker};
+use crate::sys::Flags;
 
 /// One of the engines of the process.
 pub(super) struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<VmState>,
     pub(super) concurrency: Concurrency,
+    /// Those at which its guests look in the place of epochs.
+    pub(super) flags: Option<Arc<Flags>>,
     // Last, so that epochs pass for as long as anything above can run.
     _ticker: EpochTicker,
 }
@@ -24,7 +29,7 @@ impl Sandbox {
         settings: &WasmSettings,
         concurrency: Concurrency,
         code: Code,
-        every_tick: impl FnMut() + Send + 'static,
+        mut every_tick: impl FnMut() + Send + 'static,
     ) -> Result<Self, WasmDriverError> {
         let refused = |error: wasmtime::Error| WasmDriverError::Engine(format!("{error:#}"));
         let engine = engine::engine(settings, concurrency, code).map_err(refused)?;
@@ -32,8 +37,15 @@ impl Sandbox {
         if code == Code::Split {
             lazy::add_to_linker(&mut linker).map_err(refused)?;
         }
-        let ticker =
-            EpochTicker::start(&engine, settings.epoch_tick_ms, every_tick).map_err(WasmDriverError::Ticker)?;
-        Ok(Self { engine, linker, concurrency, _ticker: ticker })
+        let flags = (code == Code::Flagged).then(Arc::<Flags>::default);
+        let raised = flags.clone();
+        let tick = move || {
+            if let Some(flags) = &raised {
+                flags.raise();
+            }
+            every_tick();
+        };
+        let ticker = EpochTicker::start(&engine, settings.epoch_tick_ms, tick).map_err(WasmDriverError::Ticker)?;
+        Ok(Self { engine, linker, concurrency, flags, _ticker: ticker })
     }
 }

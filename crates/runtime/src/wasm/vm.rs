@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::calls_made::CallsMade;
 use super::effects::Effects;
 use super::failure::TimedOut;
+use super::interrupt::FlagExports;
 use super::key_values::{KeyValueHost, KeyValueView};
 use super::lazy::{self, ColdGroups, VmGroups};
 use super::limiter::MemoryLimiter;
@@ -28,7 +29,9 @@ use super::log_streams::{LogStreams, LogView, StreamPlace, is_there};
 use super::outbound::HttpHooks;
 use super::output::{CurrentInvocation, GuestOutput, NoInput};
 use super::rollback::{Kept, Point, RoomFailed, StateExports, Warm, kinds};
+use super::turns::Turn;
 use super::witness::{Draws, EnvironmentView, RandomView};
+use crate::sys::{FlaggedStore, Raised};
 
 /// Entries of a VM's resource table: handles a guest holds to requests, bodies, streams, ... A bound against leaks.
 const RESOURCES_MAX: usize = 100_000;
@@ -64,15 +67,20 @@ pub(super) struct Template {
     app: Arc<str>,
     /// The code that a split component has not got with it.
     pub(super) cold: Option<Arc<ColdGroups>>,
+    /// Where its VMs look whether they should stop, if its engine has no epochs.
+    flags: Option<Arc<FlagExports>>,
     /// Notes what its VMs draw from their host, if that is of interest.
     witness: Option<Draws>,
 }
+
+/// The memories of a VM, and the host's side of it.
+pub(super) type VmStore = FlaggedStore<VmState>;
 
 /// A VM that can be entered.
 pub(super) struct Vm {
     /// Where it can be put back to, once that has been done. Before the store: what watches memory ends before the memory.
     pub(super) point: Option<Point>,
-    pub(super) store: Store<VmState>,
+    pub(super) store: VmStore,
     pub(super) instance: Instance,
     /// Requests it has begun to serve.
     pub(super) requests: u32,
@@ -104,6 +112,9 @@ pub(super) struct VmState {
     host_called: bool,
     pub(super) limiter: MemoryLimiter,
     pub(super) groups: VmGroups,
+    /// Lowers the flags at which the guest looks.
+    pub(super) raised: Raised,
+    turn: Turn,
     /// Notes what is drawn, if that is of interest.
     pub(super) draws: Option<Draws>,
 }
@@ -132,8 +143,14 @@ impl Template {
             spec: spec.clone(),
             host,
             cold,
+            flags: None,
             witness: None,
         }
+    }
+
+    /// The same for an engine without epochs.
+    pub(super) fn with_flags(self, flags: Option<FlagExports>) -> Self {
+        Self { flags: flags.map(Arc::new), ..self }
     }
 
     /// The same for VMs of which `draws` notes what they draw from their host, which is a quiet one.
@@ -159,6 +176,9 @@ impl Template {
             }
             Linked::Service(pre) => (Instance::Service(pre.instantiate_async(&mut store).await?), None),
         };
+        if let (Some(flags), Some(entered)) = (&self.flags, &entered) {
+            flags.watch(&mut store, entered).await?;
+        }
         let mut room_bytes = 0;
         if let (Some(state), Some(entered)) = (linked.state_exports(), &entered) {
             room_bytes = state.make_room(&mut store, entered).await?;
@@ -175,17 +195,22 @@ impl Template {
         Ok(vm)
     }
 
-    pub(super) fn store(&self, deadline: Instant) -> Store<VmState> {
+    pub(super) fn store(&self, deadline: Instant) -> VmStore {
         let mut store = Store::new(&self.engine, self.state(deadline));
-        store.limiter(|state| &mut state.limiter);
         store.set_max_component_handles(COMPONENT_HANDLES_MAX);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| {
-            if Instant::now() >= context.data().deadline {
-                return Err(TimedOut.into());
-            }
-            Ok(lazy::answer(context)?.unwrap_or(UpdateDeadline::Yield(1)))
+        match self.flags {
+            // It is asked about growth, and where a guest has seen its flag.
+            Some(_) => store.limiter_async(|state| state),
+            None => store.limiter(|state| &mut state.limiter),
+        }
+        store.epoch_deadline_callback(|mut context| {
+            let is_over = context.data_mut().tick()?;
+            let update = if is_over { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) };
+            Ok(lazy::answer(context)?.unwrap_or(update))
         });
+        let mut store = FlaggedStore::new(store);
+        store.data_mut().raised = store.raised();
+        store.begin_turn();
         store
     }
 
@@ -243,6 +268,8 @@ impl Template {
             host_called: false,
             limiter: MemoryLimiter::new(self.spec.limits.memory_bytes).with_asking(groups.asking()),
             groups,
+            raised: Raised::default(),
+            turn: Turn::default(),
             draws: self.witness.clone(),
         }
     }
@@ -263,7 +290,7 @@ impl Vm {
     /// Lets the guest run until `deadline`.
     pub(super) fn allow_until(&mut self, deadline: Instant) {
         self.store.data_mut().deadline = deadline;
-        self.store.set_epoch_deadline(1);
+        self.store.begin_turn();
     }
 
     /// Makes the VM's view of the node that of one invocation.
@@ -278,7 +305,7 @@ impl Vm {
         caller.invocation = id;
         caller.trace = trace;
         caller.chain = chain;
-        self.store.set_epoch_deadline(1);
+        self.store.begin_turn();
     }
 }
 
@@ -296,8 +323,9 @@ impl Vm {
         state.table = kept.table(&mut state.wasi)?;
         state.table.set_max_capacity(RESOURCES_MAX);
         state.log_streams = kept.log_streams();
+        state.raised = self.store.raised();
         *self.store.data_mut() = state;
-        self.store.set_epoch_deadline(1);
+        self.store.begin_turn();
         Ok(())
     }
 }
@@ -306,6 +334,11 @@ impl VmState {
     /// Until when the request must be done.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// A tick of the guest's time is over: whether it should let others run before it goes on, if it may.
+    pub(super) fn tick(&mut self) -> Result<bool, TimedOut> {
+        if Instant::now() < self.deadline { Ok(self.turn.is_over()) } else { Err(TimedOut) }
     }
 
     /// Whether anything was asked of the host since the state was made.

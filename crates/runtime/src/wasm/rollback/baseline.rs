@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use forerun_types::{RollbackRefusal, VmDiscard};
-use wasmtime::Store;
 use wasmtime::component::WasmList;
 
-use super::super::vm::VmState;
+use super::super::vm::VmStore;
 use crate::sys::{PAGE_BYTES, with_bytes};
 
 /// Memory a function may have of which a copy is kept; a language runtime's has 13 MB.
@@ -22,7 +21,7 @@ pub(super) struct Content(Vec<u8>);
 
 impl Baseline {
     /// Copies the memories of a VM that has served nothing.
-    pub(super) fn of(store: &mut Store<VmState>, memories: &[WasmList<u8>]) -> Result<Self, RollbackRefusal> {
+    pub(super) fn of(store: &mut VmStore, memories: &[WasmList<u8>]) -> Result<Self, RollbackRefusal> {
         let bytes = memories.iter().map(|memory| memory.as_le_slice(&*store).len() as u64).sum();
         if bytes > BASELINE_BYTES_MAX {
             return Err(RollbackRefusal::TooLarge { bytes, max: BASELINE_BYTES_MAX });
@@ -32,14 +31,14 @@ impl Baseline {
     }
 
     /// Whether `memories` are as many and as large.
-    pub(super) fn fits(&self, store: &Store<VmState>, memories: &[WasmList<u8>]) -> Result<(), VmDiscard> {
+    pub(super) fn fits(&self, store: &VmStore, memories: &[WasmList<u8>]) -> Result<(), VmDiscard> {
         let sizes = memories.iter().map(|memory| memory.as_le_slice(store).len());
         let expected = self.memories.iter().map(|content| content.0.len());
         if sizes.eq(expected) { Ok(()) } else { Err(VmDiscard::Unlike) }
     }
 
     /// Whether `memories` have exactly this content.
-    pub(super) fn equals(&self, store: &Store<VmState>, memories: &[WasmList<u8>]) -> bool {
+    pub(super) fn equals(&self, store: &VmStore, memories: &[WasmList<u8>]) -> bool {
         self.fits(store, memories).is_ok()
             && memories.iter().zip(&self.memories).all(|(memory, content)| memory.as_le_slice(store) == content.0)
     }
@@ -86,7 +85,7 @@ impl Content {
     }
 
     /// Copies runs of pages back; says how many bytes that were.
-    pub(super) fn restore(&self, store: &mut Store<VmState>, memory: &WasmList<u8>, runs: &[Range<usize>]) -> u64 {
+    pub(super) fn restore(&self, store: &mut VmStore, memory: &WasmList<u8>, runs: &[Range<usize>]) -> u64 {
         with_bytes(store, memory, |data| {
             for run in runs {
                 let pieces = data[run.clone()].chunks_mut(PIECE_BYTES).zip(self.0[run.clone()].chunks(PIECE_BYTES));

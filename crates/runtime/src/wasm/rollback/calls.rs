@@ -12,11 +12,10 @@
 use std::sync::Arc;
 
 use forerun_types::NoRoom;
-use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, TypedFunc, WasmList};
 
 use super::super::failure::TimedOut;
-use super::super::vm::{Vm, VmState};
+use super::super::vm::{Vm, VmStore};
 use super::room::{Growth, Room};
 
 /// Name of the guest's own instance for VMs in the warm state: `examples/wit/deps/forerun-vm/warm.wit`.
@@ -54,7 +53,7 @@ pub(in super::super) fn renew_export(component: &Component) -> Option<ComponentE
 /// Has the guest draw anew, if it can.
 pub(in super::super) async fn renew(
     export: Option<&ComponentExportIndex>,
-    store: &mut Store<VmState>,
+    store: &mut VmStore,
     instance: &Instance,
 ) -> wasmtime::Result<()> {
     let Some(export) = export else { return Ok(()) };
@@ -113,11 +112,7 @@ impl StateExports {
     ///
     /// # Errors
     /// [`RoomFailed`] if there will be none from now on; anything else is the VM's own trouble.
-    pub(in super::super) async fn make_room(
-        &self,
-        store: &mut Store<VmState>,
-        instance: &Instance,
-    ) -> wasmtime::Result<u32> {
+    pub(in super::super) async fn make_room(&self, store: &mut VmStore, instance: &Instance) -> wasmtime::Result<u32> {
         let bytes = self.room.bytes();
         let Some(make_room) = self.make_room.filter(|_| bytes > 0) else { return Ok(0) };
         let called_before = store.data().has_called_host();
@@ -134,31 +129,23 @@ impl StateExports {
     }
 
     /// Has a VM remember its globals.
-    pub(in super::super) async fn save(&self, store: &mut Store<VmState>, instance: &Instance) -> wasmtime::Result<()> {
+    pub(in super::super) async fn save(&self, store: &mut VmStore, instance: &Instance) -> wasmtime::Result<()> {
         let save = instance.get_typed_func::<(), ()>(&mut *store, &self.save)?;
         save.call_async(store, ()).await
     }
 
     /// How a VM puts its globals back.
-    pub(super) fn restore(
-        &self,
-        store: &mut Store<VmState>,
-        instance: &Instance,
-    ) -> wasmtime::Result<TypedFunc<(), ()>> {
+    pub(super) fn restore(&self, store: &mut VmStore, instance: &Instance) -> wasmtime::Result<TypedFunc<(), ()>> {
         instance.get_typed_func(store, self.restore)
     }
 
     /// How a VM says whether its globals are as they were saved.
-    pub(super) fn same(
-        &self,
-        store: &mut Store<VmState>,
-        instance: &Instance,
-    ) -> wasmtime::Result<TypedFunc<(), (bool,)>> {
+    pub(super) fn same(&self, store: &mut VmStore, instance: &Instance) -> wasmtime::Result<TypedFunc<(), (bool,)>> {
         instance.get_typed_func(store, self.same)
     }
 
     /// What a VM has remembered of its globals.
-    pub(super) async fn copies(&self, store: &mut Store<VmState>, instance: &Instance) -> wasmtime::Result<Vec<u64>> {
+    pub(super) async fn copies(&self, store: &mut VmStore, instance: &Instance) -> wasmtime::Result<Vec<u64>> {
         let count = instance.get_typed_func::<(), (u32,)>(&mut *store, self.copies)?;
         let copy = instance.get_typed_func::<(u32,), (u64,)>(&mut *store, self.copy)?;
         let (count,) = count.call_async(&mut *store, ()).await?;
@@ -172,7 +159,7 @@ impl StateExports {
     /// Has a VM remember other values for some of its globals, by number, and its globals take what it then remembers.
     pub(super) async fn set_globals(
         &self,
-        store: &mut Store<VmState>,
+        store: &mut VmStore,
         instance: &Instance,
         values: &[(u32, u64)],
     ) -> wasmtime::Result<()> {
@@ -184,12 +171,7 @@ impl StateExports {
     }
 
     /// Makes a VM's memories larger, each by so many of its pages. Says whether that was possible.
-    pub(super) async fn grow(
-        &self,
-        store: &mut Store<VmState>,
-        instance: &Instance,
-        pages: &[u32],
-    ) -> wasmtime::Result<bool> {
+    pub(super) async fn grow(&self, store: &mut VmStore, instance: &Instance, pages: &[u32]) -> wasmtime::Result<bool> {
         for (grow, pages) in self.grow.iter().zip(pages).filter(|(_, pages)| **pages > 0) {
             let grow = instance.get_typed_func::<(u32,), (bool,)>(&mut *store, grow)?;
             if !grow.call_async(&mut *store, (*pages,)).await?.0 {
@@ -203,7 +185,7 @@ impl StateExports {
     #[expect(clippy::type_complexity, reason = "the two functions of one pair")]
     pub(super) fn streams(
         &self,
-        store: &mut Store<VmState>,
+        store: &mut VmStore,
         instance: &Instance,
     ) -> wasmtime::Result<Option<(TypedFunc<(), (u32,)>, TypedFunc<(u32,), ()>)>> {
         let Some((open, close)) = self.streams else { return Ok(None) };
@@ -216,14 +198,14 @@ impl StateExports {
     }
 
     /// Has the guest do that.
-    pub(super) async fn renew(&self, store: &mut Store<VmState>, instance: &Instance) -> wasmtime::Result<()> {
+    pub(super) async fn renew(&self, store: &mut VmStore, instance: &Instance) -> wasmtime::Result<()> {
         renew(self.renew.as_ref(), store, instance).await
     }
 
     /// All memories of a VM.
     pub(super) async fn memories(
         &self,
-        store: &mut Store<VmState>,
+        store: &mut VmStore,
         instance: &Instance,
     ) -> wasmtime::Result<Vec<WasmList<u8>>> {
         let mut memories = Vec::with_capacity(self.memories.len());

@@ -10,10 +10,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use forerun_types::VmDiscard;
-use wasmtime::Store;
 use wasmtime::component::{Instance, TypedFunc, WasmList};
 
-use super::super::vm::VmState;
+use super::super::vm::VmStore;
 use super::baseline::{Baseline, Content};
 use super::calls::StateExports;
 use super::habit::Runs;
@@ -50,7 +49,7 @@ struct Watched {
 impl Point {
     /// Puts a VM back for the first time. Its host state must be new already.
     pub(super) async fn first(
-        store: &mut Store<VmState>,
+        store: &mut VmStore,
         instance: &Instance,
         exports: &StateExports,
         baseline: &Baseline,
@@ -77,7 +76,7 @@ impl Point {
     }
 
     /// Puts the VM back once more. Its host state must be new already. Globals first: that runs code of the guest's.
-    pub(super) async fn again(&mut self, store: &mut Store<VmState>, baseline: &Baseline) -> Result<(), VmDiscard> {
+    pub(super) async fn again(&mut self, store: &mut VmStore, baseline: &Baseline) -> Result<(), VmDiscard> {
         self.restore_globals.call_async(&mut *store, ()).await.map_err(|_| VmDiscard::RestoreTrapped)?;
         self.restored_bytes = 0;
         self.restored.clear();
@@ -104,12 +103,12 @@ impl Point {
 
     /// The content of all memories.
     #[cfg(test)]
-    pub(super) fn memories<'a>(&'a self, store: &'a Store<VmState>) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn memories<'a>(&'a self, store: &'a VmStore) -> impl Iterator<Item = &'a [u8]> {
         self.memories.iter().map(move |watched| watched.memory.as_le_slice(store))
     }
 
     /// Whether the VM's memories and globals are exactly as they were made. Reads all of them.
-    pub(super) async fn is_clean(&self, store: &mut Store<VmState>, baseline: &Baseline) -> bool {
+    pub(super) async fn is_clean(&self, store: &mut VmStore, baseline: &Baseline) -> bool {
         let globals_same = self.globals_same.call_async(&mut *store, ()).await;
         let mut contents = self.memories.iter().zip(&baseline.memories);
         matches!(globals_same, Ok((true,)))
@@ -120,7 +119,7 @@ impl Point {
     /// Restores what differs of a memory and has the kernel watch the rest.
     fn restore_and_watch(
         &mut self,
-        store: &mut Store<VmState>,
+        store: &mut VmStore,
         memory: WasmList<u8>,
         content: &Content,
         tracker: &Arc<Tracker>,

@@ -7,12 +7,12 @@ use arbitrary::Unstructured;
 use forerun_specialize::passes::state::add_state_calls;
 use forerun_types::{FunctionSpec, NoRoom, VmDiscard};
 use wasmtime::component::{Component, Instance, Linker, Val};
-use wasmtime::{ExternType, FuncType, Module, Store, ValType};
+use wasmtime::{ExternType, FuncType, Module, ValType};
 
 use super::super::engine::{Code, Concurrency};
 use super::super::sandbox::Sandbox;
 use super::super::settings::WasmSettings;
-use super::super::vm::{Template, VmState};
+use super::super::vm::{Template, VmState, VmStore};
 use super::baseline::Baseline;
 use super::calls::{RoomFailed, StateExports};
 use super::nobody::host;
@@ -134,7 +134,7 @@ impl Wrapped {
 /// A store with an instance in it, and what it takes to put it back. The point goes before the store.
 struct CoreVm<'a> {
     point: Option<Point>,
-    store: Store<VmState>,
+    store: VmStore,
     instance: Instance,
     wrapped: &'a Wrapped,
 }

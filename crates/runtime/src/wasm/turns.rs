@@ -1,0 +1,71 @@
+//! Whether a guest that has run for a tick should let others run.
+//!
+//! Where every thread that serves has a guest at work, what else has come waits for one of them, so each gives its thread
+//! back at every tick. Where a thread is free, whatever comes is done by that: a guest that gave its own back would only be
+//! taken up by the other one, on another processor and with cold caches. (Measured on two processors, one Python request of
+//! 3.3 ms at a time: 395 such moves a second, and a tenth of the request's time.) It goes on then, but not for long:
+//! what it has written is on its way only when it has let go.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::runtime::Handle;
+
+/// Ticks after which a guest lets go although a thread is free.
+const TICKS_MAX: u32 = 4;
+
+/// Guests at work at this moment. The threads that serve are the process's, and so is this.
+static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// A guest is at work for as long as it is held.
+pub(super) struct AtWork(());
+
+/// How long one guest has run at a stretch.
+#[derive(Default)]
+pub(super) struct Turn {
+    ticks: u32,
+}
+
+impl AtWork {
+    pub(super) fn begin() -> Self {
+        AT_WORK.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Turn {
+    /// A tick is over: whether the guest should let others run, which begins its next turn.
+    pub(super) fn is_over(&mut self) -> bool {
+        // Outside of a runtime nobody waits.
+        let threads = Handle::try_current().map_or(usize::MAX, |runtime| runtime.metrics().num_workers());
+        self.is_over_with(AT_WORK.load(Ordering::Relaxed), threads)
+    }
+
+    fn is_over_with(&mut self, at_work: usize, threads: usize) -> bool {
+        self.ticks += 1;
+        let is_over = at_work >= threads || self.ticks >= TICKS_MAX;
+        if is_over {
+            *self = Self::default();
+        }
+        is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_lets_go_at_once_where_no_thread_is_free_and_soon_where_one_is() {
+        let mut turn = Turn::default();
+        let alone: Vec<bool> = (0..9).map(|_| turn.is_over_with(1, 2)).collect();
+        assert_eq!(alone, [false, false, false, true, false, false, false, true, false]);
+        assert!(turn.is_over_with(2, 2) && turn.is_over_with(1, 1), "none is free");
+        assert!(!turn.is_over_with(1, 2), "its turn has begun anew");
+    }
+}
