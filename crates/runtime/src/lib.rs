@@ -10,5 +10,5 @@ pub use sys::let_others_go_first;
 pub use wasm::{
     CodeFrom, ColdCode, ColdFills, ColdLayout, ColdLayoutError, ColdSource, Compiled, Interruption, LazyFailure, Miss,
     MissListener, SplitProgram, Tier, WasmDriver, WasmDriverError, WasmSettings, compile, compile_again,
-    compile_module, compile_with, is_sequential,
+    compile_module, compile_with, is_crowded, is_sequential,
 };

@@ -1,12 +1,13 @@
 //! Arrivals on their way from the request path to those who predict: of each function a few one by one, the rest counted.
 //!
 //! Of a function that is called all the time only the pace is learnt, and telling of each call would cost each call: two
-//! counted references and a place in a queue that all processors share. So no more than [`TOLD_ONE_BY_ONE_MAX`] of a
-//! function are ever under way; who comes while they are is one more in a number that is read behind them. None is lost,
-//! but where the pipe itself is full, which counts what it drops.
+//! counted references and a place in a queue that all processors share, and whoever looks at it some microseconds more. So no
+//! more than [`TOLD_ONE_BY_ONE_MAX`] of a function are ever under way, and no more than one after there were more than that;
+//! who comes meanwhile is one more in a number that is read behind them. None is lost, but where the pipe itself is full,
+//! which counts what it drops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::event::Arrival;
 
@@ -18,6 +19,8 @@ pub const TOLD_ONE_BY_ONE_MAX: u32 = 8;
 pub struct ArrivalTally {
     under_way: AtomicU32,
     untold: AtomicU32,
+    /// Whether there were some of which nothing was told, when that was last asked.
+    is_busy: AtomicBool,
 }
 
 /// An arrival that is told of; as long as it is held, it counts as under way.
@@ -36,7 +39,8 @@ impl ArrivalTally {
     /// Leave to tell of an arrival; nothing if enough are under way, and then it is counted. Callers on several processors
     /// may pass the bound together, by as many as they are.
     pub fn admit(self: &Arc<Self>) -> Option<Turn> {
-        if self.under_way.load(Ordering::Relaxed) < TOLD_ONE_BY_ONE_MAX {
+        let told_max = if self.is_busy.load(Ordering::Relaxed) { 1 } else { TOLD_ONE_BY_ONE_MAX };
+        if self.under_way.load(Ordering::Relaxed) < told_max {
             self.under_way.fetch_add(1, Ordering::Relaxed);
             return Some(Turn(Arc::clone(self)));
         }
@@ -46,7 +50,9 @@ impl ArrivalTally {
 
     /// How many came since this was last asked of which nothing was told.
     pub fn take_untold(&self) -> u32 {
-        self.untold.swap(0, Ordering::Relaxed)
+        let untold = self.untold.swap(0, Ordering::Relaxed);
+        self.is_busy.store(untold > 0, Ordering::Relaxed);
+        untold
     }
 }
 
@@ -88,6 +94,14 @@ mod tests {
         drop(told);
         assert!(tally.admit().is_some());
         assert_eq!(tally.take_untold(), 0);
+    }
+
+    #[test]
+    fn of_a_busy_function_one_is_told_of_until_it_is_busy_no_more() {
+        let tally = Arc::new(ArrivalTally::default());
+        let come = |calls: u32| (0..calls).filter_map(|_| tally.admit()).collect::<Vec<_>>().len() as u32;
+        let rounds = [20, 20, 1, 20, 8, 8].map(|calls| (come(calls), tally.take_untold()));
+        assert_eq!(rounds, [(8, 12), (1, 19), (1, 0), (8, 12), (1, 7), (1, 7)]);
     }
 
     #[test]

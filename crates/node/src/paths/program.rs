@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use forerun_driver::{Body, BoxFuture, EndHook, Invocation, InvocationEnd, InvokeError, Program, ProgramFacts, Reply};
+use forerun_runtime::is_crowded;
 use forerun_types::{ComponentDigest, FunctionSpec, InvocationId, Outcome, ReusePolicy, RevisionNumber};
 use http::Request;
 
@@ -48,9 +49,12 @@ impl Program for SampledProgram {
             return Arc::clone(&self.main).invoke(invocation, request);
         };
         let class = self.followed.routes.class(&request);
+        // A sample takes several times as long, and whoever waits behind it waits as long: where nothing is free, only what
+        // teaches nearly everything is taken.
+        let share_max = if is_crowded() { 0.0 } else { paths.share_max };
         let is_sampled = entry
             .try_lock()
-            .is_some_and(|mut entry| entry.meets(&class, twin.is_some(), paths.share_max, invocation.id, &request));
+            .is_some_and(|mut entry| entry.meets(&class, twin.is_some(), share_max, invocation.id, &request));
         // Its name is written out for samples only.
         let twin = twin.filter(|_| is_sampled).map(|twin| (twin, class.id, class.to_string()));
         let is_sample = twin.is_some();

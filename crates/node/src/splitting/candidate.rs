@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::cold::Cold;
 use crate::functions::Placed;
 use crate::paths::Shape;
-use crate::verify::{Mismatch, Probe, Stage, Subject, Verdict, compare};
+use crate::verify::{Mismatch, Pace, Probe, Stage, Subject, Verdict, compare, pace};
 use crate::workshop::{Form, Lineage, SplitImage, Workshop};
 
 /// Largest body a probe has, in bytes.
@@ -39,6 +39,8 @@ pub(super) struct Compared {
 pub(super) enum Tried {
     Same(Compared),
     Different(Box<Mismatch>),
+    /// It answers the same, and takes longer.
+    Slower(Pace),
     NothingToTry,
     /// One of the two could not be loaded.
     NotLoaded(String),
@@ -71,6 +73,10 @@ impl Candidate<'_> {
         let probes: Vec<Probe> = warm_up.chain(shapes.iter().map(probe)).collect();
         match runtime.block_on(compare(&whole, &candidate, &probes)) {
             Verdict::Same { steady, unsteady } => {
+                let pace = runtime.block_on(pace(&whole, &candidate, &probes));
+                if pace.is_slower() {
+                    return Tried::Slower(pace);
+                }
                 Tried::Same(Compared { requests: steady + unsteady, steady, whole_build_ms })
             }
             Verdict::Different(mismatch) => Tried::Different(Box::new(mismatch)),

@@ -253,6 +253,7 @@ impl Maker {
         let compared = match candidate.try_out(&placed, workshop, &shapes, &self.runtime) {
             Tried::Same(compared) => compared,
             Tried::NothingToTry => return Function::new(placed, SplitState::NothingToTry),
+            Tried::Slower(pace) => return Function::new(placed, SplitState::Slower { pace }),
             Tried::NotLoaded(reason) => return not_made(placed, reason),
             Tried::Different(mismatch) => {
                 workshop.reject_split(placed.digest(), profile, &mismatch.to_string());

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::cold::ColdCounts;
 use super::judgement::Trial;
 use crate::paths::NoProfile;
-use crate::verify::Mismatch;
+use crate::verify::{Mismatch, Pace};
 
 /// Where a function stands.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +40,12 @@ pub(crate) enum SplitState {
     Different {
         /// The request and what differed.
         mismatch: Box<Mismatch>,
+    },
+    /// It answered the same and took longer, and was not used.
+    Slower {
+        /// How long both took.
+        #[serde(flatten)]
+        pace: Pace,
     },
     /// Its VMs are not put back to the state after the warm-up requests, though those of the whole component are.
     NotWarm {
@@ -106,6 +112,7 @@ impl SplitState {
             Self::NotMade { .. } => "not_made",
             Self::NothingToTry => "nothing_to_try",
             Self::Different { .. } => "different",
+            Self::Slower { .. } => "slower",
             Self::NotWarm { .. } => "not_warm",
             Self::Serving(_) => "serving",
             Self::Worse { .. } => "worse",
@@ -125,6 +132,10 @@ impl SplitState {
             Self::NotMade { reason } => format!("not made: {reason}"),
             Self::NothingToTry => "no request is known that it could be tried with".to_owned(),
             Self::Different { mismatch } => format!("thrown away, it answered otherwise: {mismatch}"),
+            Self::Slower { pace } => format!(
+                "not used, its requests took {} µs and those of the whole component {}, before it served: longer in {} of {} pairs",
+                pace.candidate_us, pace.whole_us, pace.longer, pace.pairs
+            ),
             Self::NotWarm { reason } => {
                 format!("not used, its VMs would not be warmed up as those of the whole component are: {reason}")
             }

@@ -13,6 +13,7 @@
 //!
 //! Which probes there are, and what is done with the verdict, is decided elsewhere.
 
+mod pace;
 mod seen;
 mod stage;
 
@@ -26,6 +27,7 @@ use forerun_types::{CallAnswer, InvocationId, TraceContext};
 use http::Request;
 use serde::{Deserialize, Serialize};
 
+pub use pace::{Pace, pace};
 pub use seen::{Difference, Seen};
 pub use stage::Stage;
 

@@ -55,3 +55,4 @@ pub use lazy::{
     SplitProgram,
 };
 pub use settings::WasmSettings;
+pub use turns::is_crowded;
