@@ -1,8 +1,8 @@
 //! What learning costs warm requests: the same application in nodes with learning on and off; and what of that is the
 //! price of sampling which code runs (the case `sampling`).
 //!
-//! All nodes of a language are up at the same time, each silent while another is loaded, and are measured in turn, every
-//! other round backwards; ratios are made within a round. A second node without learning is measured like the others:
+//! All nodes of a language are up at the same time, each silent while another is loaded, and are measured in turn, in
+//! another order each round; ratios are made within a round. A second node without learning is measured like the others:
 //! how far it is from the first is what this machine's noise makes of no difference at all, and no ratio nearer to 1 than
 //! that says anything.
 
@@ -138,9 +138,11 @@ async fn measure_language(
     Ok(())
 }
 
-/// Every other round goes backwards.
+/// Every other round goes backwards, and after two rounds another one is the first: three nodes are in each place equally often
+/// in six rounds. (While the one in the middle was always the same, it had its place in its ratio.)
 fn in_turn<T>(nodes: &[T], round: u32) -> Vec<&T> {
     let mut order: Vec<&T> = nodes.iter().collect();
+    order.rotate_left((round / 2) as usize % nodes.len().max(1));
     if !round.is_multiple_of(2) {
         order.reverse();
     }
@@ -298,6 +300,16 @@ fn paths(samples: &[Sample], languages: &[Handler]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_node_is_in_each_place_equally_often() {
+        let orders: Vec<_> = (0..6).map(|round| in_turn(&[0, 1, 2], round)).collect();
+        for place in 0..3 {
+            for node in 0..3 {
+                assert_eq!(orders.iter().filter(|order| *order[place] == node).count(), 2, "{node} at {place}");
+            }
+        }
+    }
 
     #[test]
     fn ratios_are_made_within_a_round_and_judged_by_their_median() {
