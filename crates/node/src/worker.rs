@@ -193,8 +193,9 @@ fn compile_prepared(
     Ok(Made { code, passes: reports }.into_artifact())
 }
 
-/// The pass that has a component look at flags, so that it is compiled for an engine without epochs.
-const INTERRUPT: &str = "interrupt";
+/// The pass that has a component look at flags, so that it is compiled for an engine without epochs. It comes after all others:
+/// what is added behind it could not be stopped.
+pub(crate) const INTERRUPT: &str = "interrupt";
 /// Components up to this size keep their epochs: what they do between two calls of the host takes microseconds, and a memory
 /// more is a part of what each of their VMs costs.
 const EPOCHS_BYTES_MAX: usize = 2 << 20;

@@ -57,14 +57,12 @@ pub(crate) struct Workshop {
 }
 
 /// Passes that every component goes through, in order.
-const PREPARING: &[&str] = &[MERGING, STATE, INTERRUPT];
+const PREPARING: &[&str] = &[MERGING, STATE, worker::INTERRUPT];
 /// Before others look at its code: they see one core module then. What is learnt of a component's functions is learnt
 /// behind this pass, too.
 const MERGING: &str = "prelink";
 /// Behind all that add globals: it must see every one there is.
 const STATE: &str = "state";
-/// After all others: what is added behind it could not be stopped.
-const INTERRUPT: &str = "interrupt";
 
 /// How a component is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

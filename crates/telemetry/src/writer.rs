@@ -83,33 +83,32 @@ pub(crate) fn join(handle: JoinHandle<()>, what: &'static str) {
 
 /// Pauses that double from `PAUSE_MIN` to `PAUSE_MAX` until there is work.
 #[derive(Default)]
-pub(crate) struct Pause(Duration);
+pub(crate) struct Pause {
+    last: Duration,
+    hurries: bool,
+}
 
 impl Pause {
     /// There was work: the next pause is short again.
     pub(crate) fn reset(&mut self) {
-        self.0 = Duration::ZERO;
+        self.last = Duration::ZERO;
     }
 
     /// There was much work: the next pause is shorter still.
     pub(crate) fn hurry(&mut self) {
-        self.0 = PAUSE_BUSY;
+        self.hurries = true;
     }
 
     /// Waits; shorter if the thread is unparked.
     pub(crate) fn wait(&mut self) {
-        if self.0 != PAUSE_BUSY {
-            self.0 = (self.0 * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        }
-        thread::park_timeout(self.0);
-        if self.0 == PAUSE_BUSY {
-            self.reset();
-        }
+        let doubled = (self.last * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.last = if std::mem::take(&mut self.hurries) { PAUSE_BUSY } else { doubled };
+        thread::park_timeout(self.last);
     }
 
     /// Whether pauses have become long: a time to tidy up.
     pub(crate) fn is_long(&self) -> bool {
-        self.0 == PAUSE_MAX
+        self.last == PAUSE_MAX
     }
 }
 

@@ -148,18 +148,13 @@ impl WasmDriver {
             Guests::Concurrent => (&self.concurrent, Concurrency::Tasks, Code::Whole),
             Guests::Flagged => (&self.flagged, Concurrency::None, Code::Flagged),
         };
-        let sandbox = {
-            let mut kept = kept.lock();
-            match &*kept {
-                Some(sandbox) => Arc::clone(sandbox),
-                None => {
-                    let made = Sandbox::new(&self.settings, concurrency, code, || {});
-                    let made = made.map_err(|error| LoadError::Compile { detail: error.to_string() })?;
-                    Arc::clone(kept.insert(Arc::new(made)))
-                }
-            }
-        };
+        let sandbox = kept_or_made(kept, || self.sandbox(concurrency, code))?;
         work(&sandbox)
+    }
+
+    fn sandbox(&self, concurrency: Concurrency, code: Code) -> Result<Sandbox, LoadError> {
+        let made = Sandbox::new(&self.settings, concurrency, code, || {});
+        made.map_err(|error| LoadError::Compile { detail: error.to_string() })
     }
 
     /// Machine code does not say what it needs; the engines that it was not made for refuse it by its header.
@@ -228,6 +223,18 @@ struct Loaded {
     facts: ProgramFacts,
 }
 
+/// What is kept; it is made for the first that wants it.
+fn kept_or_made<T>(
+    kept: &Mutex<Option<Arc<T>>>,
+    make: impl FnOnce() -> Result<T, LoadError>,
+) -> Result<Arc<T>, LoadError> {
+    let mut kept = kept.lock();
+    if let Some(kept) = &*kept {
+        return Ok(Arc::clone(kept));
+    }
+    Ok(Arc::clone(kept.insert(Arc::new(make()?))))
+}
+
 /// The flags at which a component looks. Without any it could not be stopped where there are no epochs.
 fn flags(sandbox: &Sandbox, component: &Component) -> Result<Option<FlagExports>, LoadError> {
     let Some(all) = &sandbox.flags else { return Ok(None) };
@@ -294,17 +301,12 @@ impl WasmDriver {
     }
 
     fn split_sandbox(&self) -> Result<Arc<SplitSandbox>, LoadError> {
-        let mut split = self.split.lock();
-        if let Some(sandbox) = &*split {
-            return Ok(Arc::clone(sandbox));
-        }
-        let failed = |detail: String| LoadError::Compile { detail };
-        let sandbox = Sandbox::new(&self.settings, Concurrency::None, Code::Split, || {});
-        let sandbox = sandbox.map_err(|error| failed(error.to_string()))?;
-        let finder = ProbeTrap::new(&sandbox.engine).map_err(|error| failed(format!("{error:#}")))?;
-        let made = Arc::new(SplitSandbox { sandbox, finder: Arc::new(finder), compiles: Compiles::default() });
-        *split = Some(Arc::clone(&made));
-        Ok(made)
+        kept_or_made(&self.split, || {
+            let sandbox = self.sandbox(Concurrency::None, Code::Split)?;
+            let finder = ProbeTrap::new(&sandbox.engine);
+            let finder = finder.map_err(|error| LoadError::Compile { detail: format!("{error:#}") })?;
+            Ok(SplitSandbox { sandbox, finder: Arc::new(finder), compiles: Compiles::default() })
+        })
     }
 
     fn program(&self, loaded: Loaded, request: LoadRequest<'_>) -> Arc<WasmProgram> {

@@ -3,7 +3,8 @@
 //! The pass `interrupt` has large components look at a flag in their loops and behind their indirect calls. Every tick all
 //! flags are raised ([`Flags::raise`]); a guest that sees its own asks for more memory than the flag's memory may ever have,
 //! which is the one question that machine code puts to its host anywhere, without leaving its component and without a copy
-//! of anything. It is answered here: with an end, if the time is over, or after others had a turn, if they need one ([`turns`](super::turns)).
+//! of anything. It is answered here: with an end, if the time is over, or after others had a turn, if they need one
+//! ([`turns`](super::turns)).
 //!
 //! Where the checks are is the pass's business.
 

@@ -28,8 +28,12 @@ pub(super) struct Turn {
 /// Whether all threads that serve are taken, seen by one that is about to serve a request: on every other one there is a guest
 /// at work. What can wait or be left out should be then.
 pub fn is_crowded() -> bool {
-    let threads = Handle::try_current().map_or(usize::MAX, |runtime| runtime.metrics().num_workers());
-    is_crowded_with(AT_WORK.load(Ordering::Relaxed), threads)
+    is_crowded_with(AT_WORK.load(Ordering::Relaxed), threads())
+}
+
+/// Threads that serve. Outside of a runtime nobody waits for one.
+fn threads() -> usize {
+    Handle::try_current().map_or(usize::MAX, |runtime| runtime.metrics().num_workers())
 }
 
 fn is_crowded_with(at_work: usize, threads: usize) -> bool {
@@ -52,9 +56,7 @@ impl Drop for AtWork {
 impl Turn {
     /// A tick is over: whether the guest should let others run, which begins its next turn.
     pub(super) fn is_over(&mut self) -> bool {
-        // Outside of a runtime nobody waits.
-        let threads = Handle::try_current().map_or(usize::MAX, |runtime| runtime.metrics().num_workers());
-        self.is_over_with(AT_WORK.load(Ordering::Relaxed), threads)
+        self.is_over_with(AT_WORK.load(Ordering::Relaxed), threads())
     }
 
     fn is_over_with(&mut self, at_work: usize, threads: usize) -> bool {
