@@ -2,6 +2,7 @@
 //! its proof.
 #![allow(unsafe_code, reason = "this folder is where it lives")]
 
+mod fingerprint;
 mod flags;
 mod guest_memory;
 mod image;
@@ -9,6 +10,7 @@ mod module;
 mod pages;
 mod time_slice;
 
+pub(crate) use fingerprint::{Fingerprint, Fingerprinter, PIECE_BYTES, Piece, fetch_ahead};
 pub(crate) use flags::{FlaggedStore, Flags, Raised};
 #[cfg(test)]
 pub(crate) use guest_memory::swap_out;
