@@ -20,7 +20,7 @@ use crate::background::{behind_requests, in_background};
 use crate::figures::{self, as_figure};
 use crate::functions::{CodeSources, Functions, Restoring};
 use crate::learning::{CostSink, Costs, Learning, LearningParts};
-use crate::paths::{Paths, PathsRan, TwinParts};
+use crate::paths::{Learnt, Paths, PathsRan, TwinParts};
 use crate::settings::NodeSettings;
 use crate::splitting::{Splitting, SplittingParts};
 use crate::workshop::Workshop;
@@ -103,6 +103,8 @@ impl Node {
     pub async fn build(settings: NodeSettings) -> Result<Self, NodeError> {
         let started = Instant::now();
         let store = Arc::new(Store::open(&settings.data, settings.store.clone())?);
+        let is_sampled = settings.sample_share_max > 0.0;
+        let learnt = is_sampled.then(|| Learnt::read(store.directory())).transpose().map_err(NodeError::Telemetry)?;
         let token = match &settings.admin_token {
             Some(given) => AdminToken::given(given)?,
             None => store.admin_token()?,
@@ -130,7 +132,7 @@ impl Node {
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
         let any_driver: Arc<dyn Driver> = Arc::clone(&driver) as _;
         let (tell, ran) = event_pipe(PATHS_PIPE_CAPACITY);
-        let paths = follow_paths(&settings, workshop.as_ref(), &any_driver, (&store, &host), tell)?;
+        let paths = follow_paths(&settings, workshop.as_ref(), &any_driver, (&store, &host), (learnt, tell))?;
         let functions = Arc::new(Functions::new(
             Arc::clone(&store),
             any_driver,
@@ -226,9 +228,9 @@ fn follow_paths(
     workshop: Option<&Arc<Workshop>>,
     driver: &Arc<dyn Driver>,
     (store, host): (&Arc<Store>, &Host),
-    ran: EventSender<PathsRan>,
+    (learnt, ran): (Option<Learnt>, EventSender<PathsRan>),
 ) -> Result<Option<Arc<Paths>>, NodeError> {
-    let Some(workshop) = workshop.filter(|_| settings.sample_share_max > 0.0) else {
+    let (Some(workshop), Some(learnt)) = (workshop, learnt) else {
         return Ok(None);
     };
     let parts = TwinParts {
@@ -237,7 +239,7 @@ fn follow_paths(
         store: Arc::clone(store),
         host: host.clone(),
     };
-    Paths::start(parts, ran, settings.sample_share_max, settings.split_code_bytes_min)
+    Paths::start(parts, learnt, ran, settings.sample_share_max, settings.split_code_bytes_min)
         .map(Some)
         .map_err(NodeError::Telemetry)
 }

@@ -26,10 +26,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{Driver, Host, LoadRequest, Program, Sampled};
@@ -55,6 +56,9 @@ pub(crate) use self::shapes::Shape;
 
 /// Twins asked for and not begun; a function whose wish finds no room is followed after its next deployment.
 const WISHES_MAX: usize = 64;
+/// Time from a function's first request to the making of its twin, which takes some tens of milliseconds even if its code
+/// is there: what comes right after a start has better use of the processor.
+const TWIN_AFTER: Duration = Duration::from_millis(500);
 /// Functions with a book; more are served and not followed.
 const BOOKS_MAX: usize = 256;
 /// What was learnt in the last of these may be lost by `kill -9`.
@@ -68,6 +72,22 @@ pub(crate) struct TwinParts {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) store: Arc<Store>,
     pub(crate) host: Host,
+}
+
+/// What was learnt before, which takes some milliseconds to be read: a thread does that while other parts of a node are made.
+pub(crate) struct Learnt {
+    file: PathBuf,
+    books: JoinHandle<BTreeMap<FunctionName, Book>>,
+}
+
+impl Learnt {
+    /// Begins to read what is kept in a data directory.
+    pub(crate) fn read(directory: &Path) -> io::Result<Self> {
+        let file = directory.join("paths.json");
+        let path = file.clone();
+        let books = std::thread::Builder::new().name("forerun-books".into()).spawn(move || read_books(&path))?;
+        Ok(Self { file, books })
+    }
 }
 
 /// What one sampled request ran.
@@ -85,7 +105,7 @@ pub(crate) struct Paths {
     /// Size of machine code from which on it is worth knowing which of it runs.
     code_bytes_min: u64,
     followed: Mutex<BTreeMap<FunctionName, SharedEntry>>,
-    wishes: SyncSender<Arc<Followed>>,
+    wishes: SyncSender<Wish>,
     /// For whoever foretells; what finds no room is dropped and counted there.
     ran: EventSender<PathsRan>,
     file: PathBuf,
@@ -108,16 +128,18 @@ struct Entry {
 type SharedEntry = Arc<Mutex<Entry>>;
 
 impl Paths {
-    /// Reads what was learnt before and starts the thread that makes twins; it ends with the last of these.
+    /// Starts the thread that makes twins; it ends with the last of these.
     pub(crate) fn start(
         parts: TwinParts,
+        learnt: Learnt,
         ran: EventSender<PathsRan>,
         share_max: f64,
         code_bytes_min: u64,
     ) -> io::Result<Arc<Self>> {
         let (wishes, asked) = sync_channel(WISHES_MAX);
-        let file = parts.store.directory().join("paths.json");
-        let books = read_books(&file);
+        let Learnt { file, books } = learnt;
+        // Whatever goes wrong with reading has a word in the log and no books; a panic has one of its own.
+        let books = books.join().unwrap_or_default();
         let entry = |book| SharedEntry::new(Mutex::new(Entry { book, ..Entry::default() }));
         let entries = books.into_iter().map(|(name, book)| (name, entry(book)));
         let followed = Mutex::new(entries.collect());
@@ -220,7 +242,7 @@ impl Paths {
     }
 
     fn ask_for_twin(&self, followed: &Arc<Followed>) {
-        if self.wishes.try_send(Arc::clone(followed)).is_err() {
+        if self.wishes.try_send((Instant::now(), Arc::clone(followed))).is_err() {
             tracing::warn!(function = %followed.spec.name, "too many twins are asked for: its code paths are not followed");
         }
     }
@@ -283,7 +305,7 @@ impl Paths {
 }
 
 /// The books on disk; none, with a word in the log, if they cannot be used.
-fn read_books(path: &std::path::Path) -> BTreeMap<FunctionName, Book> {
+fn read_books(path: &Path) -> BTreeMap<FunctionName, Book> {
     let read = || -> io::Result<BTreeMap<FunctionName, Book>> {
         let file = File::open(path)?;
         if file.metadata()?.len() > FILE_BYTES_MAX {
@@ -307,13 +329,16 @@ fn read_books(path: &std::path::Path) -> BTreeMap<FunctionName, Book> {
 }
 
 /// Makes one twin after the other, and keeps the books now and then.
-fn make_twins(paths: &Weak<Paths>, wishes: &Receiver<Arc<Followed>>, parts: &TwinParts) {
+fn make_twins(paths: &Weak<Paths>, wishes: &Receiver<Wish>, parts: &TwinParts) {
     let mut kept = Instant::now();
     loop {
         let wish = wishes.recv_timeout(KEEP_EVERY);
+        if let Ok((since, _)) = wish {
+            std::thread::sleep(TWIN_AFTER.saturating_sub(since.elapsed()));
+        }
         let Some(paths) = paths.upgrade() else { return };
         match wish {
-            Ok(followed) => match make_twin(&followed, parts) {
+            Ok((_, followed)) => match make_twin(&followed, parts) {
                 Ok((twin, map)) => paths.adopt(&followed, twin, map),
                 Err(reason) => {
                     tracing::info!(function = %followed.spec.name, reason, "no twin: its code paths are not followed");
@@ -330,6 +355,9 @@ fn make_twins(paths: &Weak<Paths>, wishes: &Receiver<Arc<Followed>>, parts: &Twi
 }
 
 type Twin = (Arc<dyn Program>, CoverageMap);
+
+/// Since when, and whose twin.
+type Wish = (Instant, Arc<Followed>);
 
 fn make_twin(followed: &Followed, parts: &TwinParts) -> Result<Twin, String> {
     let digest = followed.digest;

@@ -109,9 +109,7 @@ mod tests {
     /// The formula, as it stands above.
     fn plain(key: &[u64; WORDS], piece: &Piece) -> Fingerprint {
         let m = words(piece);
-        let sum = (0..WORDS / 2).fold(0, |sum, i| {
-            sum ^ product(m[2 * i] ^ key[2 * i], m[2 * i + 1] ^ key[2 * i + 1])
-        });
+        let sum = (0..WORDS / 2).fold(0, |sum, i| sum ^ product(m[2 * i] ^ key[2 * i], m[2 * i + 1] ^ key[2 * i + 1]));
         Fingerprint([sum as u64, (sum >> 64) as u64])
     }
 
