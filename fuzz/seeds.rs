@@ -62,10 +62,10 @@ fn records_of_a_split() {
     let merged = merged.unwrap_or_else(|| smallest.clone());
     let mut index = None;
     if let Ok(split) = split(&merged, &SplitPlan::new(Known::ByIndex([(0, 1)].into()), 500)) {
-        let mut of = SplitIndex::of(&split);
+        let mut of = SplitIndex::of(&split, false);
         of.groups.truncate(1);
         of.groups.iter_mut().for_each(|group| group.entries.truncate(4));
-        of.slots = 1 + of.groups.iter().map(|group| group.entries.len() as u32).sum::<u32>();
+        of.slots = of.groups.iter().map(|group| group.entries.len() as u32).sum::<u32>();
         index = Some(of.to_json());
     }
     let index = index.unwrap_or_default();

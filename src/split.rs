@@ -91,7 +91,8 @@ fn write_parts(folder: &Path, split: &Split) -> Result<(), SplitError> {
     for (number, group) in split.groups.iter().enumerate() {
         write(&format!("cold-{number}.wasm"), &group.module)?;
     }
-    write("index.json", SplitIndex::of(split).to_json().as_bytes())
+    // No pass for flags was applied.
+    write("index.json", SplitIndex::of(split, false).to_json().as_bytes())
 }
 
 fn print(output: &Output, wanted: &Wanted, split: &Split) -> io::Result<()> {

@@ -103,7 +103,7 @@ fn parts(component: &[u8], numbers: &mut Numbers) -> Vec<Vec<u8>> {
     for (number, group) in split.groups.iter().enumerate() {
         expect_valid(&format!("group {number}"), &group.module);
     }
-    let index = SplitIndex::of(&split);
+    let index = SplitIndex::of(&split, false);
     let head = index.to_json();
     assert_eq!(SplitIndex::from_json(head.as_bytes()).as_ref(), Ok(&index));
     let modules: Vec<&[u8]> = split.groups.iter().map(|group| &*group.module).collect();

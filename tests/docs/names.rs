@@ -103,8 +103,14 @@ fn every_outcome_mode_and_reason_is_explained() {
     }
 }
 
-const NO_ROOM: [NoRoom; 5] =
-    [NoRoom::NoAllocator, NoRoom::Trapped, NoRoom::HostCalled, NoRoom::NotEnough, NoRoom::NotRolledBack];
+const NO_ROOM: [NoRoom; 6] = [
+    NoRoom::NoAllocator,
+    NoRoom::Trapped,
+    NoRoom::HostCalled,
+    NoRoom::ColdCode,
+    NoRoom::NotEnough,
+    NoRoom::NotRolledBack,
+];
 
 /// One of each. A new one does not compile here until it is added to both lists.
 fn refusals() -> Vec<RollbackRefusal> {
@@ -179,7 +185,12 @@ fn the_list_of_refusals_is_whole() {
     };
     assert!(no_copy().iter().all(listed));
     let listed = |why: NoRoom| match why {
-        NoRoom::NoAllocator | NoRoom::Trapped | NoRoom::HostCalled | NoRoom::NotEnough | NoRoom::NotRolledBack => true,
+        NoRoom::NoAllocator
+        | NoRoom::Trapped
+        | NoRoom::HostCalled
+        | NoRoom::ColdCode
+        | NoRoom::NotEnough
+        | NoRoom::NotRolledBack => true,
     };
     assert!(NO_ROOM.into_iter().all(listed));
 }

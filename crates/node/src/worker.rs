@@ -12,7 +12,7 @@ use forerun_runtime::{
 };
 use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::coverage::add_coverage;
-use forerun_specialize::passes::split::{Bundle, Known, Split, SplitIndex, SplitPlan, split};
+use forerun_specialize::passes::split::{Bundle, Known, Split, SplitIndex, SplitPlan, SplitRefusal, split};
 use forerun_specialize::passes::{self, Made, Pass, PassReport};
 use forerun_specialize::{JobError, JobInput, JobKind, ProgressSender};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ const COMPILE_FULL: JobKind = JobKind(2);
 pub(crate) struct Parameters {
     /// Names of the passes to apply, in order.
     pub(crate) passes: Vec<String>,
-    /// What to split by, behind those passes; in jobs about the parts of a component.
+    /// What to split by; in jobs about the parts of a component.
     #[serde(default)]
     pub(crate) split: Option<SplitOrder>,
     /// In jobs that compile: how many bytes behind the component are what an earlier compilation has left. Then what this
@@ -44,11 +44,12 @@ const LENGTH_BYTES: usize = 8;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SplitOrder {
-    /// Functions that requests run, and how many of a thousand requests do.
+    /// Functions that requests run, behind the job's passes, and how many of a thousand requests do.
     pub(crate) known: Vec<(BodyHash, u16)>,
     /// What is kept together, at least so probable.
     pub(crate) hot_permille_min: u16,
-    /// Names of the passes to apply to the primary, in order.
+    /// Names of the passes to apply behind those and before it is split, in order. They may change bodies, and leave functions
+    /// where they are.
     pub(crate) then: Vec<String>,
 }
 
@@ -88,13 +89,26 @@ fn twin(component: &[u8], tier: Option<Tier>) -> Result<Vec<u8>, JobError> {
     }
 }
 
-/// The component as it is split, and what became of the passes before that.
-fn parts(component: &[u8], passes: &[&Pass], order: &SplitOrder) -> Result<(Split, Vec<PassReport>), JobError> {
-    let (changed, mut reports) = passes::apply(component, passes);
-    let known = Known::ByBody(order.known.iter().copied().collect());
+/// A component in parts.
+struct Parts {
+    split: Split,
+    /// How they are interrupted: as the whole component is that goes through the same passes.
+    interruption: Interruption,
+    /// What became of the passes.
+    reports: Vec<PassReport>,
+}
+
+/// The component in parts. What is known of its functions is known by their bodies, of which the pass that has a component
+/// look at flags makes others; so they are found before that.
+fn parts(component: &[u8], passes: &[&Pass], order: &SplitOrder) -> Result<Parts, JobError> {
+    let refused = |refusal: SplitRefusal| JobError::new(refusal.name(), &refusal);
+    let known_in = prepared(component, component, passes);
+    let named = known_in.component.as_deref().unwrap_or(component);
+    let known = Known::ByBody(order.known.iter().copied().collect()).in_component(named).map_err(refused)?;
+    let prepared = prepared(component, named, &known_all(&order.then)?);
     let plan = SplitPlan::new(known, order.hot_permille_min);
-    let split = split(changed.as_deref().unwrap_or(component), &plan);
-    let split = split.map_err(|refusal| JobError::new(refusal.name(), &refusal))?;
+    let split = split(prepared.component.as_deref().unwrap_or(named), &plan).map_err(refused)?;
+    let mut reports = [known_in.reports, prepared.reports].concat();
     let report = &split.report;
     let detail = format!(
         "{} of {} functions kept, {} ‰ of the code; {} groups of cold functions",
@@ -104,29 +118,28 @@ fn parts(component: &[u8], passes: &[&Pass], order: &SplitOrder) -> Result<(Spli
         split.groups.len()
     );
     reports.push(PassReport::applied("split", &detail));
-    Ok((split, reports))
+    Ok(Parts { split, interruption: prepared.interruption, reports })
 }
 
-fn split_primary(split: &Split, mut reports: Vec<PassReport>, then: &[&Pass]) -> Result<Vec<u8>, JobError> {
-    let (changed, after) = passes::apply(&split.primary, then);
-    reports.extend(after);
-    let primary = changed.as_deref().unwrap_or(&split.primary);
-    let code = compile(primary, Tier::Full, true).map_err(|error| JobError::new("bad_primary", error))?;
+fn split_primary(Parts { split, interruption, reports }: Parts) -> Result<Vec<u8>, JobError> {
+    let code = compile_with(&split.primary, Tier::Full, true, interruption);
+    let code = code.map_err(|error| JobError::new("bad_primary", error))?;
     Ok(Made { code, passes: reports }.into_artifact())
 }
 
-fn split_groups(split: &Split) -> Result<Vec<u8>, JobError> {
+fn split_groups(Parts { split, interruption, .. }: &Parts) -> Result<Vec<u8>, JobError> {
     let groups: Vec<&[u8]> = split.groups.iter().map(|group| &*group.module).collect();
-    let head = SplitIndex::of(split).to_json();
+    let head = SplitIndex::of(split, *interruption == Interruption::Flags).to_json();
     Bundle::encode(head.as_bytes(), &groups).map_err(|error| JobError::new("too_many_groups", error))
 }
 
-fn split_cold_code(split: &Split, progress: &ProgressSender) -> Result<Vec<u8>, JobError> {
+fn split_cold_code(Parts { split, interruption, .. }: &Parts, progress: &ProgressSender) -> Result<Vec<u8>, JobError> {
     let mut codes = Vec::with_capacity(split.groups.len());
     for (number, group) in split.groups.iter().enumerate() {
         let permille = number * 1000 / split.groups.len();
         progress.report(u16::try_from(permille).unwrap_or(1000), "compiling cold groups");
-        codes.push(compile_module(&group.module, Tier::Full).map_err(|error| JobError::new("bad_group", error))?);
+        let code = compile_module(&group.module, Tier::Full, *interruption);
+        codes.push(code.map_err(|error| JobError::new("bad_group", error))?);
     }
     Bundle::encode(b"", &codes).map_err(|error| JobError::new("too_many_groups", error))
 }
@@ -154,11 +167,11 @@ pub fn work(input: JobInput) -> Result<Vec<u8>, JobError> {
         }
         SPLIT_PRIMARY | SPLIT_GROUPS | SPLIT_COLD_CODE => {
             let order = split.ok_or_else(|| JobError::new("parameters", "nothing is said about how to split"))?;
-            let (split, reports) = parts(&component, &passes, &order)?;
+            let parts = parts(&component, &passes, &order)?;
             match kind {
-                SPLIT_PRIMARY => split_primary(&split, reports, &known_all(&order.then)?),
-                SPLIT_GROUPS => split_groups(&split),
-                _ => split_cold_code(&split, &progress),
+                SPLIT_PRIMARY => split_primary(parts),
+                SPLIT_GROUPS => split_groups(&parts),
+                _ => split_cold_code(&parts, &progress),
             }
         }
         JobKind(other) => Err(JobError::new("unknown_kind", format!("no job has the number {other}"))),
@@ -173,16 +186,9 @@ fn compile_prepared(
     progress: &ProgressSender,
 ) -> Result<Vec<u8>, JobError> {
     progress.report(0, "applying passes");
-    let unfit = why_no_flags(component);
-    let is_fit = |pass: &Pass| unfit.is_none() || pass.name != INTERRUPT;
-    let (fit, left_out): (Vec<&Pass>, Vec<&Pass>) = passes.iter().partition(|pass| is_fit(pass));
-    let (changed, mut reports) = passes::apply(component, &fit);
-    let looks_at_flags = reports.iter().any(|report| report.pass == INTERRUPT && report.is_applied());
-    let refused = |pass: &&Pass| unfit.map(|(refusal, detail)| PassReport::refused(pass.name, refusal, detail));
-    reports.extend(left_out.iter().filter_map(refused));
+    let Prepared { component: changed, interruption, mut reports } = prepared(component, component, passes);
     progress.report(10, "compiling");
     if let Some(changed) = changed {
-        let interruption = if looks_at_flags { Interruption::Flags } else { Interruption::Epochs };
         match compile_changed(&changed, (tier, interruption), bodies.clone(), progress) {
             Ok(code) => return Ok(Made { code, passes: reports }.into_artifact()),
             Err(error) => reports = reports.into_iter().map(|report| withdrawn(report, &error)).collect(),
@@ -193,8 +199,31 @@ fn compile_prepared(
     Ok(Made { code, passes: reports }.into_artifact())
 }
 
-/// The pass that has a component look at flags, so that it is compiled for an engine without epochs. It comes after all others:
-/// what is added behind it could not be stopped.
+/// What passes made.
+struct Prepared {
+    /// The component they made, if any of them made one.
+    component: Option<Vec<u8>>,
+    /// How it is interrupted.
+    interruption: Interruption,
+    reports: Vec<PassReport>,
+}
+
+/// Applies `passes` to `current`, which others may have made of the component as it was `deployed`; but not that for flags,
+/// where that one is left to epochs.
+fn prepared(deployed: &[u8], current: &[u8], passes: &[&Pass]) -> Prepared {
+    let unfit = why_no_flags(deployed);
+    let is_fit = |pass: &Pass| unfit.is_none() || pass.name != INTERRUPT;
+    let (fit, left_out): (Vec<&Pass>, Vec<&Pass>) = passes.iter().partition(|pass| is_fit(pass));
+    let (component, mut reports) = passes::apply(current, &fit);
+    let looks_at_flags = reports.iter().any(|report| report.pass == INTERRUPT && report.is_applied());
+    let refused = |pass: &&Pass| unfit.map(|(refusal, detail)| PassReport::refused(pass.name, refusal, detail));
+    reports.extend(left_out.iter().filter_map(refused));
+    let interruption = if looks_at_flags { Interruption::Flags } else { Interruption::Epochs };
+    Prepared { component, interruption, reports }
+}
+
+/// The pass that has a component look at flags, so that it is compiled for an engine without epochs. Of those by name it comes
+/// after all others: what is added behind it could not be stopped.
 pub(crate) const INTERRUPT: &str = "interrupt";
 /// Components up to this size keep their epochs: what they do between two calls of the host takes microseconds, and a memory
 /// more is a part of what each of their VMs costs.

@@ -61,7 +61,7 @@ const PREPARING: &[&str] = &[MERGING, STATE, worker::INTERRUPT];
 /// Before others look at its code: they see one core module then. What is learnt of a component's functions is learnt
 /// behind this pass, too.
 const MERGING: &str = "prelink";
-/// Behind all that add globals: it must see every one there is.
+/// Behind all that add globals that have to be put back: it must see every one there is.
 const STATE: &str = "state";
 
 /// How a component is compiled.

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use forerun_driver::{Driver, LoadRequest};
 use forerun_node::verify::{Probe, Stage, Subject, Verdict, compare};
 use forerun_runtime::{
-    ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, WasmDriver, WasmSettings,
+    ColdCode, ColdFills, ColdLayout, ColdSource, Interruption, Miss, MissListener, SplitProgram, WasmDriver,
+    WasmSettings,
 };
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 use forerun_types::{CallAnswer, ComponentDigest, FunctionSpec, RevisionNumber};
@@ -72,10 +73,11 @@ fn loaded_split(split: &Split, groups: Vec<Option<Bytes>>) -> Subject {
     let fills =
         split.groups.iter().map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
     let program = SplitProgram {
-        layout: ColdLayout::new(fills, split.report.slots + 1).unwrap(),
+        layout: ColdLayout::new(fills, split.report.slots).unwrap(),
         source: Arc::clone(&groups) as _,
         listener: groups as _,
         groups_per_vm_max: 1_000,
+        interruption: Interruption::Epochs,
     };
     loaded(&split.primary, Some(program))
 }

@@ -21,7 +21,8 @@ use bytes::Bytes;
 use common::{Guest, code_image, get, image, load_image, load_split, spec};
 use forerun_driver::AuthenticImage;
 use forerun_runtime::{
-    ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile, compile_module,
+    ColdCode, ColdFills, ColdLayout, ColdSource, Interruption, Miss, MissListener, SplitProgram, Tier, compile,
+    compile_module,
 };
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 
@@ -107,16 +108,17 @@ fn load(parts: &Split, cold: &Arc<Cold>, image: Option<AuthenticImage>) -> Guest
     let groups = parts.groups.iter();
     let fills = groups.map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
     let program = SplitProgram {
-        layout: ColdLayout::new(fills, parts.report.slots + 1).unwrap(),
+        layout: ColdLayout::new(fills, parts.report.slots).unwrap(),
         source: Arc::clone(cold) as _,
         listener: Arc::clone(cold) as _,
         groups_per_vm_max: 1_000_000,
+        interruption: Interruption::Epochs,
     };
     load_split(&parts.primary, image, program, &spec()).unwrap()
 }
 
 fn compile_groups(parts: &Split, tier: Tier) -> Vec<Vec<u8>> {
-    parts.groups.iter().map(|group| compile_module(&group.module, tier).unwrap()).collect()
+    parts.groups.iter().map(|group| compile_module(&group.module, tier, Interruption::Epochs).unwrap()).collect()
 }
 
 /// Times of requests, fastest first.

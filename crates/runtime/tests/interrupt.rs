@@ -7,21 +7,18 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Guest, get, load, load_image, prepared, repository, spec};
+use common::{Guest, get, load, load_image, prepared, repository, spec, with_flags};
 use forerun_driver::LoadError;
 use forerun_runtime::{Interruption, Tier, compile_with};
-use forerun_specialize::passes::{self, interrupt::add_checks};
 use forerun_types::{FunctionSpec, Outcome, ReusePolicy, ServePath};
 
 const STEADY: &str = "tests/guests/components/steady.wasm";
 const MISBEHAVE: &str = "tests/guests/components/misbehave.wasm";
 
-/// The component at `path`, prepared, with flags: linked first, or it has more modules than get one.
+/// The component at `path`, with flags.
 fn flagged(path: &str, spec: &FunctionSpec) -> Guest {
     let source = std::fs::read(repository(path)).unwrap();
-    let (linked, _) = passes::apply(&source, &["prelink", "state"].map(|name| passes::known(name).unwrap()));
-    let with_flags = add_checks(&linked.unwrap()).unwrap().component;
-    let code = compile_with(&with_flags, Tier::Full, true, Interruption::Flags).unwrap();
+    let code = compile_with(&with_flags(path), Tier::Full, true, Interruption::Flags).unwrap();
     load_image(&source, &code, spec).unwrap()
 }
 

@@ -273,6 +273,8 @@ pub enum NoRoom {
     Trapped,
     /// Its allocator called the host.
     HostCalled,
+    /// Its allocator called code that the image leaves out, which spends a VM.
+    ColdCode,
     /// Memory grew all the same.
     NotEnough,
     /// VMs are not rolled back any more, so that it would be of no use.
@@ -286,6 +288,7 @@ impl NoRoom {
             Self::NoAllocator => "no-allocator",
             Self::Trapped => "trapped",
             Self::HostCalled => "host-called",
+            Self::ColdCode => "cold-code",
             Self::NotEnough => "not-enough",
             Self::NotRolledBack => "not-rolled-back",
         }
@@ -298,6 +301,7 @@ impl fmt::Display for NoRoom {
             Self::NoAllocator => "the component has no `cabi_realloc`, or more than one",
             Self::Trapped => "the component's allocator failed",
             Self::HostCalled => "the component's allocator called the host",
+            Self::ColdCode => "the component's allocator called code that its image leaves out",
             Self::NotEnough => "memory grew all the same",
             Self::NotRolledBack => "its VMs are no longer rolled back",
         })

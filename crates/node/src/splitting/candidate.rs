@@ -31,6 +31,8 @@ pub(super) struct Compared {
     pub(super) requests: usize,
     /// Of these, how many could be compared in every detail.
     pub(super) steady: usize,
+    /// How long both took.
+    pub(super) pace: Pace,
     /// Time it took to make the whole component's code, in milliseconds.
     pub(super) whole_build_ms: u64,
 }
@@ -57,6 +59,7 @@ impl Candidate<'_> {
             source: Arc::clone(self.cold) as _,
             listener: Arc::clone(self.cold) as _,
             groups_per_vm_max: self.cold_groups_max,
+            interruption: self.image.interruption(),
         };
         let image = self.image.primary.try_clone().map_err(|error| error.to_string())?;
         self.driver.load_split(placed.request(host, Some(image)), split).map_err(|error| error.to_string())
@@ -77,7 +80,7 @@ impl Candidate<'_> {
                 if pace.is_slower() {
                     return Tried::Slower(pace);
                 }
-                Tried::Same(Compared { requests: steady + unsteady, steady, whole_build_ms })
+                Tried::Same(Compared { requests: steady + unsteady, steady, pace, whole_build_ms })
             }
             Verdict::Different(mismatch) => Tried::Different(Box::new(mismatch)),
             Verdict::NothingCompared => Tried::NothingToTry,

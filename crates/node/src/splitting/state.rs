@@ -94,6 +94,8 @@ pub(crate) struct Serving {
     pub(crate) compared: usize,
     /// Of these, how many could be compared in every detail.
     pub(crate) compared_steadily: usize,
+    /// How long both took then.
+    pub(crate) pace: Pace,
     #[serde(flatten)]
     pub(crate) counts: ColdCounts,
     pub(crate) misses_per_thousand: f64,

@@ -16,16 +16,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use forerun_driver::AuthenticImage;
 use forerun_images::{DiscardReason, ImageLease};
+use forerun_runtime::Interruption;
 use forerun_specialize::passes::body_hash::BodyHash;
 use forerun_specialize::passes::split::{self, BUNDLE_TABLE_BYTES_MAX, Bundle, SplitIndex};
 use forerun_types::{ComponentDigest, Coverage, SpecializationProfile};
 
 use super::product::{Product, file_of, read_beginning};
-use super::{MERGING, MakeFailure, STATE, Workshop, revisions, vouched};
+use super::{MERGING, MakeFailure, PREPARING, STATE, Workshop, revisions, vouched};
 use crate::worker;
 
 /// A function stays in the primary if so many of a thousand requests are expected to run it.
 const HOT_PERMILLE_MIN: u16 = 1;
+
+/// What a component goes through before it is split, behind [`MERGING`]: the same as the whole one.
+const BEFORE_SPLIT: [&str; 2] = [STATE, worker::INTERRUPT];
 
 /// A split image that can be loaded.
 pub(crate) struct SplitImage {
@@ -42,6 +46,13 @@ pub(crate) struct SplitImage {
 pub(crate) struct Parts {
     pub(crate) file: Arc<AuthenticImage>,
     pub(crate) parts: Vec<Range<u64>>,
+}
+
+impl SplitImage {
+    /// For which engine it was compiled.
+    pub(crate) fn interruption(&self) -> Interruption {
+        if self.index.looks_at_flags { Interruption::Flags } else { Interruption::Epochs }
+    }
 }
 
 impl Parts {
@@ -123,9 +134,10 @@ fn part(
         return Err(bad("it covers the whole component".to_owned()));
     };
     let known = paths.iter().map(|path| (BodyHash(*path.body.as_bytes()), path.probability.get())).collect();
-    let order = worker::SplitOrder { known, hot_permille_min: HOT_PERMILLE_MIN, then: vec![STATE.to_owned()] };
+    let order =
+        worker::SplitOrder { known, hot_permille_min: HOT_PERMILLE_MIN, then: BEFORE_SPLIT.map(str::to_owned).into() };
     let parameters = worker::Parameters { passes: vec![MERGING.to_owned()], split: Some(order), bodies_bytes: None };
-    let recipe = format!("profile {digest}, split {}, {}", split::REVISION, revisions(&[MERGING, STATE]));
+    let recipe = format!("profile {digest}, split {}, {}", split::REVISION, revisions(PREPARING));
     Ok(Product { kind, label, recipe, parameters, has_reports: false })
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use wasmtime::component::WasmList;
-use wasmtime::{AsContext, AsContextMut, Store, StoreContext, StoreContextMut};
+use wasmtime::{AsContext, AsContextMut, CallHook, Store, StoreContext, StoreContextMut};
 
 /// The flags of all VMs of an engine.
 #[derive(Default)]
@@ -99,6 +99,14 @@ impl<T: 'static> FlaggedStore<T> {
 
     pub(crate) fn data_mut(&mut self) -> &mut T {
         self.store.data_mut()
+    }
+
+    /// Has `hook` called wherever the guest calls its host or comes back.
+    pub(crate) fn on_calls(
+        &mut self,
+        hook: impl FnMut(StoreContextMut<'_, T>, CallHook) -> wasmtime::Result<()> + Send + Sync + 'static,
+    ) {
+        self.store.call_hook(hook);
     }
 
     /// Lets the guest run until the next tick, after which it is asked to let others run: by its engine's epochs or its flags.

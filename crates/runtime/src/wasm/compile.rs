@@ -84,20 +84,25 @@ pub fn compile_again(
     Ok(Compiled { code, bodies: bodies.leave(), reused, made })
 }
 
-/// Compiles a core module of a split component, for [`super::SplitProgram`], on one core.
+/// Compiles a core module of a split component, for [`super::SplitProgram`], on one core. With [`Interruption::Flags`] it must
+/// look at them.
 ///
 /// # Errors
 /// Why `source` is no module, or what the compiler said.
-pub fn compile_module(source: &[u8], tier: Tier) -> Result<Vec<u8>, LoadError> {
-    compile_module_here(source, tier).map(CompiledModule::into_bytes)
+pub fn compile_module(source: &[u8], tier: Tier, interruption: Interruption) -> Result<Vec<u8>, LoadError> {
+    compile_module_here(source, tier, interruption).map(CompiledModule::into_bytes)
 }
 
 /// The same, for this process.
-pub(super) fn compile_module_here(source: &[u8], tier: Tier) -> Result<CompiledModule, LoadError> {
+pub(super) fn compile_module_here(
+    source: &[u8],
+    tier: Tier,
+    interruption: Interruption,
+) -> Result<CompiledModule, LoadError> {
     if source.len() > forerun_types::limits::COMPONENT_BYTES_MAX {
         return Err(LoadError::TooLarge { bytes: source.len(), max: forerun_types::limits::COMPONENT_BYTES_MAX });
     }
-    let engine = compiler(Concurrency::None, tier, false, Interruption::Epochs)?;
+    let engine = compiler(Concurrency::None, tier, false, interruption)?;
     CompiledModule::new(&engine, source).map_err(|error| not_compiled(&error))
 }
 

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::compile;
-use super::engine::{Code, Concurrency};
+use super::engine::{Code, Concurrency, Interruption};
 use super::inspect::{self, World};
 use super::interrupt::FlagExports;
 use super::isolation::Isolation;
@@ -45,6 +45,8 @@ pub struct WasmDriver {
     flagged: Mutex<Option<Arc<Sandbox>>>,
     /// For split components; made for the first of them.
     split: Mutex<Option<Arc<SplitSandbox>>>,
+    /// For split components that look at flags; made for the first of them.
+    split_flagged: Mutex<Option<Arc<SplitSandbox>>>,
     /// How written pages are found, or why they are not.
     tracker: Result<Arc<Tracker>, String>,
     programs: Programs,
@@ -110,7 +112,7 @@ impl WasmDriver {
                 swept.sweep(Instant::now());
             }
         };
-        let sequential = Sandbox::new(settings, Concurrency::None, Code::Whole, every_tick)?;
+        let sequential = Sandbox::new(settings, Concurrency::None, Code::Whole(Interruption::Epochs), every_tick)?;
         let tracker = Tracker::new().map_err(|why| why.to_string());
         Ok(Self {
             settings: settings.clone(),
@@ -119,6 +121,7 @@ impl WasmDriver {
             concurrent: Mutex::default(),
             flagged: Mutex::default(),
             split: Mutex::default(),
+            split_flagged: Mutex::default(),
             tracker,
             programs,
         })
@@ -145,8 +148,8 @@ impl WasmDriver {
     ) -> Result<R, LoadError> {
         let (kept, concurrency, code) = match guests {
             Guests::Sequential => return work(&self.sequential),
-            Guests::Concurrent => (&self.concurrent, Concurrency::Tasks, Code::Whole),
-            Guests::Flagged => (&self.flagged, Concurrency::None, Code::Flagged),
+            Guests::Concurrent => (&self.concurrent, Concurrency::Tasks, Code::Whole(Interruption::Epochs)),
+            Guests::Flagged => (&self.flagged, Concurrency::None, Code::Whole(Interruption::Flags)),
         };
         let sandbox = kept_or_made(kept, || self.sandbox(concurrency, code))?;
         work(&sandbox)
@@ -285,7 +288,7 @@ impl WasmDriver {
     /// # Errors
     /// As [`Driver::load`]. A component of WASI 0.3 is refused: its concurrent calls would not outlive a miss.
     pub fn load_split(&self, request: LoadRequest<'_>, split: SplitProgram) -> Result<Arc<dyn Program>, LoadError> {
-        let SplitSandbox { sandbox, finder, compiles } = &*self.split_sandbox()?;
+        let SplitSandbox { sandbox, finder, compiles } = &*self.split_sandbox(split.interruption)?;
         let started = Instant::now();
         let component = match &request.image {
             Some(image) => sys::load_image(&sandbox.engine, image).map_err(|error| foreign_image(&error))?,
@@ -300,9 +303,13 @@ impl WasmDriver {
         Ok(self.program(loaded, request))
     }
 
-    fn split_sandbox(&self) -> Result<Arc<SplitSandbox>, LoadError> {
-        kept_or_made(&self.split, || {
-            let sandbox = self.sandbox(Concurrency::None, Code::Split)?;
+    fn split_sandbox(&self, interruption: Interruption) -> Result<Arc<SplitSandbox>, LoadError> {
+        let kept = match interruption {
+            Interruption::Epochs => &self.split,
+            Interruption::Flags => &self.split_flagged,
+        };
+        kept_or_made(kept, || {
+            let sandbox = self.sandbox(Concurrency::None, Code::Split(interruption))?;
             let finder = ProbeTrap::new(&sandbox.engine);
             let finder = finder.map_err(|error| LoadError::Compile { detail: format!("{error:#}") })?;
             Ok(SplitSandbox { sandbox, finder: Arc::new(finder), compiles: Compiles::default() })

@@ -2,7 +2,8 @@
 //!
 //! There are three for whole components. The machinery for concurrent component calls that `wasi:http` 0.3 needs takes more
 //! than a quarter of the processor time of a small 0.2 request (measured: 97 against 70 µs), and large components look at
-//! flags in the place of epochs.
+//! flags in the place of epochs. Two more are for split ones, with epochs and with flags. Each but the first is made for the
+//! first component that needs it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,24 +53,25 @@ pub enum Interruption {
     Flags,
 }
 
-/// What an engine runs.
+/// What an engine runs. With [`Interruption::Flags`] that is nothing but components that look at flags: others could not be
+/// stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Code {
     /// Whole components.
-    Whole,
-    /// Whole components that look at flags, and no others: they could not be stopped.
-    Flagged,
-    /// Split components and their groups, and no others: the way to a group's instance is a trap with a core dump,
-    /// and the loader is no business of other components.
-    Split,
+    Whole(Interruption),
+    /// Split components and their groups, and no others: the way to a group's instance is a trap with a core dump.
+    Split(Interruption),
 }
 
 impl Code {
-    fn interruption(self) -> Interruption {
+    pub(super) fn interruption(self) -> Interruption {
         match self {
-            Self::Whole | Self::Split => Interruption::Epochs,
-            Self::Flagged => Interruption::Flags,
+            Self::Whole(interruption) | Self::Split(interruption) => interruption,
         }
+    }
+
+    fn is_split(self) -> bool {
+        matches!(self, Self::Split(_))
     }
 }
 
@@ -101,7 +103,7 @@ pub(super) fn engine(settings: &WasmSettings, concurrency: Concurrency, code: Co
     config.memory_init_cow(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
     config.async_stack_size(STACK_BYTES);
-    config.coredump_on_trap(code == Code::Split);
+    config.coredump_on_trap(code.is_split());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, code)));
     Engine::new(&config)
 }
@@ -111,10 +113,10 @@ fn pool(settings: &WasmSettings, code: Code) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(vms);
     pool.total_core_instances(vms.saturating_mul(settings.core_instances_per_vm));
-    let flags = if code == Code::Flagged { FLAGS_PER_VM } else { 0 };
+    let flags = if code.interruption() == Interruption::Flags { FLAGS_PER_VM } else { 0 };
     pool.total_memories(vms.saturating_mul(MEMORIES_PER_VM + flags));
     // A split component has a table of cold functions, and the trap that finds an instance runs on a stack of its own.
-    let one_more = u32::from(code == Code::Split);
+    let one_more = u32::from(code.is_split());
     pool.total_tables(vms.saturating_mul(TABLES_PER_VM + one_more));
     pool.total_stacks(vms.saturating_mul(1 + one_more));
     pool.max_tables_per_module(TABLES_PER_MODULE_MAX);

@@ -15,6 +15,7 @@ use std::task::Poll;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, WasmList};
 use wasmtime::{ResourceLimiter, ResourceLimiterAsync};
 
+use super::lazy;
 use super::vm::{VmState, VmStore};
 use crate::sys::Flags;
 
@@ -98,6 +99,9 @@ impl ResourceLimiterAsync for VmState {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.limiter.table_growing(current, desired, maximum)
+        match lazy::asked_for(current, desired, maximum).filter(|_| self.groups.is_split()) {
+            Some(slot) => self.groups.get(slot, self.deadline()).await.map(|()| false).map_err(Into::into),
+            None => self.limiter.table_growing(current, desired, maximum),
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::lazy::Asking;
-
 /// Counts all memories of a VM together. Refusing growth is no trap: the guest's allocator sees a failed `memory.grow`.
 pub(super) struct MemoryLimiter {
     max_bytes: u64,
@@ -13,18 +11,11 @@ pub(super) struct MemoryLimiter {
     /// Memory when the VM had been made.
     bytes_made: u64,
     table_grew: bool,
-    /// What a split program asks for by the growth of a table.
-    asking: Option<Asking>,
 }
 
 impl MemoryLimiter {
     pub(super) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, bytes: 0, bytes_peak: 0, refused: false, bytes_made: 0, table_grew: false, asking: None }
-    }
-
-    /// The same for a VM of a split program.
-    pub(super) fn with_asking(self, asking: Option<Asking>) -> Self {
-        Self { asking, ..self }
+        Self { max_bytes, bytes: 0, bytes_peak: 0, refused: false, bytes_made: 0, table_grew: false }
     }
 
     /// Most memory so far, in bytes.
@@ -64,11 +55,6 @@ impl MemoryLimiter {
         self.table_grew
     }
 
-    /// The slot or position that the guest asks for; told once.
-    pub(super) fn take_asked(&mut self) -> Option<u32> {
-        self.asking.as_mut()?.take()
-    }
-
     /// Whether growth has been refused; a trap after that is most likely the guest's answer to it.
     pub(super) fn refused(&self) -> bool {
         self.refused
@@ -89,9 +75,6 @@ impl ResourceLimiter for MemoryLimiter {
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum == Some(current) && desired > current {
-            if let Some(asking) = &mut self.asking {
-                asking.hear(current, desired - current);
-            }
             return Ok(false);
         }
         self.table_grew = true;

@@ -6,10 +6,10 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use super::driver::WasmDriverError;
-use super::engine::{self, Code, Concurrency, EpochTicker};
+use super::engine::{self, Code, Concurrency, EpochTicker, Interruption};
+use super::linker;
 use super::settings::WasmSettings;
 use super::vm::VmState;
-use super::{lazy, linker};
 use crate::sys::Flags;
 
 /// One of the engines of the process.
@@ -33,11 +33,8 @@ impl Sandbox {
     ) -> Result<Self, WasmDriverError> {
         let refused = |error: wasmtime::Error| WasmDriverError::Engine(format!("{error:#}"));
         let engine = engine::engine(settings, concurrency, code).map_err(refused)?;
-        let mut linker = linker::linker(&engine, concurrency).map_err(refused)?;
-        if code == Code::Split {
-            lazy::add_to_linker(&mut linker).map_err(refused)?;
-        }
-        let flags = (code == Code::Flagged).then(Arc::<Flags>::default);
+        let linker = linker::linker(&engine, concurrency).map_err(refused)?;
+        let flags = (code.interruption() == Interruption::Flags).then(Arc::<Flags>::default);
         let raised = flags.clone();
         let tick = move || {
             if let Some(flags) = &raised {

@@ -198,17 +198,20 @@ impl Template {
     pub(super) fn store(&self, deadline: Instant) -> VmStore {
         let mut store = Store::new(&self.engine, self.state(deadline));
         store.set_max_component_handles(COMPONENT_HANDLES_MAX);
-        match self.flags {
-            // It is asked about growth, and where a guest has seen its flag.
-            Some(_) => store.limiter_async(|state| state),
-            None => store.limiter(|state| &mut state.limiter),
+        if self.flags.is_some() || self.cold.is_some() {
+            // It is asked about growth, where a guest has seen its flag, and for cold code.
+            store.limiter_async(|state| state);
+        } else {
+            store.limiter(|state| &mut state.limiter);
         }
         store.epoch_deadline_callback(|mut context| {
             let is_over = context.data_mut().tick()?;
-            let update = if is_over { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) };
-            Ok(lazy::answer(context)?.unwrap_or(update))
+            Ok(if is_over { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
         });
         let mut store = FlaggedStore::new(store);
+        if self.cold.is_some() {
+            lazy::load_when_asked(&mut store);
+        }
         store.data_mut().raised = store.raised();
         store.begin_turn();
         store
@@ -233,7 +236,6 @@ impl Template {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        let groups = VmGroups::new(self.cold.clone());
         VmState {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
@@ -266,8 +268,8 @@ impl Template {
             effects,
             deadline,
             host_called: false,
-            limiter: MemoryLimiter::new(self.spec.limits.memory_bytes).with_asking(groups.asking()),
-            groups,
+            limiter: MemoryLimiter::new(self.spec.limits.memory_bytes),
+            groups: VmGroups::new(self.cold.clone()),
             raised: Raised::default(),
             turn: Turn::default(),
             draws: self.witness.clone(),

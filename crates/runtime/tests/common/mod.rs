@@ -187,6 +187,16 @@ pub fn prepared(path: &str) -> Vec<u8> {
     forerun_specialize::passes::state::add_state_calls(&source).unwrap().component
 }
 
+/// The component at `path`, linked and prepared, with flags at which it looks.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn with_flags(path: &str) -> Vec<u8> {
+    use forerun_specialize::passes;
+    let source = std::fs::read(repository(path)).unwrap();
+    let (linked, _) = passes::apply(&source, &["prelink", "state"].map(|name| passes::known(name).unwrap()));
+    // Linked first, or it has more modules than get one.
+    passes::interrupt::add_checks(&linked.unwrap()).unwrap().component
+}
+
 /// A GET of `path`.
 pub fn get(path: &str) -> Request<Body> {
     Request::get(path).header("host", "example.test").body(empty_body()).unwrap()

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forerun_driver::LoadError;
-use forerun_runtime::{ColdCode, ColdLayout, ColdSource, Miss, MissListener, SplitProgram};
+use forerun_runtime::{ColdCode, ColdLayout, ColdSource, Interruption, Miss, MissListener, SplitProgram};
 use forerun_types::{Outcome, ReusePolicy, ServePath};
 
 use crate::common::{get, load, load_split, spec};
@@ -71,6 +70,7 @@ async fn groups_of_another_split_fail_by_name() {
         source: Arc::clone(&cold) as _,
         listener: Arc::clone(&cold) as _,
         groups_per_vm_max: 100,
+        interruption: Interruption::Epochs,
     };
     let guest = load_split(&of_guest.primary, None, program, &spec()).unwrap();
     let (outcome, detail) = failure(&guest).await;
@@ -155,6 +155,7 @@ async fn a_request_does_not_wait_for_code_beyond_its_time() {
         source: Arc::clone(&slow) as _,
         listener: Arc::clone(&slow) as _,
         groups_per_vm_max: 100,
+        interruption: Interruption::Epochs,
     };
     let mut guest = load_split(&split.primary, None, program, &spec()).unwrap();
     guest.timeout = Duration::from_millis(200);
@@ -171,18 +172,16 @@ async fn a_request_does_not_wait_for_code_beyond_its_time() {
 }
 
 #[tokio::test]
-async fn only_split_programs_have_a_loader() {
+async fn only_split_programs_have_cold_code() {
     let split = all_cold(&guest(), 50);
-    let refused = load(&split.primary, &spec()).err().unwrap();
-    assert!(
-        matches!(&refused, LoadError::UnknownImport { import, .. } if import.contains("forerun:vm/lazy")),
-        "{refused}"
-    );
+    let (outcome, detail) = failure(&load(&split.primary, &spec()).unwrap()).await;
+    assert!(outcome == Outcome::Trap && detail.contains("uninitialized element"), "{detail}");
     let none = SplitProgram {
-        layout: ColdLayout::new([], 1).unwrap(),
+        layout: ColdLayout::new([], 0).unwrap(),
         source: Arc::new(Nothing),
         listener: Arc::new(Nothing),
         groups_per_vm_max: 1,
+        interruption: Interruption::Epochs,
     };
     let guest = load_split(&split.primary, None, none, &spec()).unwrap();
     let (outcome, detail) = failure(&guest).await;

@@ -7,7 +7,7 @@ use forerun_runtime::CodeFrom;
 use forerun_specialize::passes::split::{Known, SplitPlan, split};
 use forerun_types::Outcome;
 
-use crate::common::{Guest, get, load, spec};
+use crate::common::{Guest, get, load, spec, with_flags};
 use crate::parts::{self, Cold, all_cold, component};
 
 /// What a person reads of a trap is where it was, as of a whole component.
@@ -48,27 +48,29 @@ const GUESTS: [(&str, &[&str]); 3] = [
 
 #[tokio::test]
 async fn guests_answer_the_same_whole_and_split() {
-    let mut misses = 0;
+    let mut misses = [0, 0];
     for (path, requests) in GUESTS {
-        let source = component(path);
-        let whole = load(&source, &spec()).unwrap();
-        for seed in 0..4 {
-            let mut below = numbers(seed);
-            let known: BTreeMap<u32, u16> =
-                (0..2_000).filter(|_| below(4) < seed).map(|function| (function, 1000)).collect();
-            let mut plan = SplitPlan::new(Known::ByIndex(known), 500);
-            plan.group_functions_max = usize::try_from(10 + below(100)).unwrap();
-            let split = split(&source, &plan).unwrap();
-            let cold = Arc::new(Cold::of(&split));
-            let guest = parts::load(&split, &cold, 1000, &spec()).unwrap();
-            for request in requests {
-                let expected = seen(&whole, request).await;
-                assert_eq!(expected, seen(&guest, request).await, "{path} {request}, seed {seed}");
+        let whole = load(&component(path), &spec()).unwrap();
+        for (looks_at_flags, source) in [(false, component(path)), (true, with_flags(path))] {
+            for seed in 0..4 {
+                let mut below = numbers(seed);
+                let known: BTreeMap<u32, u16> =
+                    (0..2_000).filter(|_| below(4) < seed).map(|function| (function, 1000)).collect();
+                let mut plan = SplitPlan::new(Known::ByIndex(known), 500);
+                plan.group_functions_max = usize::try_from(10 + below(100)).unwrap();
+                let split = split(&source, &plan).unwrap();
+                let cold = Arc::new(Cold { looks_at_flags, ..Cold::of(&split) });
+                let guest = parts::load(&split, &cold, 1000, &spec()).unwrap();
+                for request in requests {
+                    let expected = seen(&whole, request).await;
+                    let seen = seen(&guest, request).await;
+                    assert_eq!(expected, seen, "{path} {request}, seed {seed}, flags: {looks_at_flags}");
+                }
+                misses[usize::from(looks_at_flags)] += cold.take_misses().len();
             }
-            misses += cold.take_misses().len();
         }
     }
-    assert!(misses > 50, "{misses} misses are too few to have tested anything");
+    assert!(misses.iter().all(|misses| *misses > 50), "{misses:?} misses are too few to have tested anything");
 }
 
 #[tokio::test]
@@ -86,7 +88,7 @@ async fn a_miss_is_told_with_its_slot_and_where_the_code_was() {
             let group = &split.groups[miss.group as usize];
             let entries = u32::try_from(group.entries.len()).unwrap();
             let in_slots = (group.first_slot..group.first_slot + entries).contains(&miss.slot);
-            let position = miss.slot.checked_sub(split.report.slots + 1);
+            let position = miss.slot.checked_sub(split.report.slots);
             let in_table = position.is_some_and(|position| group.positions.contains(&position));
             assert!(in_slots != in_table, "{miss:?}");
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use forerun_driver::LoadError;
 use forerun_runtime::{
-    ColdCode, ColdFills, ColdLayout, ColdSource, Miss, MissListener, SplitProgram, Tier, compile_module,
+    ColdCode, ColdFills, ColdLayout, ColdSource, Interruption, Miss, MissListener, SplitProgram, Tier, compile_module,
 };
 use forerun_specialize::passes::split::{Known, Split, SplitPlan, split};
 use forerun_types::FunctionSpec;
@@ -19,6 +19,8 @@ pub(crate) struct Cold {
     pub(crate) groups: Vec<Vec<u8>>,
     pub(crate) on_disk: bool,
     pub(crate) missing: bool,
+    /// Whether the component looks at flags.
+    pub(crate) looks_at_flags: bool,
     /// Groups whose code was asked for.
     pub(crate) asked: Mutex<Vec<u32>>,
     pub(crate) misses: Mutex<Vec<Miss>>,
@@ -30,7 +32,7 @@ impl ColdSource for Cold {
         let source = &self.groups[group as usize];
         match (self.missing, self.on_disk) {
             (true, _) => ColdCode::Missing("it was never published".into()),
-            (false, true) => code_image(&compile_module(source, Tier::Quick).unwrap()),
+            (false, true) => code_image(&compile_module(source, Tier::Quick, self.interruption()).unwrap()),
             (false, false) => ColdCode::Source(Bytes::copy_from_slice(source)),
         }
     }
@@ -47,6 +49,15 @@ impl Cold {
         Self { groups: split.groups.iter().map(|group| group.module.clone()).collect(), ..Self::default() }
     }
 
+    /// The same of a component that looks at flags.
+    pub(crate) fn of_flagged(split: &Split) -> Self {
+        Self { looks_at_flags: true, ..Self::of(split) }
+    }
+
+    pub(crate) fn interruption(&self) -> Interruption {
+        if self.looks_at_flags { Interruption::Flags } else { Interruption::Epochs }
+    }
+
     /// What was missed since the last time.
     pub(crate) fn take_misses(&self) -> Vec<Miss> {
         std::mem::take(&mut *self.misses.lock().unwrap())
@@ -56,7 +67,7 @@ impl Cold {
 pub(crate) fn layout(split: &Split) -> ColdLayout {
     let groups = split.groups.iter();
     let fills = groups.map(|group| ColdFills { first_slot: group.first_slot, positions: &group.positions });
-    ColdLayout::new(fills, split.report.slots + 1).unwrap()
+    ColdLayout::new(fills, split.report.slots).unwrap()
 }
 
 pub(crate) fn load(
@@ -70,6 +81,7 @@ pub(crate) fn load(
         source: Arc::clone(cold) as _,
         listener: Arc::clone(cold) as _,
         groups_per_vm_max,
+        interruption: cold.interruption(),
     };
     load_split(&split.primary, None, program, spec)
 }

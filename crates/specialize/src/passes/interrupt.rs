@@ -14,7 +14,9 @@
 //! that a start function, too, can be stopped. The component exports the instance [`INTERRUPT_INTERFACE`] with `flag0`,
 //! `flag1`, ...: `func() -> list<u8>`, one for each flag: the list is the flag, at its place.
 //!
-//! It must be the last pass: those that list or restore memories would take the flag's for the guest's.
+//! It comes behind those that list or restore memories, which would take the flag's for the guest's, and behind all that add
+//! loops. What comes behind it, `split`, moves bodies with their checks, and says what it adds to the bound below. No function
+//! is added here and none moves, so that what was known of a function by its index before still holds.
 //!
 //! # Where checks are, and what runs between two of them
 //!

@@ -44,6 +44,8 @@
 //!               cabi_realloc(block, bytes, 8, 1)          the rest of the block is free for requests
 //! ```
 //!
+//! Functions and globals are added behind those that a module has, whose indices and bodies stay as they are.
+//!
 //! A component in whose code something else changes during a request is refused, see [`Obstacle`].
 
 mod allocator;
@@ -107,7 +109,7 @@ const MEMORIES_MAX: usize = 99;
 const GLOBALS_PER_MODULE_MAX: u32 = 10_000;
 
 /// Goes up whenever other bytes are made of some component than before.
-pub const REVISION: u32 = 4;
+pub const REVISION: u32 = 5;
 
 /// A component with save and restore, and how much that took.
 #[derive(Clone, Debug, PartialEq, Eq)]

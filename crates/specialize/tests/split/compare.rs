@@ -1,7 +1,8 @@
 //! A generated module in a component, whole and split: every function that can be lifted is called in both, each time in
-//! an instance of its own. The fuzz target `runs` does the same.
+//! an instance of its own, and a third time split with flags to look at. The fuzz target `runs` does the same.
 
-use forerun_specialize::passes::split::{SplitRefusal, split};
+use forerun_specialize::passes::interrupt::add_checks;
+use forerun_specialize::passes::split::{Split, SplitPlan, SplitRefusal, split};
 use wasmtime::component::{Component, Type, Val};
 
 use super::engine::{ENGINE, Runnable};
@@ -14,8 +15,8 @@ pub(crate) struct Compared {
     pub(crate) calls: usize,
     /// Groups that were missed.
     pub(crate) misses: usize,
-    /// Those of them that were missed where the component may not be left.
-    pub(crate) asked: usize,
+    /// Those of them that were missed by components that look at flags.
+    pub(crate) flagged: usize,
 }
 
 /// Compares `module` with itself, split as `numbers` say; `None` if it is not split, or not run by the engine.
@@ -26,24 +27,36 @@ pub(crate) fn whole_with_split(module: &[u8], numbers: &mut Numbers) -> Option<C
     let (component, exports, functions) = wrap(module);
     // Externref, which the engine does not know.
     Component::new(&ENGINE, &component).ok()?;
-    let split = match split(&component, &numbers.plan(functions)) {
-        Ok(split) => split,
-        Err(SplitRefusal::NothingCold { .. } | SplitRefusal::NoneKnown(_) | SplitRefusal::NameTaken(_)) => return None,
-        Err(refusal) => panic!("{refusal}"),
-    };
+    let plan = numbers.plan(functions);
+    let split = split_as(&component, &plan)?;
     let whole = Runnable::whole(&component, &exports);
     let split = Runnable::split(&split, &exports);
+    // Flags are up from the beginning, and so each check calls its host.
+    let flagged = add_checks(&component).ok().and_then(|checked| split_as(&checked.component, &plan));
+    let flagged = flagged.map(|split| Runnable::split(&split, &exports));
     let mut compared = Compared::default();
     for function in whole.functions() {
         let arguments = whole.arguments(&function, numbers);
         let (expected, _) = whole.call(&function, &arguments);
-        let (seen, host) = split.call_with_host(&function, &arguments);
+        let (seen, misses) = split.call(&function, &arguments);
         assert_eq!(expected, seen, "{function}{arguments:?}");
         compared.calls += 1;
-        compared.misses += host.misses.len();
-        compared.asked += host.asked.len();
+        compared.misses += misses.len();
+        if let Some(flagged) = &flagged {
+            let (seen, misses) = flagged.call(&function, &arguments);
+            assert_eq!(expected, seen, "{function}{arguments:?}, with flags");
+            compared.flagged += misses.len();
+        }
     }
     Some(compared)
+}
+
+fn split_as(component: &[u8], plan: &SplitPlan) -> Option<Split> {
+    match split(component, plan) {
+        Ok(split) => Some(split),
+        Err(SplitRefusal::NothingCold { .. } | SplitRefusal::NoneKnown(_) | SplitRefusal::NameTaken(_)) => None,
+        Err(refusal) => panic!("{refusal}"),
+    }
 }
 
 impl Runnable {

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use forerun_specialize::passes::split::{
-    ASKING, COLD_TABLE, FILLED, LOADER_FUNCTION, LOADER_INTERFACE, PRIMARY, Split,
-};
+use forerun_specialize::passes::split::{ASKING, COLD_TABLE, PRIMARY, Split};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, Type, Val};
 use wasmtime::{
-    AsContextMut, Config, Engine, Extern, Instance, Module, ResourceLimiter, Store, StoreContextMut, Trap,
-    UpdateDeadline, WasmCoreDump,
+    AsContextMut, CallHook, Config, Engine, Extern, Instance, Module, ResourceLimiter, Store, StoreContextMut, Trap,
+    WasmCoreDump,
 };
 
 /// One engine for all tests.
@@ -21,17 +18,7 @@ pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     // Two compilations of one body may differ in what a NaN looks like.
     config.cranelift_nan_canonicalization(true);
     config.cranelift_opt_level(wasmtime::OptLevel::None);
-    config.epoch_interruption(true);
-    let engine = Engine::new(&config).unwrap();
-    let weak = engine.weak();
-    std::thread::spawn(move || {
-        while let Some(engine) = weak.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
-    engine
+    Engine::new(&config).unwrap()
 });
 
 /// `(module (func unreachable) (start 0))`: the trap's core dump has the instances of the store.
@@ -48,9 +35,8 @@ pub(crate) struct Host {
     groups: Groups,
     /// Slots and positions that were missed.
     pub(crate) misses: Vec<u32>,
-    /// Those of them that were asked for without a call.
-    pub(crate) asked: Vec<u32>,
-    waiting: Option<u32>,
+    /// What the guest has asked for.
+    asked: Option<u32>,
 }
 
 impl ResourceLimiter for Host {
@@ -62,9 +48,9 @@ impl ResourceLimiter for Host {
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let asked = (desired - current).checked_sub(ASKING as usize);
         if maximum == Some(current) && current == self.groups.slots {
-            self.waiting = asked.map(|slot| u32::try_from(slot).unwrap());
+            self.asked = asked.map(|slot| u32::try_from(slot).unwrap());
         }
-        Ok(self.waiting.is_none())
+        Ok(self.asked.is_none())
     }
 }
 
@@ -73,17 +59,16 @@ impl ResourceLimiter for Host {
 struct Groups {
     modules: Vec<Module>,
     of_slot: BTreeMap<u32, usize>,
-    /// The loader's included.
     slots: usize,
 }
 
 impl Groups {
     fn of(split: &Split) -> Self {
-        let mut groups = Self { slots: split.report.slots as usize + 1, ..Self::default() };
+        let mut groups = Self { slots: split.report.slots as usize, ..Self::default() };
         for (number, group) in split.groups.iter().enumerate() {
             groups.modules.push(Module::new(&ENGINE, &group.module).unwrap());
             let slots = group.first_slot..group.first_slot + u32::try_from(group.entries.len()).unwrap();
-            let positions = group.positions.iter().map(|position| split.report.slots + 1 + position);
+            let positions = group.positions.iter().map(|position| split.report.slots + position);
             for slot in slots.chain(positions) {
                 assert_eq!(groups.of_slot.insert(slot, number), None, "{slot} is filled twice");
             }
@@ -152,17 +137,9 @@ impl Runnable {
     pub(crate) fn store(&self) -> Store<Host> {
         let mut store = Store::new(&ENGINE, Host { groups: self.groups.clone(), ..Host::default() });
         store.limiter(|host| host);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut context| {
-            if let Some(slot) = context.data_mut().waiting.take() {
-                context.data_mut().asked.push(slot);
-                // What is run in here has no callback.
-                context.set_epoch_deadline(1_000);
-                let primary = load(&mut context, slot)?;
-                let Some(Extern::Global(filled)) = primary.get_export(&mut context, FILLED) else { panic!("{FILLED}") };
-                filled.set(&mut context, wasmtime::Val::I32(1))?;
-            }
-            Ok(UpdateDeadline::Continue(1))
+        store.call_hook(|mut context, call| match (call, context.data_mut().asked) {
+            (CallHook::ReturningFromHost, Some(slot)) => load(&mut context, slot),
+            _ => Ok(()),
         });
         store
     }
@@ -173,17 +150,11 @@ impl Runnable {
 
     /// Makes an instance and calls one function; the slots that were missed come with what was seen.
     pub(crate) fn call(&self, function: &str, arguments: &[Val]) -> (Seen, Vec<u32>) {
-        let (seen, host) = self.call_with_host(function, arguments);
-        (seen, host.misses)
-    }
-
-    /// The same, with all that the host knows.
-    pub(crate) fn call_with_host(&self, function: &str, arguments: &[Val]) -> (Seen, Host) {
         let mut store = self.store();
         let result = self.try_call(&mut store, function, arguments).map_err(|error| describe(&error));
         let state = self.state(&mut store);
         let mut host = store.into_data();
-        (Seen { result, log: std::mem::take(&mut host.log), state }, host)
+        (Seen { result, log: std::mem::take(&mut host.log), state }, host.misses)
     }
 
     pub(crate) fn try_call(
@@ -248,16 +219,12 @@ fn linker() -> Linker<Host> {
         Ok(())
     })
     .unwrap();
-    let mut lazy = linker.instance(LOADER_INTERFACE).unwrap();
-    lazy.func_wrap(LOADER_FUNCTION, |mut store: StoreContextMut<'_, Host>, (slot,): (u32,)| {
-        load(&mut store, slot).map(drop)
-    })
-    .unwrap();
     linker
 }
 
 /// The loader, as plain as it can be.
-fn load(store: &mut StoreContextMut<'_, Host>, slot: u32) -> wasmtime::Result<Instance> {
+fn load(store: &mut StoreContextMut<'_, Host>, slot: u32) -> wasmtime::Result<()> {
+    store.data_mut().asked = None;
     store.data_mut().misses.push(slot);
     let module = store.data().groups.of_slot(slot).clone();
     let primary = instances(&mut *store).into_iter().find(|i| i.get_export(&mut *store, COLD_TABLE).is_some());
@@ -269,8 +236,7 @@ fn load(store: &mut StoreContextMut<'_, Host>, slot: u32) -> wasmtime::Result<In
             primary.get_export(&mut *store, import.name()).expect("everything that a group imports is exported")
         })
         .collect();
-    Instance::new(store, &module, &imports)?;
-    Ok(primary)
+    Instance::new(store, &module, &imports).map(drop)
 }
 
 fn instances(mut store: impl AsContextMut) -> Vec<Instance> {

@@ -10,6 +10,7 @@ mod engine;
 mod entry_table;
 mod everything;
 mod fixtures;
+mod flags;
 mod generated;
 mod modules;
 mod refusals;

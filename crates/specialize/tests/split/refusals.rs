@@ -24,7 +24,7 @@ const WORK: &str = r#"(func (export "work") (param i32) (result i32)
 #[test]
 fn what_may_not_be_split_is_refused_by_name() {
     let one = |inner: &str| format!("(component (core module $m {WORK} {inner}) (core instance (instantiate $m)))");
-    let cases: [(&str, String); 13] = [
+    let cases: [(&str, String); 12] = [
         ("gc_types", one("(type (struct (field i32))) (func (result anyref) (ref.null any))")),
         ("gc_types", one("(type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0)))")),
         ("threads", one("(memory 1 1 shared)")),
@@ -47,13 +47,6 @@ fn what_may_not_be_split_is_refused_by_name() {
             ),
         ),
         ("name_taken", one(r#"(table (export "__cold") 1 funcref)"#)),
-        (
-            "name_taken",
-            format!(
-                r#"(component (import "forerun:vm/lazy@0.1.0" (instance (export "load" (func (param "slot" u32)))))
-                  (core module $m {WORK}) (core instance (instantiate $m)))"#
-            ),
-        ),
     ];
     for (name, wat) in cases {
         let bytes = wat::parse_str(&wat).unwrap_or_else(|error| panic!("{wat}: {error}"));

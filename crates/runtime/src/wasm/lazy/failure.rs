@@ -3,7 +3,7 @@
 /// Why a group was not loaded. The guest's call ends with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LazyFailure {
-    /// The component imports the loader, but is not known to be split.
+    /// There is no cold code.
     #[error("the component asks for cold code and was not split")]
     NotSplit,
     /// The guest named a slot that no group fills.
@@ -45,8 +45,8 @@ pub enum LazyFailure {
         /// What the engine said.
         detail: String,
     },
-    /// It was to be loaded where nobody can wait, and the engine wanted to.
-    #[error("group {0} could not be loaded at once, where the component may not be left")]
+    /// It is loaded where nobody can wait, and the engine wanted to.
+    #[error("group {0} could not be loaded at once")]
     WouldWait(u32),
 }
 

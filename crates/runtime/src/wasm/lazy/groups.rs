@@ -14,6 +14,7 @@ use super::find::FindInstance;
 use super::layout::ColdLayout;
 use crate::sys;
 use crate::wasm::compile::{Tier, compile_module_here};
+use crate::wasm::engine::Interruption;
 
 /// Groups that are compiled at the same time, all programs together. A miss waits for its turn; the processors belong
 /// to the requests that run.
@@ -29,6 +30,8 @@ pub struct SplitProgram {
     pub listener: Arc<dyn MissListener>,
     /// Groups that one VM may load.
     pub groups_per_vm_max: u32,
+    /// For which engine it is compiled. With [`Interruption::Flags`] primary and groups look at flags, or nothing stops them.
+    pub interruption: Interruption,
 }
 
 /// Where the code of groups is. Asked at a miss of a group that is not loaded, so it must not wait.
@@ -114,10 +117,6 @@ impl ColdGroups {
         &self.program.layout
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     pub(super) fn groups_per_vm_max(&self) -> u32 {
         self.program.groups_per_vm_max
     }
@@ -130,19 +129,14 @@ impl ColdGroups {
         self.program.listener.missed(miss);
     }
 
-    /// The module of a group, if it has been loaded for a VM before.
-    pub(super) fn loaded(&self, group: u32) -> Option<Module> {
-        self.modules.get(group as usize).and_then(OnceCell::get).cloned()
-    }
-
     /// The module of a group. Requests that miss the same group at the same time wait for one of them to get it.
     pub(super) async fn module(
         self: &Arc<Self>,
         group: u32,
         deadline: Instant,
     ) -> Result<(Module, CodeFrom), LazyFailure> {
-        if let Some(module) = self.loaded(group) {
-            return Ok((module, CodeFrom::Memory));
+        if let Some(module) = self.modules.get(group as usize).and_then(OnceCell::get) {
+            return Ok((module.clone(), CodeFrom::Memory));
         }
         // A task of its own, which goes on when the time of this request is over: else a group that takes longer to
         // compile than requests may last would be compiled for each of them, and for none.
@@ -181,9 +175,9 @@ impl ColdGroups {
     /// Compiles as quickly as possible, on one thread that serves no requests.
     async fn compile(&self, source: Bytes) -> Result<Module, String> {
         let turn = Arc::clone(&self.compiles.0).acquire_owned().await.map_err(|error| error.to_string())?;
-        let engine = self.engine.clone();
+        let (engine, interruption) = (self.engine.clone(), self.program.interruption);
         let work = tokio::task::spawn_blocking(move || {
-            let code = compile_module_here(&source, Tier::Quick).map_err(|error| error.to_string())?;
+            let code = compile_module_here(&source, Tier::Quick, interruption).map_err(|error| error.to_string())?;
             let module = sys::load_compiled_module(&engine, &code).map_err(|error| format!("{error:#}"));
             // Held by the work itself: a request that stops waiting does not let the next one compile beside it.
             drop(turn);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
-use wasmtime::Instance;
+use wasmtime::{Instance, Module};
 
-use super::asked::{Asking, Awaited};
 use super::failure::LazyFailure;
 use super::find::FindInstance;
-use super::groups::ColdGroups;
+use super::groups::{CodeFrom, ColdGroups, micros};
 
 /// The cold side of a VM; that of a whole component stays as it is by default.
 #[derive(Default)]
@@ -18,8 +18,18 @@ pub(in crate::wasm) struct VmGroups {
     pub(super) primary: Option<Instance>,
     loaded: BTreeSet<u32>,
     spent: bool,
-    /// What the guest waits for where the component may not be left.
-    pub(super) awaited: Option<Awaited>,
+    /// What the guest waits for, once its code is there.
+    pub(super) arrived: Option<Arrived>,
+}
+
+/// The code of a group that a guest waits for.
+pub(super) struct Arrived {
+    pub(super) groups: Arc<ColdGroups>,
+    pub(super) slot: u32,
+    pub(super) group: u32,
+    pub(super) module: Module,
+    pub(super) from: CodeFrom,
+    pub(super) code_us: u64,
 }
 
 impl VmGroups {
@@ -41,13 +51,22 @@ impl VmGroups {
         self.groups.as_ref().map(|groups| groups.finder()).ok_or(LazyFailure::NotSplit)
     }
 
-    /// What hears of slots that are asked for without a call.
-    pub(in crate::wasm) fn asking(&self) -> Option<Asking> {
-        self.groups.as_deref().map(Asking::of)
+    /// Whether the VM's component is a split one.
+    pub(in crate::wasm) fn is_split(&self) -> bool {
+        self.groups.is_some()
+    }
+
+    /// Gets the code of the group of `slot`; the VM loads it as soon as its store can be changed.
+    pub(in crate::wasm) async fn get(&mut self, slot: u32, deadline: Instant) -> Result<(), LazyFailure> {
+        let (groups, group) = self.begin(slot)?;
+        let began = Instant::now();
+        let (module, from) = groups.module(group, deadline).await?;
+        self.arrived = Some(Arrived { groups, slot, group, module, from, code_us: micros(began.elapsed()) });
+        Ok(())
     }
 
     /// Takes note that the group of `slot` will be loaded, if it may be.
-    pub(super) fn begin(&mut self, slot: u32) -> Result<(Arc<ColdGroups>, u32), LazyFailure> {
+    fn begin(&mut self, slot: u32) -> Result<(Arc<ColdGroups>, u32), LazyFailure> {
         let groups = self.groups.clone().ok_or(LazyFailure::NotSplit)?;
         let group = groups.layout().group_of(slot).ok_or(LazyFailure::UnknownSlot(slot))?;
         if self.loaded.contains(&group) {

@@ -118,6 +118,7 @@ impl StateExports {
         let called_before = store.data().has_called_host();
         let make_room = instance.get_typed_func::<(u32,), ()>(&mut *store, make_room)?;
         let why = match make_room.call_async(&mut *store, (bytes,)).await {
+            Ok(()) if store.data().groups.is_spent() => NoRoom::ColdCode,
             Ok(()) if store.data().has_called_host() == called_before => return Ok(bytes),
             Ok(()) => NoRoom::HostCalled,
             Err(error) if error.is::<TimedOut>() => return Err(error),

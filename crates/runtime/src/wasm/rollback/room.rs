@@ -9,7 +9,7 @@
 //! ```text
 //! no room ── growth often ──► twice what grew, 1 MiB at least ── growth often ──► doubled ──► doubled once more
 //!    ▲                                   │
-//!    └── the allocator traps or calls the host: given up, by name ([`NoRoom`])
+//!    └── the allocator traps, calls the host or cold code: given up, by name ([`NoRoom`])
 //! ```
 //!
 //! Here it is decided how much; the VM is made elsewhere, and whether it is put back is not known here.

@@ -9,7 +9,7 @@ use forerun_types::{FunctionSpec, NoRoom, VmDiscard};
 use wasmtime::component::{Component, Instance, Linker, Val};
 use wasmtime::{ExternType, FuncType, Module, ValType};
 
-use super::super::engine::{Code, Concurrency};
+use super::super::engine::{Code, Concurrency, Interruption};
 use super::super::sandbox::Sandbox;
 use super::super::settings::WasmSettings;
 use super::super::vm::{Template, VmState, VmStore};
@@ -22,7 +22,7 @@ use crate::sys::Tracker;
 
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
     let settings = WasmSettings { vms_max: 64, ..WasmSettings::default() };
-    Sandbox::new(&settings, Concurrency::None, Code::Whole, || {}).unwrap()
+    Sandbox::new(&settings, Concurrency::None, Code::Whole(Interruption::Epochs), || {}).unwrap()
 });
 static TRACKER: LazyLock<Arc<Tracker>> = LazyLock::new(|| Tracker::new().unwrap());
 

@@ -1,7 +1,5 @@
 //! A core module: what is in it, and the same with more at the end of some of its sections.
 
-use std::collections::BTreeSet;
-
 use wasm_encoder::Encode;
 use wasmparser::{
     BinaryReader, CompositeInnerType, Export, ExternalKind, FunctionBody, Global, GlobalType, Imports, MemoryType,
@@ -67,8 +65,6 @@ pub(crate) struct ModuleLayout<'a> {
     pub(crate) counts: ModuleCounts,
     /// Of the memories, whether imported or defined.
     pub(crate) memories: Vec<MemoryType>,
-    /// The tables defined here that are as large as they may be.
-    pub(crate) full_tables: BTreeSet<u32>,
     /// Of the globals that are defined here; the first has index `counts.globals_imported`.
     pub(crate) globals_defined: Vec<GlobalType>,
     /// Whether a type is a structure, an array or a continuation.
@@ -96,7 +92,6 @@ impl<'a> ModuleLayout<'a> {
             sections: Vec::new(),
             counts: ModuleCounts::default(),
             memories: Vec::new(),
-            full_tables: BTreeSet::new(),
             globals_defined: Vec::new(),
             has_types_beyond_functions: false,
             has_tags: false,
@@ -203,15 +198,7 @@ impl<'a> ModuleLayout<'a> {
             section_id::TYPE => self.read_types(section)?,
             section_id::IMPORT => self.read_imports(section)?,
             section_id::FUNCTION => self.counts.functions += section.items::<u32>()?.count(),
-            section_id::TABLE => {
-                for table in section.items::<Table<'_>>()? {
-                    let ty = table?.ty;
-                    if ty.maximum == Some(ty.initial) {
-                        self.full_tables.insert(self.counts.tables);
-                    }
-                    self.counts.tables += 1;
-                }
-            }
+            section_id::TABLE => self.counts.tables += section.items::<Table<'_>>()?.count(),
             section_id::MEMORY => {
                 for memory in section.items::<MemoryType>()? {
                     self.memories.push(memory?);

@@ -1,12 +1,12 @@
 //! A function's body written for another module: instructions with the indices of that module, and calls by the way
-//! that leads to the callee from there.
+//! that leads to the callee from there. What hints say of its branches goes with it.
 
 use wasm_encoder::reencode::Reencode;
-use wasm_encoder::{Function, Instruction};
+use wasm_encoder::{BranchHint, BranchHints, CodeSection, Function, Instruction};
 use wasmparser::Operator;
 
 use super::links::Links;
-use super::module::Body;
+use super::module::{Body, Module, index_u32};
 use super::refusal::{SplitRefusal, fault};
 
 /// What a call becomes.
@@ -27,35 +27,93 @@ pub(super) trait Home {
     fn position(&self) -> u32;
 }
 
-/// Writes `body`. References of functions are the business of `renumber`, as all other indices are.
+/// A body written for another module, and what hints say of its branches there.
+pub(super) struct Rewritten {
+    pub(super) function: Function,
+    pub(super) hints: Vec<BranchHint>,
+}
+
+/// The code of a module, and the hints that come before it.
+#[derive(Default)]
+pub(super) struct Code {
+    bodies: CodeSection,
+    hints: BranchHints,
+    has_hints: bool,
+}
+
+impl Code {
+    /// One more function; `index` is its own in the module.
+    pub(super) fn add(&mut self, index: u32, body: Rewritten) {
+        self.bodies.function(&body.function);
+        if !body.hints.is_empty() {
+            self.hints.function_hints(index, body.hints);
+            self.has_hints = true;
+        }
+    }
+
+    /// One more function without hints.
+    pub(super) fn add_plain(&mut self, function: &Function) {
+        self.bodies.function(function);
+    }
+
+    pub(super) fn write(&self, file: &mut wasm_encoder::Module) {
+        if self.has_hints {
+            file.section(&self.hints);
+        }
+        file.section(&self.bodies);
+    }
+}
+
+/// Writes the body of `function`. References of functions are the business of `renumber`, as all other indices are.
 pub(super) fn rewrite<R: Reencode<Error: std::fmt::Debug>>(
-    body: &Body<'_>,
+    (function, body): (u32, &Body<'_>),
+    module: &Module<'_>,
     links: &Links,
     home: &impl Home,
     renumber: &mut R,
-) -> Result<Function, SplitRefusal> {
-    let mut function = renumber.new_function_with_parsed_locals(&body.raw).map_err(fault)?;
+) -> Result<Rewritten, SplitRefusal> {
+    let mut written = renumber.new_function_with_parsed_locals(&body.raw).map_err(fault)?;
+    let (mut hints, mut moved) = (module.hints(function), Vec::new());
     let mut operators = body.raw.get_operators_reader()?;
     while !operators.eof() {
+        let at = operators.original_position() - body.raw.range().start;
         match operators.read()? {
             Operator::Call { function_index } => {
-                let target = push_slot(home.target(function_index)?, &mut function);
-                function.instruction(&Instruction::Call(target));
+                let target = push_slot(home.target(function_index)?, &mut written);
+                written.instruction(&Instruction::Call(target));
             }
             Operator::ReturnCall { function_index } => {
-                let target = push_slot(home.target(function_index)?, &mut function);
-                function.instruction(&Instruction::ReturnCall(target));
+                let target = push_slot(home.target(function_index)?, &mut written);
+                written.instruction(&Instruction::ReturnCall(target));
             }
             operator => {
                 if links.says_position(&operator) {
-                    function.instruction(&Instruction::GlobalSet(home.position()));
-                    function.instruction(&Instruction::GlobalGet(home.position()));
+                    written.instruction(&Instruction::GlobalSet(home.position()));
+                    written.instruction(&Instruction::GlobalGet(home.position()));
                 }
-                function.instruction(&renumber.instruction(operator).map_err(fault)?);
+                moved.extend(hint_at(&mut hints, at).map(|taken| hint(written.byte_len(), taken)));
+                written.instruction(&renumber.instruction(operator).map_err(fault)?);
             }
         }
     }
-    Ok(function)
+    Ok(Rewritten { function: written, hints: moved })
+}
+
+/// What the next of `hints` says, if it is about the operator at `at`. Those about places between operators are left out.
+fn hint_at(hints: &mut &[(u32, bool)], at: usize) -> Option<bool> {
+    while let [(offset, taken), rest @ ..] = hints
+        && *offset as usize <= at
+    {
+        *hints = rest;
+        if *offset as usize == at {
+            return Some(*taken);
+        }
+    }
+    None
+}
+
+fn hint(offset: usize, taken: bool) -> BranchHint {
+    BranchHint { branch_func_offset: index_u32(offset), branch_hint_value: u32::from(taken) }
 }
 
 /// The index to call, for which the slot is pushed where it needs one.

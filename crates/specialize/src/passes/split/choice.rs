@@ -1,9 +1,11 @@
 //! What is known of a component's requests, and what shall be made of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::module::Module;
+use super::module::{Module, index_u32};
 use super::refusal::SplitRefusal;
+use super::whole::Whole;
 use crate::passes::body_hash::{BodyHash, body_hashes};
 
 /// Functions of a group: enough that the fixed cost of a module (some milliseconds of compiling, tens of microseconds
@@ -20,6 +22,30 @@ pub enum Known {
     ByIndex(BTreeMap<u32, u16>),
     /// By [`body_hashes`]: what was learnt of another revision, or of another component with the same runtime.
     ByBody(BTreeMap<BodyHash, u16>),
+}
+
+impl Known {
+    /// The same by index, as the functions that are known stand in `component`: for what a pass makes of it that changes bodies
+    /// and leaves functions where they are, as `state` and `interrupt` do.
+    ///
+    /// # Errors
+    /// Why it would not be split, or that none of them is in it.
+    pub fn in_component(self, component: &[u8]) -> Result<Self, SplitRefusal> {
+        let Self::ByBody(by_body) = self else { return Ok(self) };
+        let whole = Whole::read(component)?;
+        let by_index = found(&by_body, &Module::read(whole.main_module())?)?;
+        if by_index.is_empty() && !by_body.is_empty() {
+            return Err(SplitRefusal::NoneKnown(by_body.len()));
+        }
+        Ok(Self::ByIndex(by_index))
+    }
+}
+
+/// The functions of `module` whose bodies are known, by index.
+fn found(by_body: &BTreeMap<BodyHash, u16>, module: &Module<'_>) -> Result<BTreeMap<u32, u16>, SplitRefusal> {
+    let hashes = body_hashes(module.bytes).map_err(|error| SplitRefusal::Malformed(error.to_string()))?;
+    let with_index = (index_u32(module.imported)..).zip(hashes);
+    Ok(with_index.filter_map(|(index, hash)| Some((index, *by_body.get(&hash)?))).collect())
 }
 
 /// How to split.
@@ -49,23 +75,15 @@ impl SplitPlan {
     /// The probability of each function of `module`, in permille, by index; imported functions have none.
     pub(super) fn probabilities(&self, module: &Module<'_>) -> Result<Vec<u16>, SplitRefusal> {
         let mut probabilities = vec![0; module.functions()];
-        let known = match &self.known {
-            Known::ByIndex(known) => {
-                for (index, permille) in known {
-                    if let Some(probability) = probabilities.get_mut(*index as usize) {
-                        *probability = *permille;
-                    }
-                }
-                known.len()
-            }
-            Known::ByBody(known) => {
-                let hashes = body_hashes(module.bytes).map_err(|error| SplitRefusal::Malformed(error.to_string()))?;
-                for (probability, hash) in probabilities[module.imported..].iter_mut().zip(hashes) {
-                    *probability = known.get(&hash).copied().unwrap_or(0);
-                }
-                known.len()
-            }
+        let (known, by_index) = match &self.known {
+            Known::ByIndex(known) => (known.len(), Cow::Borrowed(known)),
+            Known::ByBody(known) => (known.len(), Cow::Owned(found(known, module)?)),
         };
+        for (index, permille) in &*by_index {
+            if let Some(probability) = probabilities.get_mut(*index as usize) {
+                *probability = *permille;
+            }
+        }
         // Knowing nothing is one thing, knowing only other functions another: that is somebody else's profile.
         if known > 0 && probabilities.iter().all(|probability| *probability == 0) {
             return Err(SplitRefusal::NoneKnown(known));

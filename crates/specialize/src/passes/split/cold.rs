@@ -10,14 +10,14 @@ mod uses;
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    CodeSection, ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, NameMap, NameSection,
-    TagKind, TagType,
+    ConstExpr, ElementSection, Elements, EntityType, FunctionSection, ImportSection, NameMap, NameSection, TagKind,
+    TagType,
 };
 
 use self::renumber::{Indices, Renumber};
 use self::types::{Types, signature, with_slot};
 use self::uses::Uses;
-use super::body::{self, Home, Target};
+use super::body::{self, Code, Home, Target};
 use super::links::{Group, Links, Way};
 use super::module::{Module, index_u32};
 use super::needs::{Kind, Needs};
@@ -65,12 +65,9 @@ impl Emitter<'_, '_> {
         }
         let code = self.code(&indices)?;
         let mut file = wasm_encoder::Module::new();
-        file.section(&types.section()?)
-            .section(&imports)
-            .section(&functions)
-            .section(&self.elements(&indices))
-            .section(&code)
-            .section(&self.names(&indices));
+        file.section(&types.section()?).section(&imports).section(&functions).section(&self.elements(&indices));
+        code.write(&mut file);
+        file.section(&self.names(&indices));
         Ok(file.finish())
     }
 
@@ -105,7 +102,7 @@ impl Emitter<'_, '_> {
         }
         if self.uses.says_position {
             // Behind the module's own, as the table of cold functions is.
-            imports.import(PRIMARY, POSITION, EntityType::Global(primary::added_global()));
+            imports.import(PRIMARY, POSITION, EntityType::Global(primary::position_global()));
         }
         imports.import(PRIMARY, COLD_TABLE, EntityType::Table(primary::cold_table(self.links)));
         Ok(imports)
@@ -133,11 +130,14 @@ impl Emitter<'_, '_> {
         elements
     }
 
-    fn code(&self, indices: &Indices) -> Result<CodeSection, SplitRefusal> {
-        let mut code = CodeSection::new();
+    fn code(&self, indices: &Indices) -> Result<Code, SplitRefusal> {
+        let mut code = Code::default();
         let home = InGroup { emitter: self, indices };
-        for body in self.group.functions.iter().filter_map(|member| self.module.body(*member)) {
-            code.function(&body::rewrite(body, self.links, &home, &mut Renumber { indices })?);
+        for (member, index) in &indices.members {
+            if let Some(body) = self.module.body(*member) {
+                let renumber = &mut Renumber { indices };
+                code.add(*index, body::rewrite((*member, body), self.module, self.links, &home, renumber)?);
+            }
         }
         Ok(code)
     }

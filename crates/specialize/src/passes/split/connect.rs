@@ -1,17 +1,16 @@
-//! What stands in the primary between hot code and the groups: stubs, dispatchers, entries, and the way to the loader.
+//! What stands in the primary between hot code and the groups: stubs, dispatchers, entries, and the question for a group.
 //!
-//! The loader is called, unless the component may not be left: then a call out of it is a trap. What the canonical ABI
-//! enters there goes through a front, which counts how deep it is. Below one, the table of cold functions, which cannot
-//! grow, is told to grow by the number that is wanted, and a number that tells it from tables of the guest's own: the
-//! engine asks the host first, which takes the number and refuses. Then the guest turns in a loop whose every turn looks
-//! whether the epoch has ended. When it has, which the host may bring about, the host has the store in its hands, loads
-//! the group, and sets the global that ends the loop.
+//! A call out of the component is forbidden while arguments are lowered, after a return, and in destructors, and before the
+//! component is complete there is nothing to call. So the question is none: the table of cold functions, which cannot grow,
+//! is told to grow by the number that is wanted, and a number that tells it from tables of the guest's own. The engine asks
+//! the host first, which takes the number, gets the code, and refuses; on the way back to the guest the host has the store in
+//! its hands and loads the group. Then the guest goes on, wherever it is.
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{BlockType, Encode, Function, HeapType, Instruction, ValType};
 
 use super::ASKING;
-use super::links::{LOADER_SLOT, Links};
+use super::links::Links;
 use super::module::{Module, index_u32};
 use super::refusal::{SplitRefusal, fault};
 
@@ -84,50 +83,15 @@ pub(super) fn entry(module: &Module<'_>, links: &Links, type_index: u32, table_i
 
 /// Has the slot or position filled whose number is the parameter.
 pub(super) fn loader(module: &Module<'_>) -> Function {
-    let number = Instruction::LocalGet(0);
     let mut loader = Function::new([]);
-    loader.instruction(&Instruction::GlobalGet(depth(module)));
-    loader.instruction(&Instruction::I32Eqz);
-    loader.instruction(&Instruction::If(BlockType::Empty));
-    loader.instruction(&number);
-    loader.instruction(&Instruction::I32Const(LOADER_SLOT.cast_signed()));
-    let type_index = loader_type(module);
-    loader.instruction(&Instruction::ReturnCallIndirect { type_index, table_index: cold_table(module) });
-    loader.instruction(&Instruction::End);
-    loader.instruction(&Instruction::I32Const(0));
-    loader.instruction(&Instruction::GlobalSet(filled(module)));
     loader.instruction(&Instruction::RefNull(HeapType::FUNC));
-    loader.instruction(&number);
+    loader.instruction(&Instruction::LocalGet(0));
     loader.instruction(&Instruction::I32Const(ASKING.cast_signed()));
     loader.instruction(&Instruction::I32Add);
     loader.instruction(&Instruction::TableGrow(cold_table(module)));
     loader.instruction(&Instruction::Drop);
-    loader.instruction(&Instruction::Loop(BlockType::Empty));
-    loader.instruction(&Instruction::GlobalGet(filled(module)));
-    loader.instruction(&Instruction::I32Eqz);
-    loader.instruction(&Instruction::BrIf(0));
-    loader.instruction(&Instruction::End);
     loader.instruction(&Instruction::End);
     loader
-}
-
-/// Enters the function at `place`, where the component may not be left. An exception that leaves it by this way leaves
-/// the depth too high, which makes later misses slow and nothing else.
-pub(super) fn front(module: &Module<'_>, type_index: u32, place: u32) -> Function {
-    let mut front = Function::new([]);
-    deepen(&mut front, module, 1);
-    arguments(&mut front, parameters(module, type_index));
-    front.instruction(&Instruction::Call(place));
-    deepen(&mut front, module, -1);
-    front.instruction(&Instruction::End);
-    front
-}
-
-fn deepen(function: &mut Function, module: &Module<'_>, by: i32) {
-    function.instruction(&Instruction::GlobalGet(depth(module)));
-    function.instruction(&Instruction::I32Const(by));
-    function.instruction(&Instruction::I32Add);
-    function.instruction(&Instruction::GlobalSet(depth(module)));
 }
 
 fn arguments(function: &mut Function, parameters: u32) {
@@ -141,19 +105,9 @@ pub(super) fn loader_type(module: &Module<'_>) -> u32 {
     index_u32(module.types.len())
 }
 
-/// Index of the global that counts how deep the guest is where the component may not be left.
-pub(super) fn depth(module: &Module<'_>) -> u32 {
-    index_u32(module.globals.len())
-}
-
-/// Index of the global that the host sets when it has filled what was asked for without a call.
-pub(super) fn filled(module: &Module<'_>) -> u32 {
-    depth(module) + 1
-}
-
 /// Index of the global in which a call through the table of entries leaves its position: the last, if there is one.
 pub(super) fn position(module: &Module<'_>) -> u32 {
-    depth(module) + 2
+    index_u32(module.globals.len())
 }
 
 /// Index of the table of cold functions: the last.

@@ -27,10 +27,10 @@ pub(super) enum Temperature {
 pub(super) enum Why {
     /// It is defined elsewhere.
     Imported,
-    /// It may run before there is a loader, or is called by such a function.
+    /// It may run before the component is complete, or is called by such a function.
     Pinned,
-    /// It is entered where the component may not be left, which it has to say there.
-    Confined,
+    /// The component's host or its other modules enter it.
+    Entered,
     /// Requests run it.
     Probable,
     /// A stub would be no smaller.
@@ -60,8 +60,8 @@ pub(super) fn choose(
             Temperature::Dead
         } else if pinned[index] || parameters > PARAMETERS_MAX {
             Temperature::Hot(Why::Pinned)
-        } else if pins.confined.contains(&function) {
-            Temperature::Hot(Why::Confined)
+        } else if pins.entered.contains(&function) {
+            Temperature::Hot(Why::Entered)
         } else if probabilities[index] >= plan.hot_permille_min.max(1) {
             Temperature::Hot(Why::Probable)
         } else if body.size_bytes() <= TINY_BODY_BYTES && stubbed[index] {
@@ -74,7 +74,7 @@ pub(super) fn choose(
     if temperature.contains(&Temperature::Cold) {
         return Ok(temperature);
     }
-    let is_pinned = |temperature: &&Temperature| matches!(temperature, Temperature::Hot(Why::Pinned | Why::Confined));
+    let is_pinned = |temperature: &&Temperature| matches!(temperature, Temperature::Hot(Why::Pinned | Why::Entered));
     let pinned = temperature.iter().filter(is_pinned).count();
     Err(SplitRefusal::NothingCold { functions: index_u32(module.bodies.len()), pinned: index_u32(pinned) })
 }

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Split;
 use super::module::index_u32;
 use super::report::SplitReport;
-use super::{LOADER_INTERFACE, Split};
 
 /// Version of the record.
-pub(super) const INDEX_VERSION: u16 = 2;
+pub(super) const INDEX_VERSION: u16 = 3;
 /// Largest text that is read: 60,000 slots at some ten bytes, and what there is to say of their groups.
 pub const INDEX_BYTES_MAX: usize = 16 << 20;
 
@@ -17,9 +17,10 @@ pub const INDEX_BYTES_MAX: usize = 16 << 20;
 pub struct SplitIndex {
     /// The version of whoever wrote it.
     pub version: u16,
-    /// The interface that the primary imports.
-    pub loader: String,
-    /// Slots of the table of cold functions, the loader's included.
+    /// Whether the component looks at flags (the pass `interrupt`), so that primary and groups are compiled for an engine
+    /// without epochs.
+    pub looks_at_flags: bool,
+    /// Slots of the table of cold functions.
     pub slots: u32,
     /// Groups in the order of their slots.
     pub groups: Vec<GroupEntry>,
@@ -63,8 +64,8 @@ pub enum IndexError {
 }
 
 impl SplitIndex {
-    /// The index of a split.
-    pub fn of(split: &Split) -> Self {
+    /// The index of a split component; whoever applied the passes knows whether it looks at flags.
+    pub fn of(split: &Split, looks_at_flags: bool) -> Self {
         let entry = |group: &super::ColdGroup| GroupEntry {
             first_slot: group.first_slot,
             entries: group.entries.clone(),
@@ -75,8 +76,8 @@ impl SplitIndex {
         };
         Self {
             version: INDEX_VERSION,
-            loader: LOADER_INTERFACE.to_owned(),
-            slots: split.report.slots + 1,
+            looks_at_flags,
+            slots: split.report.slots,
             groups: split.groups.iter().map(entry).collect(),
             report: split.report.clone(),
         }
@@ -102,7 +103,7 @@ impl SplitIndex {
             return Err(IndexError::Version(version));
         }
         let index: Self = serde_json::from_slice(text).map_err(shape)?;
-        let mut next = 1_usize;
+        let mut next = 0_usize;
         for (number, group) in index.groups.iter().enumerate() {
             if group.first_slot as usize != next {
                 return Err(IndexError::Slots(number));
@@ -133,9 +134,9 @@ mod tests {
         };
         SplitIndex {
             version: INDEX_VERSION,
-            loader: LOADER_INTERFACE.into(),
-            slots: 4,
-            groups: vec![group(1, vec![5, 7]), group(3, vec![6]), group(4, vec![])],
+            looks_at_flags: true,
+            slots: 3,
+            groups: vec![group(0, vec![5, 7]), group(2, vec![6]), group(3, vec![])],
             report: SplitReport::default(),
         }
     }
@@ -153,7 +154,7 @@ mod tests {
             SplitIndex::from_json(index.to_json().as_bytes())
         };
         assert_eq!(read(|index| index.version = 1), Err(IndexError::Version(1)));
-        assert_eq!(read(|index| index.groups[1].first_slot = 2), Err(IndexError::Slots(1)));
+        assert_eq!(read(|index| index.groups[1].first_slot = 1), Err(IndexError::Slots(1)));
         assert_eq!(read(|index| index.slots = 9), Err(IndexError::Slots(3)));
         assert!(matches!(SplitIndex::from_json(b"{"), Err(IndexError::Shape(_))));
         let long = vec![b' '; INDEX_BYTES_MAX + 1];

@@ -16,8 +16,6 @@ use super::refusal::SplitRefusal;
 
 /// Slots at most: a table of the engine has 64 Ki elements in all.
 const SLOTS_MAX: usize = 60_000;
-/// Slot of the loader itself.
-pub(super) const LOADER_SLOT: u32 = 0;
 
 /// Who is called through what.
 pub(super) struct Links {
@@ -32,7 +30,7 @@ pub(super) struct Links {
     /// The dispatcher of each type index.
     dispatcher_of: Vec<Option<u32>>,
     functions: u32,
-    /// Slots, the loader's included: the size of the table.
+    /// The size of the table.
     pub(super) slots: u32,
     /// The table through which cold functions are entered without a stub.
     pub(super) entry_table: Option<EntryTable>,
@@ -40,9 +38,6 @@ pub(super) struct Links {
     pub(super) entered: Vec<u32>,
     /// The entry of each type index.
     entry_of: Vec<Option<u32>>,
-    /// The module's functions that are entered where the component may not be left, ascending. Each has a front, through
-    /// which it is entered from outside the module.
-    pub(super) confined: Vec<u32>,
 }
 
 /// A group with its slots.
@@ -72,7 +67,6 @@ impl Links {
         temperature: &[Temperature],
         grouping: Grouping,
         entry_table: Option<EntryTable>,
-        confined: &BTreeSet<u32>,
     ) -> Result<Self, SplitRefusal> {
         let mut group_of = vec![None; module.functions()];
         for (group, functions) in grouping.iter().enumerate() {
@@ -88,7 +82,7 @@ impl Links {
             return Err(SplitRefusal::TooManySlots { slots: entered.len(), slots_max: SLOTS_MAX });
         }
         let mut slot_of = vec![None; module.functions()];
-        let mut slots = LOADER_SLOT + 1;
+        let mut slots = 0;
         let mut groups = Vec::with_capacity(grouping.len());
         for functions in grouping {
             let entries: Vec<u32> = functions.iter().copied().filter(|function| entered.contains(function)).collect();
@@ -117,7 +111,6 @@ impl Links {
             entry_table,
             entered,
             entry_of,
-            confined: confined.iter().copied().filter(|function| module.body(*function).is_some()).collect(),
         })
     }
 
@@ -156,13 +149,6 @@ impl Links {
     /// Index in the primary of the function that has a slot or position filled, behind the entries.
     pub(super) fn loader(&self) -> u32 {
         self.functions + index_u32(self.dispatched.len() + self.entered.len())
-    }
-
-    /// Index in the primary of what `function` is entered through from outside, if that is not itself. The fronts follow
-    /// the loader.
-    pub(super) fn front(&self, function: u32) -> Option<u32> {
-        let ordinal = self.confined.binary_search(&function).ok()?;
-        Some(self.loader() + 1 + index_u32(ordinal))
     }
 
     /// Whether `function` is in a group.

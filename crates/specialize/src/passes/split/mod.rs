@@ -12,30 +12,39 @@
 //!                 primary.rs  the module without its cold functions
 //!                 body.rs     a body written for one of these modules
 //!                 connect.rs  what stands between the primary and the groups
-//!                 append.rs   the component, and behind it the loader's import in slot 0
 //!                 bundle.rs   all groups in one file
 //! ```
 //!
 //! In the primary hot bodies stay as they are, but for the indices of functions, which move together, the most probable
 //! first. A call of a cold function becomes one of the dispatcher of its type, with the function's slot behind the
-//! arguments. The dispatcher looks into the table `__cold`, has the loader (slot 0) fill the slot if it is empty, and
-//! calls on. A group's own segments of elements fill the slots when the group is instantiated, in the same store as the
+//! arguments. The dispatcher looks into the table `__cold`, has the slot filled if it is empty, and calls on. A group's own segments of elements fill the slots when the group is instantiated, in the same store as the
 //! component. What is exported, or has its reference taken, has a stub, which does the same. What stands in the module's
 //! own table has neither: its position holds the one entry of its type until a group puts the function there
 //! (`entry_table.rs`).
 //!
-//! The loader is a call out of the component, which is forbidden while arguments are lowered, after a return, and in
-//! destructors. What is entered there says so in a global, and a miss below it asks without a call: it tells the
-//! table `__cold`, which is as large as it may be, to grow by the slot, which the host hears of, and turns in a loop
-//! until the host has filled the slot at the end of an epoch (`connect.rs`). Before the component is complete there is
-//! no loader at all: what runs then is pinned, with every function that it calls by name. What that calls through a
+//! For that nobody leaves the component, which is forbidden while arguments are lowered, after a return, and in destructors,
+//! where language runtimes may call just about anything: what frees an object calls its type's destructor through a table,
+//! what allocates may collect garbage first. The table, which is as large as it may be, is told to grow by the slot; the
+//! host hears of that, and has the slot filled before the guest goes on (`connect.rs`).
+//!
+//! A VM that has loaded a group may not be entered again, so that none can be made which does so as it is made: what runs
+//! before the component is complete is pinned, with every function that it calls by name. What that calls through a
 //! table is not known here; such calls are counted in the report ([`SplitReport::pinned_indirect_calls`]), and are one
 //! reason to compare before publishing.
 //!
-//! Nothing is compiled here and nothing loaded; where groups are kept and how the loader finds the instance that they
-//! belong to is the business of the driver.
+//! # Behind other passes
+//!
+//! A component may look at flags (the pass `interrupt`) and have its state saved (`state`); it is split behind both. Checks
+//! go with the bodies that they are in, each with the hint that says how unlikely it is, and the memory of the flag is
+//! imported as any other. What is added here has no loops, and every circle of calls goes through a body that was there
+//! before, with its check: a dispatcher, stub or entry calls nothing but what its caller called. So no more than the
+//! operators of a call are added to each of the calls that run between two checks: for P parameters at most 2 P + 25, where
+//! the call itself moves P values. The host's time to load a group is not counted, as that of other calls is not. The one
+//! global that is added is set directly before it is read, so that nobody has to put it back.
+//!
+//! Nothing is compiled here and nothing loaded; where groups are kept and how the instance is found that they belong to is
+//! the business of the driver.
 
-mod append;
 mod body;
 mod bundle;
 mod choice;
@@ -68,18 +77,12 @@ use module::Module;
 use whole::Whole;
 
 /// Raised whenever something else is made of the same component and plan: the parts of two revisions do not fit together.
-pub const REVISION: u32 = 4;
-/// The interface that a split component imports beside its own: `load: func(slot: u32)`.
-pub const LOADER_INTERFACE: &str = "forerun:vm/lazy@0.1.0";
-/// Its function. When it returns, the slot is filled.
-pub const LOADER_FUNCTION: &str = "load";
+pub const REVISION: u32 = 5;
 /// The table of cold functions, exported by the primary module. Only that module exports this name. It is as large as it
 /// may ever be; who grows it by a number and [`ASKING`] asks for the slot or position of this number.
 pub const COLD_TABLE: &str = "__cold";
 /// More than any guest lets a table of its own grow by.
 pub const ASKING: u32 = 1 << 30;
-/// The global, exported by the primary module, that the host sets to 1 when it has filled what was asked for without a call.
-pub const FILLED: &str = "__cold_filled";
 /// The global in which a call through the main module's table leaves the position that it means.
 const POSITION: &str = "__cold_position";
 /// What the primary exports for its groups begins with this, too.
@@ -89,7 +92,7 @@ pub const PRIMARY: &str = "primary";
 
 /// A component in two parts.
 pub struct Split {
-    /// The component with the hot functions; it imports [`LOADER_INTERFACE`].
+    /// The component with the hot functions.
     pub primary: Vec<u8>,
     /// The cold functions. Slots of a group are consecutive, and groups are in the order of their slots.
     pub groups: Vec<ColdGroup>,
@@ -101,12 +104,12 @@ pub struct Split {
 pub struct ColdGroup {
     /// A core module. It imports from [`PRIMARY`] and fills its slots of [`COLD_TABLE`] when it is instantiated.
     pub module: Vec<u8>,
-    /// The first slot it fills; slot 0 is the loader's.
+    /// The first slot it fills.
     pub first_slot: u32,
     /// The functions of its slots, by their index in the original module.
     pub entries: Vec<u32>,
-    /// Positions of the main module's own table that it fills, ascending. The loader is called for one of them with the
-    /// position behind the last slot: slots + position.
+    /// Positions of the main module's own table that it fills, ascending. One of them is asked for by the position
+    /// behind the last slot: slots + position.
     pub positions: Vec<u32>,
     /// All its functions, by their index in the original module; those without a slot or position are called by their
     /// neighbours only.
@@ -143,13 +146,13 @@ pub fn split(component: &[u8], plan: &SplitPlan) -> Result<Split, SplitRefusal> 
     let temperature = hot::choose(&module, &probabilities, plan, &pins, entry_table.as_ref().ok())?;
     let grouping = groups::form(&module, &temperature, &probabilities, plan);
     let no_entry_table = entry_table.as_ref().err().copied();
-    let links = links::Links::new(&module, &temperature, grouping, entry_table.ok(), &pins.confined)?;
+    let links = links::Links::new(&module, &temperature, grouping, entry_table.ok())?;
     let mut needs = needs::Needs::default();
     let groups = cold::emit_all(&module, &links, &mut needs)?;
     let mut report = SplitReport::new(&whole, &module, &temperature, &links, &needs, &pins);
     report.no_entry_table = no_entry_table;
     let main = primary::rewrite(&module, &temperature, &links, &needs, &probabilities)?;
-    let primary = append::rebuild(&whole, &main)?;
+    let primary = whole.with_main(&main);
     features::validate_output("primary", &primary)?;
     Ok(Split { primary, groups, report })
 }

@@ -38,6 +38,8 @@ pub(super) struct Module<'a> {
     /// Segments of elements, in order.
     pub(super) segments: Vec<Segment>,
     pub(super) names: BTreeMap<u32, &'a str>,
+    /// What hints say of branches, by function: where in its body the branch is, and whether it is taken.
+    hints: BTreeMap<u32, Vec<(u32, bool)>>,
 }
 
 /// A segment of elements.
@@ -92,6 +94,11 @@ impl<'a> Module<'a> {
     /// The body of a function, if it is defined here.
     pub(super) fn body(&self, function: u32) -> Option<&Body<'a>> {
         self.bodies.get((function as usize).checked_sub(self.imported)?)
+    }
+
+    /// What hints say of a function's branches, in order.
+    pub(super) fn hints(&self, function: u32) -> &[(u32, bool)] {
+        self.hints.get(&function).map_or(&[], Vec::as_slice)
     }
 
     /// The type of a function, by index.
@@ -184,11 +191,11 @@ impl<'a> Module<'a> {
                 }
             }
             Payload::CodeSectionEntry(body) => self.bodies.push(Body::read(body)?),
-            Payload::CustomSection(section) => {
-                if let KnownCustom::Name(names) = section.as_known() {
-                    self.names(names);
-                }
-            }
+            Payload::CustomSection(section) => match section.as_known() {
+                KnownCustom::Name(names) => self.names(names),
+                KnownCustom::BranchHints(hints) => self.branch_hints(hints),
+                _ => {}
+            },
             _ => {}
         }
         Ok(())
@@ -201,6 +208,16 @@ impl<'a> Module<'a> {
             TypeRef::Memory(ty) => self.memories.push(ty),
             TypeRef::Global(ty) => self.globals.push(ty),
             TypeRef::Tag(ty) => self.tags.push(ty.func_type_idx),
+        }
+    }
+
+    /// Hints change how fast code is, and not what it does; what cannot be read of them is left out.
+    fn branch_hints(&mut self, hints: wasmparser::BranchHintSectionReader<'a>) {
+        for function in hints.into_iter().flatten() {
+            let mut hints: Vec<_> =
+                function.hints.into_iter().flatten().map(|hint| (hint.func_offset, hint.taken)).collect();
+            hints.sort_unstable();
+            self.hints.insert(function.func, hints);
         }
     }
 

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
-    CodeSection, ConstExpr, ElementSection, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
-    GlobalType, NameMap, NameSection, RawSection, RefType, SectionId, StartSection, TableSection, TableType, ValType,
+    ConstExpr, ElementSection, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
+    NameMap, NameSection, RawSection, RefType, SectionId, StartSection, TableSection, TableType, ValType,
 };
 use wasmparser::{BinaryReader, ElementSectionReader, ExportSectionReader, GlobalSectionReader, TableSectionReader};
 
-use super::body::{self, Home, Target};
+use super::body::{self, Code, Home, Target};
 use super::hot::Temperature;
 use super::links::{Links, Way};
 use super::module::{Module, index_u32};
 use super::needs::{Kind, Needs};
 use super::raw::append_entries;
 use super::refusal::{SplitRefusal, fault};
-use super::{COLD_TABLE, FILLED, POSITION, connect};
+use super::{COLD_TABLE, POSITION, connect};
 
 /// The type of the table of cold functions, which groups import as it is.
 pub(super) fn cold_table(links: &Links) -> TableType {
@@ -25,8 +25,8 @@ pub(super) fn cold_table(links: &Links) -> TableType {
     TableType { element_type: RefType::FUNCREF, minimum: slots, maximum: Some(slots), table64: false, shared: false }
 }
 
-/// The type of the globals that the primary adds, of which groups import the one with a position.
-pub(super) fn added_global() -> GlobalType {
+/// The type of the global with a position.
+pub(super) fn position_global() -> GlobalType {
     GlobalType { val_type: ValType::I32, mutable: true, shared: false }
 }
 
@@ -109,7 +109,7 @@ impl Writer<'_, '_> {
         }
         file.section(&self.elements()?);
         self.raw(&mut file, SectionId::DataCount);
-        file.section(&self.code()?);
+        self.code()?.write(&mut file);
         self.raw(&mut file, SectionId::Data);
         file.section(&self.names());
         Ok(file.finish())
@@ -145,7 +145,7 @@ impl Writer<'_, '_> {
         })
     }
 
-    /// Kept functions, dispatchers, entries, the loader, fronts.
+    /// Kept functions, dispatchers, entries, the loader.
     fn functions(&self) -> FunctionSection {
         let mut functions = FunctionSection::new();
         for function in &self.places.order {
@@ -157,9 +157,6 @@ impl Writer<'_, '_> {
             functions.function(ty);
         }
         functions.function(connect::loader_type(self.module));
-        for function in &self.links.confined {
-            functions.function(self.module.type_index(*function));
-        }
         functions
     }
 
@@ -177,9 +174,8 @@ impl Writer<'_, '_> {
         for global in GlobalSectionReader::new(self.reader(SectionId::Global))? {
             Renumber(self).parse_global(&mut globals, global?).map_err(fault)?;
         }
-        // Depth and filled, and the position if there are entries: in the order of their indices (`connect`).
-        for _ in 0..2 + usize::from(self.links.entry_table.is_some()) {
-            globals.global(added_global(), &ConstExpr::i32_const(0));
+        if self.links.entry_table.is_some() {
+            globals.global(position_global(), &ConstExpr::i32_const(0));
         }
         Ok(globals)
     }
@@ -188,9 +184,8 @@ impl Writer<'_, '_> {
     fn exports(&self, needs: &Needs) -> Result<ExportSection, SplitRefusal> {
         let mut exports = ExportSection::new();
         for export in ExportSectionReader::new(self.reader(SectionId::Export))? {
-            Fronts(self).parse_export(&mut exports, export?).map_err(fault)?;
+            Renumber(self).parse_export(&mut exports, export?).map_err(fault)?;
         }
-        exports.export(FILLED, ExportKind::Global, connect::filled(self.module));
         exports.export(COLD_TABLE, ExportKind::Table, connect::cold_table(self.module));
         if self.links.entry_table.is_some() {
             exports.export(POSITION, ExportKind::Global, self.position());
@@ -226,29 +221,28 @@ impl Writer<'_, '_> {
         Ok(elements)
     }
 
-    fn code(&self) -> Result<CodeSection, SplitRefusal> {
-        let mut code = CodeSection::new();
+    fn code(&self) -> Result<Code, SplitRefusal> {
+        let mut code = Code::default();
         for function in &self.places.order {
             let body = self.module.body(*function).filter(|_| !self.links.is_cold(*function));
-            code.function(&match body {
-                Some(body) => body::rewrite(body, self.links, self, &mut Renumber(self))?,
-                None => self.stub(*function)?,
-            });
+            match body {
+                Some(body) => {
+                    let written = body::rewrite((*function, body), self.module, self.links, self, &mut Renumber(self))?;
+                    code.add(self.place(*function)?, written);
+                }
+                None => code.add_plain(&self.stub(*function)?),
+            }
         }
         let loader = self.place(self.links.loader())?;
         for ty in &self.links.dispatched {
-            code.function(&connect::dispatcher(self.module, *ty, loader));
+            code.add_plain(&connect::dispatcher(self.module, *ty, loader));
         }
         if let Some(entry_table) = &self.links.entry_table {
             for ty in &self.links.entered {
-                code.function(&connect::entry(self.module, self.links, *ty, entry_table.index, loader));
+                code.add_plain(&connect::entry(self.module, self.links, *ty, entry_table.index, loader));
             }
         }
-        code.function(&connect::loader(self.module));
-        for function in &self.links.confined {
-            let type_index = self.module.type_index(*function);
-            code.function(&connect::front(self.module, type_index, self.place(*function)?));
-        }
+        code.add_plain(&connect::loader(self.module));
         Ok(code)
     }
 
@@ -260,7 +254,7 @@ impl Writer<'_, '_> {
         Ok(connect::stub(self.module, self.module.type_index(function), slot, dispatcher))
     }
 
-    /// Names are for people who read traces. Other custom sections speak of places in code that have moved.
+    /// Names are for people who read traces. Other custom sections but hints speak of places in code that have moved.
     fn names(&self) -> NameSection {
         let mut functions = NameMap::new();
         let placed = self.module.names.iter().filter_map(|(function, name)| Some((self.places.kept(*function)?, name)));
@@ -294,18 +288,6 @@ impl Reencode for Renumber<'_, '_, '_> {
 
     fn function_index(&mut self, index: u32) -> Result<u32, reencode::Error<SplitRefusal>> {
         self.0.place(index).map_err(reencode::Error::UserError)
-    }
-}
-
-/// The same, with its front in the place of each function that has one.
-struct Fronts<'w, 'r, 'a>(&'w Writer<'r, 'a>);
-
-impl Reencode for Fronts<'_, '_, '_> {
-    type Error = SplitRefusal;
-
-    fn function_index(&mut self, index: u32) -> Result<u32, reencode::Error<SplitRefusal>> {
-        let Self(writer) = self;
-        writer.place(writer.links.front(index).unwrap_or(index)).map_err(reencode::Error::UserError)
     }
 }
 

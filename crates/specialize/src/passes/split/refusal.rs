@@ -48,7 +48,7 @@ pub enum SplitRefusal {
     /// There would be two tables of cold functions, or none.
     #[error("its largest core module is instantiated {0} times, not once")]
     InstantiatedTimes(u32),
-    /// A function runs before the loader is there.
+    /// A function runs before the component is complete.
     #[error("it has a start function of the component")]
     ComponentStart,
     /// It was split before, or claims names that the split needs.

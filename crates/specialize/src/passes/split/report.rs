@@ -14,7 +14,7 @@ pub struct SplitReport {
     pub functions: u32,
     /// Those that stay because requests run them.
     pub probable: u32,
-    /// Those that stay because they may run before there is a loader, or are entered where it cannot be called.
+    /// Those that stay because they may run before the component is complete, or are entered by its host or its other modules.
     pub pinned: u32,
     /// Those that stay because a stub would be no smaller.
     pub tiny: u32,
@@ -32,8 +32,6 @@ pub struct SplitReport {
     pub positions: u32,
     /// Distinct types of those: each has one entry in the primary, in place of a stub for each function.
     pub entries: u32,
-    /// Functions that are entered where the component may not be left, each through a front.
-    pub fronts: u32,
     /// Why cold functions in tables have stubs instead.
     pub no_entry_table: Option<NoEntryTable>,
     /// What the primary exports for its groups.
@@ -46,9 +44,10 @@ pub struct SplitReport {
     pub dead_code_bytes: u64,
     /// Bytes of code in other modules of the component, which stays.
     pub other_code_bytes: u64,
-    /// Functions that are entered before there is a loader or where it cannot be called: the roots of the pinned ones.
+    /// Functions that are entered before the component is complete, or by its host or its other modules: the roots of the pinned
+    /// ones.
     pub pins: u32,
-    /// Calls through tables in what may run before there is a loader: where those lead was not followed.
+    /// Calls through tables in what may run before the component is complete: where those lead was not followed.
     pub pinned_indirect_calls: u32,
 }
 
@@ -64,14 +63,13 @@ impl SplitReport {
         let mut report = Self {
             functions: index_u32(module.bodies.len()),
             stubs: index_u32(links.stubs.len()),
-            slots: links.slots - 1,
+            slots: links.slots,
             dispatchers: index_u32(links.dispatched.len()),
             positions: index_u32(links.groups.iter().map(|group| group.positions.len()).sum()),
             entries: index_u32(links.entered.len()),
-            fronts: index_u32(links.confined.len()),
-            exports: index_u32(needs.len() + 2 + usize::from(links.entry_table.is_some())),
+            exports: index_u32(needs.len() + 1 + usize::from(links.entry_table.is_some())),
             other_code_bytes: whole.other_code_bytes(),
-            pins: index_u32(pins.early.union(&pins.confined).count()),
+            pins: index_u32(pins.early.union(&pins.entered).count()),
             ..Self::default()
         };
         for (function, body) in module.defined() {
@@ -85,7 +83,7 @@ impl SplitReport {
                             report.pinned += 1;
                             report.pinned_indirect_calls += index_u32(body.indirect_calls.len());
                         }
-                        Why::Confined => report.pinned += 1,
+                        Why::Entered => report.pinned += 1,
                         Why::Probable => report.probable += 1,
                         Why::Tiny => report.tiny += 1,
                     }

@@ -1,8 +1,9 @@
-//! The component that is split: its top level, and what of its main module is called where no loader can be.
+//! The component that is split: its top level, and what of its main module others enter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
+use wasm_encoder::ComponentSectionId;
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentInstance,
     ComponentOuterAliasKind, ComponentType, ExternalKind, Instance, Parser, Payload, TypeRef,
@@ -10,9 +11,9 @@ use wasmparser::{
 
 use super::features;
 use super::module::{Module, index_u32};
-use super::raw::Section;
+use super::raw::{HEADER_BYTES, Section, append_section};
 use super::refusal::SplitRefusal;
-use super::{COLD_TABLE, EXPORT_PREFIX, LOADER_INTERFACE};
+use super::{COLD_TABLE, EXPORT_PREFIX};
 
 /// A component, read.
 #[derive(Default)]
@@ -20,7 +21,6 @@ pub(super) struct Whole<'a> {
     pub(super) bytes: &'a [u8],
     /// Of the top level; a nested module or component is one.
     pub(super) sections: Vec<Section>,
-    pub(super) counts: Counts,
     /// Index of the largest core module.
     pub(super) main: usize,
     /// The one instance of it.
@@ -30,25 +30,16 @@ pub(super) struct Whole<'a> {
     functions: Vec<CoreFunction<'a>>,
     /// Tables that are taken out of core instances: the instance and the name.
     tables: Vec<(u32, &'a str)>,
-    /// Core functions that run where the component may not be left.
-    confined: Vec<u32>,
+    /// Core functions that the canonical ABI enters beside the component's own: allocators, and what frees.
+    auxiliary: Vec<u32>,
 }
 
-/// Functions of the main module that are entered where the loader cannot be called.
+/// Functions of the main module that stay, whatever requests run.
 pub(super) struct Pins {
-    /// Before the component is complete.
+    /// Entered before the component is complete.
     pub(super) early: BTreeSet<u32>,
-    /// While the component may not be left.
-    pub(super) confined: BTreeSet<u32>,
-}
-
-/// Sizes of index spaces, for indices of what is appended.
-#[derive(Default, Clone, Debug)]
-pub(super) struct Counts {
-    pub(super) types: u32,
-    pub(super) functions: u32,
-    pub(super) instances: u32,
-    pub(super) core_tables: u32,
+    /// Entered by the canonical ABI beside the component's own, or by other modules.
+    pub(super) entered: BTreeSet<u32>,
 }
 
 /// What has to be known of each core module.
@@ -110,19 +101,26 @@ impl<'a> Whole<'a> {
         &self.bytes[self.modules[self.main].range.clone()]
     }
 
+    /// The component with `main` in the place of its main module.
+    pub(super) fn with_main(&self, main: &[u8]) -> Vec<u8> {
+        let mut file = self.bytes[..HEADER_BYTES].to_vec();
+        let mut modules = 0;
+        for section in &self.sections {
+            let mut content = &self.bytes[section.range.clone()];
+            if section.id == u8::from(ComponentSectionId::CoreModule) {
+                if modules == self.main {
+                    content = main;
+                }
+                modules += 1;
+            }
+            append_section(&mut file, section.id, content);
+        }
+        file
+    }
+
     /// Number of core modules.
     pub(super) fn modules(&self) -> u32 {
         index_u32(self.modules.len())
-    }
-
-    /// Number of core instances.
-    pub(super) fn core_instances(&self) -> u32 {
-        index_u32(self.instances.len())
-    }
-
-    /// Number of core functions.
-    pub(super) fn core_functions(&self) -> u32 {
-        index_u32(self.functions.len())
     }
 
     /// Bytes of code outside the main module.
@@ -131,20 +129,20 @@ impl<'a> Whole<'a> {
         others.map(|(_, module)| module.code_bytes).sum()
     }
 
-    /// Functions of the main module that are entered where the loader cannot be called: its start function, what the
-    /// canonical ABI calls while the component may not be left, and whatever other core modules import of it, since
-    /// those may call it from such a place.
+    /// Functions of the main module that stay: its start function, and the few through which nearly every request goes, some
+    /// of them when its VM is made, which a miss would spend: what the canonical ABI calls to have memory and to free it,
+    /// and whatever other core modules import.
     pub(super) fn pins(&self, module: &Module<'_>) -> Pins {
-        let confined: BTreeSet<&str> = self.confined.iter().filter_map(|function| self.in_main(*function)).collect();
+        let auxiliary: BTreeSet<&str> = self.auxiliary.iter().filter_map(|function| self.in_main(*function)).collect();
         // Whatever it is called for: by convention it is called by the canonical ABI.
         let reallocs = module.exported_functions.keys().copied().filter(|name| name.starts_with("cabi_realloc"));
-        let confined: BTreeSet<&str> = confined.into_iter().chain(reallocs).collect();
+        let entered: BTreeSet<&str> = auxiliary.into_iter().chain(reallocs).collect();
         let imported = self.imported_by_others();
         let index = |name: &&str| module.exported_functions.get(name).copied();
         let mut pins =
-            Pins { early: module.start.into_iter().collect(), confined: confined.iter().filter_map(index).collect() };
+            Pins { early: module.start.into_iter().collect(), entered: entered.iter().filter_map(index).collect() };
         let others_start = self.modules.iter().enumerate().any(|(at, other)| at != self.main && other.has_start);
-        let by_others = if others_start { &mut pins.early } else { &mut pins.confined };
+        let by_others = if others_start { &mut pins.early } else { &mut pins.entered };
         by_others.extend(imported.iter().filter_map(index));
         pins
     }
@@ -226,24 +224,19 @@ impl<'a> Whole<'a> {
             }
             Payload::ComponentTypeSection(section) => {
                 for ty in section.clone() {
-                    self.counts.types += 1;
                     if let ComponentType::Resource { dtor: Some(destructor), .. } = ty? {
-                        self.confined.push(destructor);
+                        self.auxiliary.push(destructor);
                     }
                 }
             }
             Payload::ComponentImportSection(section) => {
                 for import in section.clone() {
-                    let import = import?;
-                    if import.name.name == LOADER_INTERFACE {
-                        return Err(SplitRefusal::NameTaken(LOADER_INTERFACE.to_owned()));
-                    }
-                    self.count(import.ty.kind())?;
+                    refuse_module(import?.ty.kind())?;
                 }
             }
             Payload::ComponentExportSection(section) => {
                 for export in section.clone() {
-                    self.count(export?.kind)?;
+                    refuse_module(export?.kind)?;
                 }
             }
             Payload::ComponentAliasSection(section) => {
@@ -258,7 +251,6 @@ impl<'a> Whole<'a> {
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section.clone() {
-                    self.counts.instances += 1;
                     refuse_modules_passed_on(&instance?)?;
                 }
             }
@@ -273,34 +265,21 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
-    fn count(&mut self, kind: ComponentExternalKind) -> Result<(), SplitRefusal> {
-        match kind {
-            ComponentExternalKind::Module => return Err(SplitRefusal::ModuleAsValue),
-            ComponentExternalKind::Func => self.counts.functions += 1,
-            ComponentExternalKind::Type => self.counts.types += 1,
-            ComponentExternalKind::Instance => self.counts.instances += 1,
-            ComponentExternalKind::Value | ComponentExternalKind::Component => {}
-        }
-        Ok(())
-    }
-
     fn alias(&mut self, alias: &ComponentAlias<'a>) -> Result<(), SplitRefusal> {
         match *alias {
-            ComponentAlias::InstanceExport { kind, .. } => self.count(kind)?,
+            ComponentAlias::InstanceExport { kind, .. } => refuse_module(kind)?,
             ComponentAlias::CoreInstanceExport { kind, instance_index, name } => match kind {
                 ExternalKind::Func | ExternalKind::FuncExact => {
                     self.functions.push(CoreFunction::Export { instance: instance_index, name });
                 }
-                ExternalKind::Table => {
-                    self.counts.core_tables += 1;
-                    self.tables.push((instance_index, name));
-                }
+                ExternalKind::Table => self.tables.push((instance_index, name)),
                 ExternalKind::Memory | ExternalKind::Global | ExternalKind::Tag => {}
             },
             ComponentAlias::Outer { kind, .. } => match kind {
-                ComponentOuterAliasKind::Type => self.counts.types += 1,
                 ComponentOuterAliasKind::CoreModule => return Err(SplitRefusal::ModuleAsValue),
-                ComponentOuterAliasKind::CoreType | ComponentOuterAliasKind::Component => {}
+                ComponentOuterAliasKind::Type
+                | ComponentOuterAliasKind::CoreType
+                | ComponentOuterAliasKind::Component => {}
             },
         }
         Ok(())
@@ -325,7 +304,7 @@ impl<'a> Whole<'a> {
         for option in options {
             match option {
                 CanonicalOption::Realloc(function) | CanonicalOption::PostReturn(function) => {
-                    self.confined.push(*function);
+                    self.auxiliary.push(*function);
                 }
                 CanonicalOption::Async | CanonicalOption::Callback(_) => return concurrency(option),
                 CanonicalOption::Gc | CanonicalOption::CoreType(_) => return Err(SplitRefusal::GcTypes),
@@ -335,9 +314,7 @@ impl<'a> Whole<'a> {
                 | CanonicalOption::Memory(_) => {}
             }
         }
-        if is_lift {
-            self.counts.functions += 1;
-        } else {
+        if !is_lift {
             self.functions.push(CoreFunction::Canonical);
         }
         Ok(())
@@ -409,6 +386,10 @@ fn refuse_modules_of_nested(payload: &Payload<'_>) -> Result<(), SplitRefusal> {
         }
         _ => Ok(()),
     }
+}
+
+fn refuse_module(kind: ComponentExternalKind) -> Result<(), SplitRefusal> {
+    if kind == ComponentExternalKind::Module { Err(SplitRefusal::ModuleAsValue) } else { Ok(()) }
 }
 
 fn refuse_modules_passed_on(instance: &ComponentInstance<'_>) -> Result<(), SplitRefusal> {

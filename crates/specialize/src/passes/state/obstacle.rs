@@ -4,12 +4,10 @@
 //! which of its segments were dropped, stay as they are; so no code that may run after instantiation may change
 //! them. What a start function does is part of instantiation, and free.
 //!
-//! A table that is as large as it may be does not grow, whatever is tried. `memory.init` is no obstacle: it writes memory, which is put back, and reads a segment, which is as it was as
+//! `memory.init` is no obstacle: it writes memory, which is put back, and reads a segment, which is as it was as
 //! long as nothing drops it. Neither is `memory.grow`: whoever rolls back sees the memory's size.
 //!
 //! Not found here, and seen at run time by whoever rolls back: handles left open, traps, memory that grew.
-
-use std::collections::BTreeSet;
 
 use wasmparser::{
     CanonicalFunction, CanonicalOption, ConstExpr, Element, ElementItems, Global, Operator, OperatorsReader, ValType,
@@ -194,7 +192,7 @@ fn find_in_code(module: u32, layout: &ModuleLayout<'_>) -> Result<Option<Obstacl
     let mut referenced = Vec::new();
     let mut conducts = Vec::new();
     for body in layout.bodies()? {
-        conducts.push(read_conduct(body.get_operators_reader()?, &mut referenced, &layout.full_tables)?);
+        conducts.push(read_conduct(body.get_operators_reader()?, &mut referenced)?);
     }
     if conducts.iter().all(|conduct| conduct.lasting.is_none()) {
         return Ok(None);
@@ -211,11 +209,7 @@ fn find_in_code(module: u32, layout: &ModuleLayout<'_>) -> Result<Option<Obstacl
     Ok(first)
 }
 
-fn read_conduct(
-    mut operators: OperatorsReader<'_>,
-    referenced: &mut Vec<u32>,
-    full_tables: &BTreeSet<u32>,
-) -> Result<Conduct, Unsupported> {
+fn read_conduct(mut operators: OperatorsReader<'_>, referenced: &mut Vec<u32>) -> Result<Conduct, Unsupported> {
     let mut conduct = Conduct::default();
     while !operators.eof() {
         let lasting = match operators.read()? {
@@ -228,7 +222,6 @@ fn read_conduct(
                 None
             }
             Operator::TableSet { .. } => Some(Lasting::Table("table.set")),
-            Operator::TableGrow { table } if full_tables.contains(&table) => None,
             Operator::TableGrow { .. } => Some(Lasting::Table("table.grow")),
             Operator::TableFill { .. } => Some(Lasting::Table("table.fill")),
             Operator::TableCopy { .. } => Some(Lasting::Table("table.copy")),
