@@ -76,7 +76,7 @@ impl Candidate<'_> {
         let probes: Vec<Probe> = warm_up.chain(shapes.iter().map(probe)).collect();
         match runtime.block_on(compare(&whole, &candidate, &probes)) {
             Verdict::Same { steady, unsteady } => {
-                let pace = runtime.block_on(pace(&whole, &candidate, &probes));
+                let pace = runtime.block_on(pace(&whole, &candidate, &probes, || self.cold.counts().misses));
                 if pace.is_slower() {
                     return Tried::Slower(pace);
                 }
