@@ -16,6 +16,7 @@ mod invocation;
 mod made_up;
 mod program;
 mod sample;
+mod turn;
 
 pub use body::{Body, BodyError, empty_body, full_body};
 pub use host::{
@@ -28,3 +29,4 @@ pub use program::{
     BoxFuture, Driver, HeldReady, IsolationReport, LoadError, LoadRequest, Program, ProgramFacts, Trust, Trusts,
 };
 pub use sample::{SampleHook, Sampled, TouchedMemory};
+pub use turn::to_the_end_of_the_queue;

@@ -8,7 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Guest, get, load, load_image, prepared, repository, spec, with_flags};
-use forerun_driver::LoadError;
+use forerun_driver::{LoadError, to_the_end_of_the_queue};
 use forerun_runtime::{Interruption, Tier, compile_with};
 use forerun_types::{FunctionSpec, Outcome, ReusePolicy, ServePath};
 
@@ -89,6 +89,30 @@ async fn a_busy_guest_lets_others_run() {
     assert!(burnt.starts_with("burnt"));
     assert_eq!(quick.0.trim(), "1");
     assert!(quick.1 < began.elapsed(), "the quick one came first");
+}
+
+/// Ticks pass while others hold the thread. A guest that took them for its own would let go again as soon as it goes on, and get
+/// nowhere for as long as anybody waits.
+#[tokio::test]
+async fn who_has_let_others_run_has_a_turn_of_its_own_behind_them() {
+    let guest = flagged(MISBEHAVE, &spec());
+    assert_eq!(guest.text("/count").await.trim(), "1");
+    let (began, mut held) = (Instant::now(), Duration::ZERO);
+    let others = async {
+        for _ in 0..1_000 {
+            let turn = Instant::now();
+            std::thread::sleep(Duration::from_millis(10));
+            held += turn.elapsed();
+            to_the_end_of_the_queue().await;
+        }
+    };
+    tokio::select! {
+        text = guest.text("/burn?ms=400") => assert!(text.starts_with("burnt")),
+        () = others => panic!("the guest has not ended"),
+    }
+    // A third, where the others take two ticks and it takes one.
+    let (took, own) = (began.elapsed(), began.elapsed() - held);
+    assert!(own > took / 8, "{own:?} of {took:?}");
 }
 
 /// Flags are raised in VMs that come and go, at work, waiting and ended.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forerun_predict::decision::RungCost;
-use forerun_telemetry::{EventSink, InvocationEvent};
+use forerun_telemetry::{EventSink, InvocationEvent, Phases};
 use forerun_types::{FunctionName, GenericReason, Outcome, RevisionNumber, ServePath};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,10 @@ use super::standing::Standings;
 
 /// Share of a new measurement in a mean, once there are many.
 const NEW_SHARE: f64 = 0.05;
+
+/// A request that has waited so long for a place is one of a crowd: how long it took then is what the others left it of the
+/// processors, and says nothing of its VM. Learning yields first.
+const CROWDED_AFTER_US: u64 = 10_000;
 
 /// What is known of one function.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -188,9 +192,7 @@ impl Arms {
         }
         self.unjudged = true;
         let served = event.outcome == Outcome::Ok;
-        let latency_us = event.phases.first_byte_us.saturating_sub(event.phases.admitted_us);
-        // Its own: what it calls is in the same group, and is judged by itself.
-        let latency_us = served.then_some(latency_us.saturating_sub(event.calls_us));
+        let latency_us = if served { own_us(&event.phases, event.calls_us) } else { None };
         match event.serve_path {
             ServePath::Ready => self.ready.served(answer, latency_us),
             ServePath::RolledBack => self.rolled_back.served(answer, latency_us),
@@ -229,6 +231,14 @@ impl Foresight {
     }
 }
 
+/// How long a request took by itself, in microseconds: without its calls, which are in the same group and are judged by
+/// themselves. `None` if it was one of a crowd.
+fn own_us(phases: &Phases, calls_us: u64) -> Option<u64> {
+    let waited_us = phases.admitted_us.saturating_sub(phases.routed_us);
+    let took_us = phases.first_byte_us.saturating_sub(phases.admitted_us);
+    (waited_us < CROWDED_AFTER_US).then(|| took_us.saturating_sub(calls_us))
+}
+
 /// The mean of all values while they are few, then one that forgets.
 fn mean(mean: &mut f64, value: f64, count: u64) {
     *mean += (value - *mean) * (1.0 / count.max(1) as f64).max(NEW_SHARE);
@@ -245,6 +255,14 @@ mod tests {
         (cost.generic, cost.generic_deploy_us, cost.memory_bytes) = (3, 2_000.0, 1e6);
         let rung = cost.ready_rung(0.75).unwrap();
         assert_eq!((rung.memory_bytes, rung.load_cpu_ms, rung.saved_ms), (1_000_000, 0.5, 2.0));
+    }
+
+    #[test]
+    fn a_request_is_measured_without_its_calls_and_not_at_all_in_a_crowd() {
+        let alone = Phases { routed_us: 10, admitted_us: 20, deployed_us: 120, first_byte_us: 1_020, total_us: 2_000 };
+        assert_eq!((own_us(&alone, 0), own_us(&alone, 300), own_us(&alone, 5_000)), (Some(1_000), Some(700), Some(0)));
+        let waited = |us: u64| own_us(&Phases { admitted_us: 10 + us, first_byte_us: 1_010 + us, ..alone }, 0);
+        assert_eq!((waited(CROWDED_AFTER_US - 1), waited(CROWDED_AFTER_US)), (Some(1_000), None));
     }
 
     #[test]

@@ -8,10 +8,9 @@
 //!
 //! Where the checks are is the pass's business.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
+use forerun_driver::to_the_end_of_the_queue;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, WasmList};
 use wasmtime::{ResourceLimiter, ResourceLimiterAsync};
 
@@ -55,19 +54,6 @@ impl FlagExports {
     }
 }
 
-/// Lets what waits for this thread run once each. As wasmtime does at the end of an epoch, and other than tokio's `yield_now`,
-/// which waits until nothing else is ready: on a busy node, requests that come later are served before it.
-fn to_the_end_of_the_queue() -> impl Future<Output = ()> + Send {
-    let mut has_let_go = false;
-    poll_fn(move |cx| {
-        if std::mem::replace(&mut has_let_go, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-}
-
 /// Whether a guest asks because it has seen its flag. One that has such a memory of its own and asks in the same way is
 /// answered in the same way, which harms nobody: such a memory cannot grow.
 fn has_seen_flag(current: usize, desired: usize, maximum: Option<usize>) -> bool {
@@ -85,11 +71,12 @@ impl ResourceLimiterAsync for VmState {
         if !has_seen_flag(current, desired, maximum) {
             return self.limiter.memory_growing(current, desired, maximum);
         }
-        let is_over = self.tick()?;
-        self.raised.lower();
-        if is_over {
+        if self.tick()? {
             to_the_end_of_the_queue().await;
         }
+        // Only now: ticks pass while others have their turns, and a guest that found its flag raised as it goes on would let go
+        // at once, over and over for as long as anybody waits.
+        self.raised.lower();
         Ok(false)
     }
 
