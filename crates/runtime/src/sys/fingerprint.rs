@@ -80,9 +80,9 @@ fn of(key: &[u64; WORDS], piece: &Piece) -> Fingerprint {
     Fingerprint([_mm_cvtsi128_si64(sum), _mm_cvtsi128_si64(_mm_unpackhi_epi64(sum, sum))].map(i64::cast_unsigned))
 }
 
+#[target_feature(enable = "sse2")]
 fn vector(low: u64, high: u64) -> __m128i {
-    // SAFETY: the instructions of all x86-64 processors; two numbers become one.
-    unsafe { _mm_set_epi64x(high.cast_signed(), low.cast_signed()) }
+    _mm_set_epi64x(high.cast_signed(), low.cast_signed())
 }
 
 fn halves(pair: &[u8; 16]) -> [u64; 2] {

@@ -236,6 +236,20 @@ impl Guest {
         assert_eq!(status, 200, "{path}: {end:?}");
         String::from_utf8(body.unwrap().to_vec()).unwrap()
     }
+
+    /// Has the guest `misbehave` be busy for so long, and sees that another request is answered meanwhile. On one thread that can
+    /// only be if the busy one lets it.
+    pub async fn lets_others_run(&self, busy_ms: u32) {
+        let began = Instant::now();
+        let busy = format!("/burn?ms={busy_ms}");
+        let (burnt, quick) = tokio::join!(self.text(&busy), async {
+            let text = self.text("/count").await;
+            (text, began.elapsed())
+        });
+        assert!(burnt.starts_with("burnt"));
+        assert_eq!(quick.0.trim(), "1");
+        assert!(quick.1 < began.elapsed(), "the quick one came first");
+    }
 }
 
 /// The end of an invocation; it comes a little after the last byte.
