@@ -33,6 +33,9 @@ use crate::subjects::Handler;
 /// The peer's documented way to use a VM again: these many requests, and any pause that occurs here.
 const PEER_REUSE: [&str; 4] = ["--max-instance-reuse-count", "1000000000", "--idle-instance-timeout", "600s"];
 
+/// Warm-up requests of our node. CPython has specialized what runs again and again by then.
+const WARM_UPS: usize = 8;
+
 /// A component, and a request that it answers in all ways alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Workload {
@@ -265,7 +268,7 @@ impl Way {
                 "`forerun up`, `reuse = \"rollback\"`, the default: used VMs put back to a new one's state"
             }
             Self::Warm => {
-                "`forerun up`, `reuse = \"warm\"`: used VMs put back to the state after one such request, which has passed \
+                "`forerun up`, `reuse = \"warm\"`: used VMs put back to the state after eight such requests, which has passed \
                  its test; where it has not, as rollback"
             }
             Self::Reuse => "`forerun up`, `reuse = { ... }`: used VMs as they are, *not isolated*",
@@ -311,12 +314,11 @@ impl Way {
 fn up(policy: &str, workload: Workload, place: Place<'_>) -> Result<Vec<std::ffi::OsString>> {
     let folder = place.data.with_extension("app");
     std::fs::create_dir_all(&folder)?;
+    let warm_ups = format!("[[function.measured.warm_up]]\npath = {:?}\n", workload.path).repeat(WARM_UPS);
     let manifest = format!(
         "forerun = 1\n[app]\nname = \"measured\"\n[function.measured]\nsource = {:?}\nroutes = [\"/...\"]\n\
-         reuse = {policy}\n[[function.measured.warm_up]]\npath = {:?}\n[function.measured.limits]\n\
-         memory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n",
+         reuse = {policy}\n[function.measured.limits]\nmemory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n{warm_ups}",
         workload.file().display().to_string(),
-        workload.path,
     );
     std::fs::write(folder.join("forerun.toml"), manifest)?;
     Ok(forerun_up(&folder, place))

@@ -27,6 +27,7 @@ use forerun_types::{Outcome, ServePath, VmDiscard};
 use http::{Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::runtime::Handle;
 use wasmtime_wasi_http::WasiBody;
 
 use super::calls_made::CallsMade;
@@ -34,7 +35,8 @@ use super::cpu_time::CpuTime;
 use super::errors::body_error_from_guest;
 use super::failure::Failure;
 use super::guest::{GuestExit, GuestFuture, HeadSlot};
-use super::program::WasmProgram;
+use super::pace::PutBack;
+use super::program::{Keeper, WasmProgram};
 use super::sampled::Sample;
 use super::vm::Vm;
 
@@ -345,8 +347,8 @@ pub(super) struct Finisher {
     serve_path: ServePath,
     deploy: Duration,
     deadline: Instant,
-    /// How long a VM that has served waits until it is put back or freed.
-    put_off: Duration,
+    /// When and by whom a VM that has served should be put back or freed.
+    put_back: PutBack,
     busy: Duration,
     cpu: CpuTime,
     calls: CallsMade,
@@ -361,7 +363,7 @@ impl Finisher {
         end: EndHook,
         serve_path: ServePath,
         (deploy, cpu): (Duration, CpuTime),
-        (deadline, put_off): (Instant, Duration),
+        (deadline, put_back): (Instant, PutBack),
         calls: CallsMade,
         sample: Option<Sample>,
     ) -> Self {
@@ -371,7 +373,7 @@ impl Finisher {
             serve_path,
             deploy,
             deadline,
-            put_off,
+            put_back,
             busy: deploy,
             cpu,
             calls,
@@ -409,32 +411,16 @@ impl Finisher {
     /// Ends an invocation: keeps a VM that may serve again, frees any other, then reports. What that takes is done behind
     /// the response: the client need not wait for it.
     fn finish(mut self, vm: Option<Box<Vm>>, failure: Option<Failure>) {
+        self.program.pace.ended(Instant::now());
         let why = match (vm, &failure) {
-            (Some(vm), None) => match (self.sample.take(), tokio::runtime::Handle::try_current()) {
+            (Some(vm), None) => match (self.sample.take(), Handle::try_current()) {
                 // A twin's VM is read and then thrown away.
                 (Some(sample), _) => {
                     sample.read_later(vm);
                     self.report(None);
                     return;
                 }
-                (None, Ok(runtime)) if !self.put_off.is_zero() => {
-                    runtime.spawn(Arc::clone(&self.program).keep_later(vm, self.serve_path, self.put_off));
-                    self.report(None);
-                    return;
-                }
-                (None, Ok(runtime)) => {
-                    let is_quick = self.program.keeps_quickly(&vm);
-                    let kept = Arc::clone(&self.program).keep_later(vm, self.serve_path, Duration::ZERO);
-                    let keep: afterwards::Work = Box::pin(async move {
-                        kept.await;
-                        self.report(None);
-                    });
-                    let left = if is_quick { afterwards::leave(keep) } else { Err(keep) };
-                    if let Err(keep) = left {
-                        runtime.spawn(keep);
-                    }
-                    return;
-                }
+                (None, Ok(runtime)) => return self.keep(vm, &runtime),
                 // The node is going down.
                 (None, Err(_)) => VmDiscard::Surplus,
             },
@@ -452,6 +438,31 @@ impl Finisher {
         };
         self.program.isolation.discarded(why);
         self.report(failure);
+    }
+
+    /// Has the program keep a VM that may serve again, and reports.
+    fn keep(self, vm: Box<Vm>, runtime: &Handle) {
+        let program = Arc::clone(&self.program);
+        if let PutBack::Later(wait) = self.put_back {
+            runtime.spawn(program.keep_later(vm, self.serve_path, wait));
+            return self.report(None);
+        }
+        let keeper = program.keeper(&vm, self.put_back, runtime);
+        let kept = Arc::clone(&program).keep_later(vm, self.serve_path, Duration::ZERO);
+        let keep: afterwards::Work = Box::pin(async move {
+            kept.await;
+            // What came meanwhile has not come after a pause.
+            self.program.pace.ended(Instant::now());
+            self.report(None);
+        });
+        let left = match keeper {
+            Keeper::Writer => afterwards::leave(keep),
+            Keeper::Aside => program.aside.leave(keep, runtime.clone()).or_else(afterwards::leave),
+            Keeper::Task => Err(keep),
+        };
+        if let Err(keep) = left {
+            runtime.spawn(keep);
+        }
     }
 
     fn report(self, failure: Option<Failure>) {

@@ -10,12 +10,14 @@ use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::aside::{self, Aside};
 use super::compile;
 use super::engine::{Code, Concurrency, Interruption};
 use super::inspect::{self, World};
 use super::interrupt::FlagExports;
 use super::isolation::Isolation;
 use super::lazy::{ColdGroups, Compiles, FindInstance, ProbeTrap, SplitProgram};
+use super::pace::Pace;
 use super::program::{Programs, WasmProgram};
 use super::ready::ReadyVms;
 use super::reuse::IdleVms;
@@ -50,6 +52,7 @@ pub struct WasmDriver {
     /// How written pages are found, or why they are not.
     tracker: Result<Arc<Tracker>, String>,
     programs: Programs,
+    aside: Arc<Aside>,
 }
 
 /// Components that share an engine.
@@ -124,6 +127,7 @@ impl WasmDriver {
             split_flagged: Mutex::default(),
             tracker,
             programs,
+            aside: Arc::default(),
         })
     }
 
@@ -324,7 +328,9 @@ impl WasmDriver {
             isolation,
             idle: IdleVms::new(request.spec.reuse, self.settings.put_back_idle_ms),
             ready: ReadyVms::default(),
-            used: UsedVms::new(Duration::from_millis(self.settings.put_off_ms_max), Instant::now()),
+            used: UsedVms::default(),
+            pace: Pace::new(Duration::from_millis(self.settings.put_off_ms_max), Instant::now()),
+            aside: aside::OfRevision::new(Arc::clone(&self.aside)),
             trust_rolled_back: TrustCell::default(),
             trust_specialized: TrustCell::default(),
             facts,

@@ -12,6 +12,7 @@
 //! what a split component calls unexpectedly.
 
 mod answer;
+mod aside;
 mod bodies;
 mod calls_made;
 mod compile;
@@ -32,6 +33,7 @@ mod linker;
 mod log_streams;
 mod outbound;
 mod output;
+mod pace;
 mod program;
 mod ready;
 mod retry;

@@ -12,17 +12,21 @@ use forerun_driver::{
 use forerun_types::{GenericReason, InvocationId, ServePath, VmDiscard};
 use http::{HeaderValue, Request, header};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use wasmtime::PoolConcurrencyLimitError;
 
 use super::answer::{self, Finisher, Unanswered};
+use super::aside;
 use super::cpu_time::CpuTime;
 use super::failure::Failure;
 use super::guest::{self, HeadSlot};
 use super::isolation::Isolation;
+use super::pace::{Pace, PutBack};
 use super::ready::{ReadyVms, Taken};
 use super::reuse::IdleVms;
 use super::sampled::Sample;
 use super::trust::{TrustCell, Use};
+use super::turns;
 use super::used::UsedVms;
 use super::vm::{Linked, Template, Vm};
 use crate::sys::Tracker;
@@ -31,6 +35,19 @@ use crate::sys::Tracker;
 const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Time the start functions of a VM may take that nobody waits for.
 const MAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Memory that was restored the last time from which on putting a VM back is worth another thread: it takes some 30 µs then.
+const ASIDE_BYTES_MIN: u64 = 256 << 10;
+
+/// Who makes the best of a VM whose request has ended.
+pub(super) enum Keeper {
+    /// The thread that writes the response, behind it: some ten microseconds, a tenth of a millisecond where most is written.
+    Writer,
+    /// A task of its own.
+    Task,
+    /// The thread beside those that serve.
+    Aside,
+}
 
 /// A loaded revision.
 pub(super) struct WasmProgram {
@@ -41,6 +58,9 @@ pub(super) struct WasmProgram {
     pub(super) ready: ReadyVms,
     /// VMs that will be put back or freed in a moment.
     pub(super) used: UsedVms,
+    /// When and by whom.
+    pub(super) pace: Pace,
+    pub(super) aside: aside::OfRevision,
     /// How far VMs that were put back may be used.
     pub(super) trust_rolled_back: TrustCell,
     /// The same for those that begin with a copy of the warm state.
@@ -173,10 +193,10 @@ impl WasmProgram {
         vm.begin(id, trace, chain, deadline);
         let calls = vm.store.data().calls();
         let head_only = request.method() == http::Method::HEAD;
-        let put_off = self.put_off();
+        let put_back = self.put_back_how();
         let slot = HeadSlot::default();
         let guest = guest::enter(vm, with_authority(request), https, slot.clone());
-        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), (deadline, put_off), calls, sample);
+        let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), (deadline, put_back), calls, sample);
         let response = answer::answer(guest, slot, finisher, head_only).await?;
         Ok(Reply { response, serve_path, deploy })
     }
@@ -266,11 +286,11 @@ impl WasmProgram {
         rollback.roll_back(&mut vm, &self.template, &self.linked).await.ok().map(|()| vm)
     }
 
-    /// How long the VM of a request that comes now should wait until it is put back or freed.
-    fn put_off(&self) -> Duration {
+    /// When and by whom the VM of a request that comes now should be put back or freed.
+    fn put_back_how(&self) -> PutBack {
         match self.isolation {
-            Isolation::Fresh { .. } | Isolation::Rollback(_) => self.used.called(Instant::now()),
-            Isolation::Reuse => Duration::ZERO,
+            Isolation::Fresh { .. } | Isolation::Rollback(_) => self.pace.called(Instant::now(), turns::has_room()),
+            Isolation::Reuse => PutBack::Here,
         }
     }
 
@@ -309,13 +329,34 @@ impl WasmProgram {
         Ok(vm)
     }
 
-    /// Whether [`WasmProgram::keep`] is short for this VM: some ten microseconds, a tenth of a millisecond where most is written.
-    pub(super) fn keeps_quickly(&self, vm: &Vm) -> bool {
-        match self.isolation {
-            Isolation::Fresh { .. } => false,
-            Isolation::Reuse => true,
-            // The first time takes longer.
-            Isolation::Rollback(_) => vm.point.is_some(),
+    /// Who makes the best of a VM whose request has ended well, where `wanted` is what the function's calls speak for.
+    pub(super) fn keeper(self: &Arc<Self>, vm: &Vm, wanted: PutBack, runtime: &Handle) -> Keeper {
+        let Isolation::Rollback(_) = self.isolation else {
+            return if matches!(self.isolation, Isolation::Reuse) { Keeper::Writer } else { Keeper::Task };
+        };
+        // The first time takes longer.
+        let Some(point) = &vm.point else { return Keeper::Task };
+        let is_long = point.restored_bytes >= ASIDE_BYTES_MIN;
+        if wanted != PutBack::Aside || !is_long || !turns::has_room() {
+            return Keeper::Writer;
+        }
+        if !self.idle.is_empty() {
+            return Keeper::Aside;
+        }
+        // The next request would not wait for this VM, but for one that must be made first.
+        if self.aside.is_done() {
+            // Done without it if there is no thread: then nothing is put back there either.
+            let _ = self.aside.leave(Box::pin(Arc::clone(self).make_spare()), runtime.clone());
+        }
+        Keeper::Writer
+    }
+
+    /// A second VM, for requests to take while the first is put back. It is retired like any other when they do not.
+    async fn make_spare(self: Arc<Self>) {
+        if let Ok(vm) = self.make_ahead(Instant::now() + MAKE_TIME_MAX).await
+            && !self.idle.put(vm, Instant::now())
+        {
+            self.isolation.discarded(VmDiscard::Surplus);
         }
     }
 

@@ -31,6 +31,15 @@ pub fn is_crowded() -> bool {
     is_crowded_with(AT_WORK.load(Ordering::Relaxed), threads())
 }
 
+/// Whether a processor is free beside the one that asks, which is about to serve a request or has just served one.
+pub(super) fn has_room() -> bool {
+    has_room_with(AT_WORK.load(Ordering::Relaxed), threads())
+}
+
+fn has_room_with(at_work: usize, threads: usize) -> bool {
+    threads > 1 && !is_crowded_with(at_work, threads)
+}
+
 /// Threads that serve. Outside of a runtime nobody waits for one.
 fn threads() -> usize {
     Handle::try_current().map_or(usize::MAX, |runtime| runtime.metrics().num_workers())
@@ -78,6 +87,12 @@ mod tests {
         let crowded = [(0, 1), (1, 1), (0, 2), (1, 2), (2, 4), (3, 4)]
             .map(|(at_work, threads)| is_crowded_with(at_work, threads));
         assert_eq!(crowded, [false, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn there_is_room_beside_where_another_thread_is_free() {
+        let room = [(0, 1), (0, 2), (1, 2), (2, 4), (3, 4)].map(|(at_work, threads)| has_room_with(at_work, threads));
+        assert_eq!(room, [false, true, false, true, false]);
     }
 
     #[test]

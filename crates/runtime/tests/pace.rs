@@ -1,11 +1,11 @@
-//! VMs of a function that is called now and then wait a moment before they are put back: what a request finds meanwhile.
+//! When and by whom VMs are put back, by how their function is called: what a request finds meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Guest, get, load_by, prepared, spec};
 use forerun_runtime::{WasmDriver, WasmSettings};
@@ -77,4 +77,34 @@ async fn a_vm_that_nobody_puts_back_is_freed_in_time() {
     for _ in 0..40 {
         assert_eq!(count(&guest).await.0, "1");
     }
+}
+
+/// As fast as a test can: one request after the other, each as soon as the one before has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_come_without_a_pause_have_two_vms_in_turn_and_find_nothing_of_one_another() {
+    const TIME_MAX: Duration = Duration::from_secs(60);
+    let mut fresh = spec();
+    fresh.reuse = ReusePolicy::Fresh;
+    let (fresh, guest) = (steady(&fresh), steady(&spec()));
+    // Each writes to some 170 pages.
+    let paths: Vec<String> = (0..4).map(|number| format!("/churn?seed={}", number * 300 + 299)).collect();
+    let mut expected = Vec::new();
+    for path in &paths {
+        expected.push(fresh.text(path).await);
+    }
+    let began = Instant::now();
+    let mut in_turn = 0;
+    for number in 0.. {
+        let at = number % paths.len();
+        let (status, body, _) = guest.call(get(&paths[at])).await;
+        assert_eq!((status, &*body.unwrap()), (200, expected[at].as_bytes()), "request {number}");
+        in_turn += u32::from(guest.program.held_ready().vms >= 2);
+        if in_turn > 200 {
+            break;
+        }
+        assert!(began.elapsed() < TIME_MAX, "{number} requests, {:?}", guest.program.isolation());
+    }
+    let report = guest.program.isolation();
+    assert!(report.refusal.is_none() && report.discarded.is_empty(), "{report:?}");
+    assert_eq!(guest.program.held_ready().vms, 2, "and no third one: {report:?}");
 }
