@@ -228,7 +228,8 @@ fn hint(error: &NodeError) -> &'static str {
         NodeError::Token(_) => "the admin API needs a token that others cannot know",
         NodeError::Driver(_) => "see `forerun doctor`: the pool of VMs needs address space (`ulimit -v unlimited`)",
         NodeError::Otlp(_) => "check --otlp-endpoint and the OTEL_EXPORTER_OTLP_ variables",
-        NodeError::Telemetry(_) => "raise the limit of processes (`ulimit -u`)",
+        NodeError::Thread(_) => "raise the limit of processes (`ulimit -u`)",
+        NodeError::Code => "see the log above, and please report it",
         NodeError::Outbound(_) => "check the additional certificate authorities",
     }
 }

@@ -2,9 +2,12 @@
 //! price of sampling which code runs (the case `sampling`).
 //!
 //! All nodes of a language are up at the same time, each silent while another is loaded, and are measured in turn, in
-//! another order each round; ratios are made within a round. A second node without learning is measured like the others:
-//! how far it is from the first is what this machine's noise makes of no difference at all, and no ratio nearer to 1 than
-//! that says anything.
+//! another order each round; ratios are made within a round, to the mean of two nodes without learning. How far those two are
+//! from one another is what this machine's noise makes of no difference at all, and no ratio nearer to 1 than that says
+//! anything. Two processes of one program differ for as long as they live, by where their memory is, so each is started anew
+//! on its data after some rounds.
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -23,6 +26,8 @@ use crate::subjects::Handler;
 
 /// Loads before the first round: what is learnt about a function is settled by then, and so are the VMs on trial.
 const LOADS_BEFORE: u32 = 3;
+/// Rounds that one process takes part in: each of three nodes is in each place twice.
+const ROUNDS_OF_ONE_PROCESS: usize = 6;
 /// Allowed, of the node with learning to the one without.
 const P99_MAX: f64 = 1.03;
 const THROUGHPUT_MIN: f64 = 0.98;
@@ -101,18 +106,41 @@ async fn measure_language(
     arguments: &Arguments,
     samples: &mut Vec<Sample>,
 ) -> Result<()> {
+    let data = tempfile::tempdir().context("no temporary folder can be made")?;
+    let rounds: Vec<u32> = (0..arguments.rounds).collect();
+    for rounds in rounds.chunks(ROUNDS_OF_ONE_PROCESS) {
+        let nodes = start(handler, data.path(), binaries, arguments).await?;
+        for &round in rounds {
+            for (way, server) in in_turn(&nodes, round) {
+                server.settle().await?;
+                for &connections in &arguments.connections {
+                    samples.push(sample(round, handler, *way, connections, server, binaries, arguments).await?);
+                }
+            }
+        }
+        for (_, server) in nodes {
+            server.stop().await?;
+        }
+    }
+    Ok(())
+}
+
+/// All nodes, each on its own folder in `data`, with all code there and warm.
+async fn start(
+    handler: Handler,
+    data: &Path,
+    binaries: &Binaries,
+    arguments: &Arguments,
+) -> Result<Vec<(Way, Server)>> {
     let program = binaries.forerun.as_deref().context("forerun is absent")?;
     let application = handler.application();
     let mut nodes = Vec::new();
     let mut expected = None;
     for way in WAYS {
-        let node = Node {
-            program,
-            application: Some(&application),
-            data: None,
-            path: handler.path(),
-            options: way.options(arguments.case),
-        };
+        let data = data.join(way.label());
+        let (application, data) = (Some(application.as_path()), Some(data.as_path()));
+        let options = way.options(arguments.case);
+        let node = Node { program, application, data, path: handler.path(), options };
         let server = node.start(way.label(), arguments).await?;
         check_answer(&server, &mut expected).await?;
         node.settled(&server).await?;
@@ -124,18 +152,7 @@ async fn measure_language(
             measure(server, arguments.connections_at_once(), binaries, arguments).await?;
         }
     }
-    for round in 0..arguments.rounds {
-        for (way, server) in in_turn(&nodes, round) {
-            server.settle().await?;
-            for &connections in &arguments.connections {
-                samples.push(sample(round, handler, *way, connections, server, binaries, arguments).await?);
-            }
-        }
-    }
-    for (_, server) in nodes {
-        server.stop().await?;
-    }
-    Ok(())
+    Ok(nodes)
 }
 
 /// Every other round goes backwards, and after two rounds another one is the first: three nodes are in each place equally often
@@ -186,9 +203,10 @@ fn method(arguments: &Arguments) -> String {
     let place = circumstances("node", arguments);
     format!(
         "The same warm function in nodes with learning (or sampling alone) on and off, all up at the same time and loaded in turn: {} rounds in \
-         alternating order, {} s each after {} s of warm-up, {place}; {LOADS_BEFORE} such loads before the first round. \
+         alternating order, {} s each after {} s of warm-up, {place}; processes are started anew every {ROUNDS_OF_ONE_PROCESS} \
+         rounds, with {LOADS_BEFORE} such loads before those. \
          Figures are medians, with the smallest and the largest round in parentheses, or, of twenty rounds or more, \
-         the 95 % interval of the median in brackets; ratios are made within a round. \
+         the 95 % interval of the median in brackets; ratios are made within a round, of *on* to the mean of both without. \
          Wanted: p99 at most {P99_MAX}, req/s at least {THROUGHPUT_MIN} of those without.",
         arguments.rounds,
         arguments.measure.as_secs(),
@@ -221,8 +239,15 @@ fn ratios(samples: &[Sample], languages: &[Handler], arguments: &Arguments) -> T
             for way in [Way::On, Way::OffAgain] {
                 let ratio = |figure: fn(&Measurement) -> f64| {
                     Spread::of((0..arguments.rounds).filter_map(|round| {
-                        let of = |way| find(samples, round, handler, way, connections);
-                        Some(figure(of(way)?) / figure(of(Way::Off)?))
+                        let of = |way| Some(figure(find(samples, round, handler, way, connections)?));
+                        let off = of(Way::Off)?;
+                        // The two without are compared with one another.
+                        let beside = if way == Way::On {
+                            of(Way::OffAgain).map_or(off, |again| (off + again) / 2.0)
+                        } else {
+                            off
+                        };
+                        Some(of(way)? / beside)
                     }))
                 };
                 let (p99, throughput) = (ratio(|m| m.p99_us), ratio(|m| m.throughput_per_s));
@@ -335,12 +360,14 @@ mod tests {
             sample(0, Way::On, 11.0),
             sample(1, Way::Off, 100.0),
             sample(1, Way::On, 104.0),
-            sample(0, Way::OffAgain, 10.0),
+            sample(0, Way::OffAgain, 12.0),
         ];
         let arguments = Arguments::for_tests("overhead --rounds 2 --connections 1");
         let rows = ratios(&samples, &[Handler::Rust], &arguments).rows;
-        assert_eq!(rows[0][4..6], ["1.070 (1.040–1.100)", "1.000"]);
-        assert_eq!((rows[0][7].as_str(), rows[1][7].as_str()), ("not met", "(noise)"));
+        // 11 beside the mean of 10 and 12, and 104 beside 100.
+        assert_eq!(rows[0][4..6], ["1.020 (1.000–1.040)", "1.000"]);
+        assert_eq!(rows[1][4], "1.200");
+        assert_eq!((rows[0][7].as_str(), rows[1][7].as_str()), ("met", "(noise)"));
         assert_eq!(paths(&samples, &[Handler::Rust]).rows[1][2..], ["rolled-back 100.00 %", "2"]);
     }
 }

@@ -16,10 +16,11 @@ use forerun_telemetry::{
 use forerun_types::{FunctionName, LearningMode};
 use tokio::net::TcpListener;
 
+use crate::ahead::Ahead;
 use crate::background::{behind_requests, in_background};
 use crate::figures::{self, as_figure};
-use crate::functions::{CodeSources, Functions, Restoring};
-use crate::learning::{CostSink, Costs, Learning, LearningParts};
+use crate::functions::{CodeSources, Functions, Restoring, Stored, find_images};
+use crate::learning::{CostSink, Costs, Learning, LearningParts, Recall};
 use crate::paths::{Learnt, Paths, PathsRan, TwinParts};
 use crate::settings::NodeSettings;
 use crate::splitting::{Splitting, SplittingParts};
@@ -74,8 +75,11 @@ pub enum NodeError {
     #[error(transparent)]
     Otlp(#[from] OtlpError),
     /// A thread.
-    #[error("no thread for telemetry: {0}")]
-    Telemetry(std::io::Error),
+    #[error("no thread for a part of the node: {0}")]
+    Thread(std::io::Error),
+    /// One that panicked.
+    #[error("finding the code of what is deployed panicked: please report this")]
+    Code,
     /// The wasm engine.
     #[error(transparent)]
     Driver(#[from] WasmDriverError),
@@ -103,8 +107,7 @@ impl Node {
     pub async fn build(settings: NodeSettings) -> Result<Self, NodeError> {
         let started = Instant::now();
         let store = Arc::new(Store::open(&settings.data, settings.store.clone())?);
-        let is_sampled = settings.sample_share_max > 0.0;
-        let learnt = is_sampled.then(|| Learnt::read(store.directory())).transpose().map_err(NodeError::Telemetry)?;
+        let Begun { code, recall, learnt } = Begun::begin(&store, &settings, started).map_err(NodeError::Thread)?;
         let token = match &settings.admin_token {
             Some(given) => AdminToken::given(given)?,
             None => store.admin_token()?,
@@ -126,9 +129,7 @@ impl Node {
         sinks.push(Box::new(CostSink::new(Arc::clone(&costs), Arc::clone(&standings))));
         let events = start_events((sender, receiver), sinks, &metrics)?;
 
-        let driver = WasmDriver::new(&settings.wasm)?;
-        let workshop = workshop(&store, &driver, &settings);
-        let driver = Arc::new(driver);
+        let Code { driver, workshop, stored } = tokio::task::block_in_place(|| code.get()).ok_or(NodeError::Code)??;
         let host = Host { outbound: gateway.outbound(), log: Arc::clone(&logs) as _, key_values };
         let any_driver: Arc<dyn Driver> = Arc::clone(&driver) as _;
         let (tell, ran) = event_pipe(PATHS_PIPE_CAPACITY);
@@ -142,12 +143,12 @@ impl Node {
             Arc::clone(&metrics),
             CodeSources { workshop: workshop.clone(), paths: paths.clone() },
         ));
-        let restoring = tokio::task::block_in_place(|| functions.restore(settings.restore_patience))?;
+        let restoring = tokio::task::block_in_place(|| functions.restore(stored, started + settings.restore_patience));
         figures::watch(&metrics, &functions, &gateway, &logs, workshop.as_ref());
         let (functions_too, gateway_too) = (Arc::clone(&functions), gateway.clone());
         let parts = LearningParts { arrivals, ran, costs, standings, functions: functions_too, gateway: gateway_too };
-        let learning = Learning::start(&settings.data, &settings.learning, parts);
-        let learning = Arc::new(learning.map_err(NodeError::Telemetry)?);
+        let learning = Learning::start(recall, &settings.learning, parts);
+        let learning = Arc::new(learning.map_err(NodeError::Thread)?);
         figures::watch_learning(&metrics, &learning);
         if let Some(paths) = &paths {
             // Learning knows the functions, which know the paths.
@@ -159,7 +160,7 @@ impl Node {
             (Some(workshop), Some(paths)) => {
                 let (functions, learning) = (Arc::clone(&functions), Arc::clone(&learning));
                 let parts = SplittingParts { workshop, driver, store, host, paths, functions, learning };
-                Some(Splitting::start(parts).map_err(NodeError::Telemetry)?)
+                Some(Splitting::start(parts).map_err(NodeError::Thread)?)
             }
             // Nothing is known of what requests run, or nothing can be made of it.
             _ => None,
@@ -211,6 +212,43 @@ impl Node {
     }
 }
 
+/// What a start has done by threads of their own while it goes on.
+struct Begun {
+    code: Ahead<Result<Code, NodeError>>,
+    recall: Recall,
+    /// Absent where no requests are sampled.
+    learnt: Option<Learnt>,
+}
+
+/// What machine code needs, and the images of what is in the store.
+struct Code {
+    driver: Arc<WasmDriver>,
+    workshop: Option<Arc<Workshop>>,
+    stored: Vec<Stored>,
+}
+
+impl Begun {
+    fn begin(store: &Arc<Store>, settings: &NodeSettings, started: Instant) -> std::io::Result<Self> {
+        let (of_store, of_settings) = (Arc::clone(store), settings.clone());
+        let code = move || Code::find(&of_store, &of_settings, started + of_settings.restore_patience);
+        let is_sampled = settings.sample_share_max > 0.0;
+        Ok(Self {
+            code: Ahead::begin("forerun-code", code)?,
+            recall: Recall::begin(store.directory())?,
+            learnt: is_sampled.then(|| Learnt::read(store.directory())).transpose()?,
+        })
+    }
+}
+
+impl Code {
+    fn find(store: &Store, settings: &NodeSettings, deadline: Instant) -> Result<Self, NodeError> {
+        let driver = WasmDriver::new(&settings.wasm)?;
+        let workshop = workshop(store, &driver, settings);
+        let stored = find_images(store, workshop.as_deref(), deadline)?;
+        Ok(Self { driver: Arc::new(driver), workshop, stored })
+    }
+}
+
 /// The image cache and the worker processes. A node serves without them, and says so.
 fn workshop(store: &Store, driver: &WasmDriver, settings: &NodeSettings) -> Option<Arc<Workshop>> {
     match Workshop::open(store.directory(), driver.fingerprint(), settings.images.clone()) {
@@ -241,7 +279,7 @@ fn follow_paths(
     };
     Paths::start(parts, learnt, ran, settings.sample_share_max, settings.split_code_bytes_min)
         .map(Some)
-        .map_err(NodeError::Telemetry)
+        .map_err(NodeError::Thread)
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), NodeError> {
@@ -258,7 +296,7 @@ fn start_events(
     metrics: &Metrics,
 ) -> Result<EventWriter, NodeError> {
     metrics.provide_one(Live::EventsDropped, "pipe", move || as_figure(sender.dropped_total()));
-    EventWriter::start(receiver, sinks, in_background).map_err(NodeError::Telemetry)
+    EventWriter::start(receiver, sinks, in_background).map_err(NodeError::Thread)
 }
 
 /// The export to a collector, if one is set.
@@ -289,9 +327,9 @@ fn history(store: &Store, settings: &NodeSettings, metrics: &Metrics) -> Result<
         }
     };
     // Into the journal at once, so that a killed node loses little; from there into the database when there is time.
-    let journal = journal.settled_by(writer, in_background).map_err(NodeError::Telemetry)?;
+    let journal = journal.settled_by(writer, in_background).map_err(NodeError::Thread)?;
     let sink = Detached::start("forerun-journal", JOURNAL_QUEUE_EVENTS, Box::new(journal), behind_requests)
-        .map_err(NodeError::Telemetry)?;
+        .map_err(NodeError::Thread)?;
     let (counts, reader) = (sink.counts(), Arc::new(reader));
     let lost = Arc::clone(&reader);
     let dropped = move || as_figure(counts.dropped_total() + lost.lost_events_total());

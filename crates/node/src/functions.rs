@@ -36,7 +36,7 @@ use crate::workshop::Workshop;
 
 pub use self::failure::DeployFailure;
 pub(crate) use self::improve::Placed;
-pub(crate) use self::restore::Restoring;
+pub(crate) use self::restore::{Restoring, Stored, find_images};
 pub use self::view::{FunctionState, FunctionView};
 
 /// A function to be deployed.

@@ -8,6 +8,7 @@
 //! is on the path of a request.
 
 mod admin;
+mod ahead;
 mod background;
 mod build;
 mod dashboard;

@@ -1,15 +1,18 @@
 //! After a restart: what has an image serves at once, the rest is loaded while the node serves.
+//!
+//! Finding images takes longest, since each is read and authenticated: [`find_images`] needs nothing but the store and the
+//! workshop, and is done while other parts of the node are made.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use forerun_driver::LoadRequest;
 use forerun_runtime::Tier;
-use forerun_store::{Revision, StorageError};
+use forerun_store::{Revision, StorageError, Store};
 
 use super::{FunctionState, Functions, Made, Source};
 use crate::pending::{Loading, PendingProgram};
-use crate::workshop::{Form, Found, Lineage};
+use crate::workshop::{Form, Found, Lineage, Workshop};
 
 /// A function that is known and not loaded as it should be.
 pub(crate) struct Restoring {
@@ -18,15 +21,35 @@ pub(crate) struct Restoring {
     waiting: Option<tokio::sync::watch::Sender<Loading>>,
 }
 
+/// A revision that serves, and its image, if it was found in time.
+pub(crate) struct Stored {
+    revision: Revision,
+    found: Option<Found>,
+}
+
+/// Finds the images of everything that is in the store, until `deadline`. Blocks on the disk.
+pub(crate) fn find_images(
+    store: &Store,
+    workshop: Option<&Workshop>,
+    deadline: Instant,
+) -> Result<Vec<Stored>, StorageError> {
+    let find = |revision: Revision| {
+        let workshop = workshop.filter(|_| Instant::now() < deadline);
+        let found =
+            workshop.and_then(|workshop| workshop.find(revision.digest, Form::Prepared, Lineage::of(&revision.spec)));
+        Stored { revision, found }
+    };
+    Ok(store.active()?.into_iter().map(find).collect())
+}
+
 impl Functions {
-    /// Routes everything that is in the store. What has an image is loaded at once, for at most `patience`; the
-    /// rest is returned, to be loaded while the node serves. Blocks on the disk.
-    pub(crate) fn restore(&self, patience: Duration) -> Result<Vec<Restoring>, StorageError> {
-        let began = Instant::now();
+    /// Routes everything that is in the store. What has an image is loaded at once, until `deadline`; the rest is returned,
+    /// to be loaded while the node serves.
+    pub(crate) fn restore(&self, stored: Vec<Stored>, deadline: Instant) -> Vec<Restoring> {
         let mut restoring = Vec::new();
-        for revision in self.store.active()? {
-            let ready = if began.elapsed() < patience { self.load_from_image(&revision) } else { None };
-            match ready {
+        for Stored { revision, found } in stored {
+            let found = found.filter(|_| Instant::now() < deadline);
+            match found.and_then(|found| self.load_from_image(&revision, found)) {
                 Some(made) => {
                     let hurried = made.tier == Tier::Quick;
                     self.serve(revision.clone(), made.program, FunctionState::Ready);
@@ -42,13 +65,10 @@ impl Functions {
             }
         }
         self.publish();
-        Ok(restoring)
+        restoring
     }
 
-    fn load_from_image(&self, revision: &Revision) -> Option<Made> {
-        let workshop = self.workshop.as_ref()?;
-        let Found { image, variant, .. } =
-            workshop.find(revision.digest, Form::Prepared, Lineage::of(&revision.spec))?;
+    fn load_from_image(&self, revision: &Revision, Found { image, variant, .. }: Found) -> Option<Made> {
         let request = LoadRequest {
             spec: &revision.spec,
             revision: revision.number,
@@ -60,7 +80,9 @@ impl Functions {
         match self.driver.load(request) {
             Ok(program) => Some(Made { program, tier: variant.tier, compile_ms: 0 }),
             Err(error) => {
-                workshop.reject(revision.digest, variant, &error.to_string());
+                self.workshop.iter().for_each(|workshop| {
+                    workshop.reject(revision.digest, variant, &error.to_string());
+                });
                 None
             }
         }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::costs::Cost;
 use super::expectations::{Expectations, Names};
+use crate::ahead::Ahead;
 
 /// Largest file read: far more than a hundred thousand functions need.
 const FILE_BYTES_MAX: u64 = 512 << 20;
@@ -30,6 +31,26 @@ const FILE_BYTES_MAX: u64 = 512 << 20;
 /// Where it is kept.
 pub(super) struct Memory {
     path: PathBuf,
+}
+
+/// What was kept, while it is being read.
+pub(crate) struct Recall {
+    memory: Memory,
+    kept: Ahead<Kept>,
+}
+
+impl Recall {
+    /// Begins to read what is kept in a data directory.
+    pub(crate) fn begin(data: &Path) -> io::Result<Self> {
+        let (memory, read) = (Memory::new(data), Memory::new(data));
+        Ok(Self { memory, kept: Ahead::begin("forerun-recall", move || read.recall())? })
+    }
+
+    /// When it is read. A panic is an error, so that nothing is written over what caused it.
+    pub(super) fn get(self) -> io::Result<(Memory, Kept)> {
+        let kept = self.kept.get().ok_or_else(|| io::Error::other("reading what was learnt panicked"))?;
+        Ok((self.memory, kept))
+    }
 }
 
 /// What is kept beside the engine: borrowed to be written, owned to be read.
@@ -50,6 +71,15 @@ pub(super) struct Kept {
     pub(super) functions: BTreeMap<FunctionName, LearningMode>,
 }
 
+impl Kept {
+    /// Nothing learnt yet.
+    pub(super) fn nothing() -> Self {
+        let engine = Engine::new(EngineSettings::default());
+        let learnt = Expectations::new(engine, Names::default(), CallGraph::default(), SessionGaps::default());
+        Self { learnt, costs: BTreeMap::new(), functions: BTreeMap::new() }
+    }
+}
+
 impl Memory {
     pub(super) fn new(data: &Path) -> Self {
         Self { path: data.join("learning.bin") }
@@ -66,9 +96,7 @@ impl Memory {
                 tracing::warn!(%error, moved, aside = %aside.display(), "what was learnt cannot be used: learning anew");
             }
         }
-        let engine = Engine::new(EngineSettings::default());
-        let learnt = Expectations::new(engine, Names::default(), CallGraph::default(), SessionGaps::default());
-        Kept { learnt, costs: BTreeMap::new(), functions: BTreeMap::new() }
+        Kept::nothing()
     }
 
     fn read(&self) -> io::Result<Kept> {

@@ -41,7 +41,6 @@ mod verdict;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -57,7 +56,6 @@ use parking_lot::Mutex;
 use self::costs::Arms;
 use self::expectations::Expectations;
 use self::holding::Held;
-use self::memory::Memory;
 use self::slow_loop::{Pipes, SlowLoop, now_us};
 use self::switches::Switches;
 use crate::functions::Functions;
@@ -67,6 +65,7 @@ use crate::settings::LearningSettings;
 pub(crate) use answers::Answer;
 pub(crate) use costs::{CostSink, Costs};
 pub(crate) use expectations::ExpectedPaths;
+pub(crate) use memory::Recall;
 pub(crate) use standing::{Expectation, Standings};
 pub(crate) use switches::Setting;
 pub(crate) use verdict::{Comparison, Group, Verdict};
@@ -115,10 +114,9 @@ impl Shared {
 }
 
 impl Learning {
-    /// Recalls what was learnt before and starts the thread. Must be called within a runtime.
-    pub(crate) fn start(data: &Path, settings: &LearningSettings, parts: LearningParts) -> std::io::Result<Self> {
-        let memory = Memory::new(data);
-        let kept = memory.recall();
+    /// Goes on from what was learnt before and starts the thread. Must be called within a runtime.
+    pub(crate) fn start(recall: Recall, settings: &LearningSettings, parts: LearningParts) -> std::io::Result<Self> {
+        let (memory, kept) = recall.get()?;
         *parts.costs.lock() = kept.costs;
         parts.gateway.announce(settings.mode != LearningMode::Off);
         let shared = Arc::new(Shared {

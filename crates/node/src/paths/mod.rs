@@ -14,6 +14,7 @@
 //! request runs is foretold by the engine (`forerun_predict::paths`), from the same marks and in the order they came.
 
 mod book;
+mod books;
 mod class;
 mod profile;
 mod program;
@@ -22,15 +23,10 @@ mod sampler;
 mod shapes;
 mod touched;
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use forerun_driver::{Driver, Host, LoadRequest, Program, Sampled};
@@ -39,17 +35,17 @@ use forerun_store::Store;
 use forerun_telemetry::EventSender;
 use forerun_types::{ComponentDigest, FunctionName, FunctionSpec, RevisionNumber, SpecializationProfile};
 use parking_lot::Mutex;
-use serde::Serializer;
-use serde::ser::SerializeMap;
 use serde_json::Value;
 
 use self::book::Book;
+use self::books::Books;
 use self::class::Routes;
 use self::sampler::Sampler;
 use self::shapes::Shapes;
 use crate::learning::ExpectedPaths;
 use crate::workshop::Workshop;
 
+pub(crate) use self::books::Learnt;
 pub(crate) use self::profile::NoProfile;
 pub(crate) use self::program::Followed;
 pub(crate) use self::shapes::Shape;
@@ -63,8 +59,6 @@ const TWIN_AFTER: Duration = Duration::from_millis(500);
 const BOOKS_MAX: usize = 256;
 /// What was learnt in the last of these may be lost by `kill -9`.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
-/// Largest file of books that is read.
-const FILE_BYTES_MAX: u64 = 512 << 20;
 
 /// What twins are made with.
 pub(crate) struct TwinParts {
@@ -72,22 +66,6 @@ pub(crate) struct TwinParts {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) store: Arc<Store>,
     pub(crate) host: Host,
-}
-
-/// What was learnt before, which takes some milliseconds to be read: a thread does that while other parts of a node are made.
-pub(crate) struct Learnt {
-    file: PathBuf,
-    books: JoinHandle<BTreeMap<FunctionName, Book>>,
-}
-
-impl Learnt {
-    /// Begins to read what is kept in a data directory.
-    pub(crate) fn read(directory: &Path) -> io::Result<Self> {
-        let file = directory.join("paths.json");
-        let path = file.clone();
-        let books = std::thread::Builder::new().name("forerun-books".into()).spawn(move || read_books(&path))?;
-        Ok(Self { file, books })
-    }
 }
 
 /// What one sampled request ran.
@@ -104,11 +82,10 @@ pub(crate) struct Paths {
     share_max: f64,
     /// Size of machine code from which on it is worth knowing which of it runs.
     code_bytes_min: u64,
-    followed: Mutex<BTreeMap<FunctionName, SharedEntry>>,
+    followed: Books,
     wishes: SyncSender<Wish>,
     /// For whoever foretells; what finds no room is dropped and counted there.
     ran: EventSender<PathsRan>,
-    file: PathBuf,
     /// Whether anything may be learnt of a function; nothing is before whoever knows has said.
     permission: OnceLock<Permission>,
 }
@@ -137,14 +114,8 @@ impl Paths {
         code_bytes_min: u64,
     ) -> io::Result<Arc<Self>> {
         let (wishes, asked) = sync_channel(WISHES_MAX);
-        let Learnt { file, books } = learnt;
-        // Whatever goes wrong with reading has a word in the log and no books; a panic has one of its own.
-        let books = books.join().unwrap_or_default();
-        let entry = |book| SharedEntry::new(Mutex::new(Entry { book, ..Entry::default() }));
-        let entries = books.into_iter().map(|(name, book)| (name, entry(book)));
-        let followed = Mutex::new(entries.collect());
-        let paths =
-            Arc::new(Self { share_max, code_bytes_min, followed, wishes, ran, file, permission: OnceLock::new() });
+        let followed = Books::new(learnt);
+        let paths = Arc::new(Self { share_max, code_bytes_min, followed, wishes, ran, permission: OnceLock::new() });
         let own = Arc::downgrade(&paths);
         std::thread::Builder::new().name("forerun-twins".into()).spawn(move || make_twins(&own, &asked, &parts))?;
         Ok(paths)
@@ -167,7 +138,9 @@ impl Paths {
         revision: RevisionNumber,
         digest: ComponentDigest,
     ) -> Arc<Followed> {
-        let entry = self.entry(&spec.name).map_or_else(OnceLock::new, OnceLock::from);
+        // Books that are still being read are found when its twin is there.
+        let known = self.followed.lock_if_read().and_then(|entries| entries.get(&spec.name).cloned());
+        let entry = known.map_or_else(OnceLock::new, OnceLock::from);
         Arc::new(Followed {
             entry,
             routes: Routes::of(spec),
@@ -224,7 +197,7 @@ impl Paths {
 
     /// Writes the books to disk.
     pub(crate) fn keep(&self) {
-        if let Err(error) = self.write_books() {
+        if let Err(error) = self.followed.write() {
             tracing::warn!(%error, "what was learnt of code paths could not be kept");
         }
     }
@@ -283,48 +256,6 @@ impl Paths {
         }
         // Only now may requests be sampled: their marks have a meaning.
         let _ = followed.twin.set(twin);
-    }
-
-    fn write_books(&self) -> io::Result<()> {
-        let entries: Vec<_> =
-            self.followed.lock().iter().map(|(name, entry)| (name.clone(), Arc::clone(entry))).collect();
-        let mut text = Vec::new();
-        let mut serializer = serde_json::Serializer::new(&mut text);
-        let mut books = serializer.serialize_map(Some(entries.len()))?;
-        for (name, entry) in &entries {
-            books.serialize_entry(name, &entry.lock().book)?;
-        }
-        books.end()?;
-        let partial = self.file.with_extension("partial");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&partial, &self.file)
-    }
-}
-
-/// The books on disk; none, with a word in the log, if they cannot be used.
-fn read_books(path: &Path) -> BTreeMap<FunctionName, Book> {
-    let read = || -> io::Result<BTreeMap<FunctionName, Book>> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() > FILE_BYTES_MAX {
-            return Err(io::Error::other("the file is too large"));
-        }
-        let mut text = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
-        let books: BTreeMap<FunctionName, Book> = serde_json::from_slice(&text)?;
-        let checked = |(name, book): (FunctionName, Book)| Some((name, book.checked()?));
-        let sound: Option<BTreeMap<_, _>> = books.into_iter().take(BOOKS_MAX).map(checked).collect();
-        sound.ok_or_else(|| io::Error::other("its numbers contradict each other"))
-    };
-    match read() {
-        Ok(books) => books,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "what was learnt of code paths cannot be used: learning anew");
-            BTreeMap::new()
-        }
     }
 }
 
