@@ -216,6 +216,10 @@ fn python_is_put_back_to_where_its_first_request_left_it() {
     // Seeded on the way to the warm state, and anew for each request: the component's own `renew` does that.
     let drawn: BTreeSet<String> = (0..20).map(|_| ask("/draw").1).collect();
     assert_eq!(drawn.len(), 20, "random numbers came again: {drawn:?}");
+    // A counter of the module: a VM that was used as it is would have gone on counting.
+    let visits: BTreeSet<String> = (0..20).map(|_| ask("/visits?from=ada").1).collect();
+    assert_eq!(visits.len(), 1, "{visits:?}");
+    assert!(visits.iter().all(|answer| answer.contains("\"visits\": 1")), "{visits:?}");
     let analysed = node.client().send("POST", "/analyse", &[], b"Write to ada@example.org on 2026-01-31.");
     assert!(analysed.status == 200 && analysed.text().contains("ada@example.org"), "{analysed:?}");
 }

@@ -27,6 +27,8 @@ Cases:
            the peers are installed with npm and pip into ~/.cache/forerun/bench)
   overhead What learning costs warm requests: the same node with learning on and off
   sampling What it costs to learn which code runs: the same node with requests sampled and not
+  compile  What requests of a small function notice of a large component that is compiled (build it first:
+           examples/python/build.sh)
   restart  From a start to the first answer of the Python component, code on disk, beside `wasmtime serve` with a
            .cwasm (build the component first: examples/python/build.sh)
   overload More requests than can be answered, sent whether answered or not: what is refused, and what is not
@@ -40,8 +42,8 @@ Cases:
 Options:
   --seconds N          Length of one measurement [default: 10; overload, sessions: 600; soak: 3600]
   --warm-up N          Seconds of load before each measurement, not counted [default: 2]
-  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers: 3; idle: 1; overhead, sampling: 9]
-  --connections LIST   serve, isolation, peers, overhead, sampling: busy connections, as in 1,16 [default: 1,16; isolation: 1]
+  --rounds N           How often everything is repeated, in alternating order [default: 5; isolation, peers, compile: 3; idle: 1; overhead, sampling: 9]
+  --connections LIST   serve, isolation, peers, overhead, sampling, compile: busy connections, as in 1,16 [default: 1,16; isolation: 1]
   --think-ms N         serve, isolation, overhead, sampling, peers: how long each connection waits after an answer before it
                        asks again [default: 0]
   --orders N           chain: requests that count [default: 200]; trials: requests to each good function [default: 1000]
@@ -78,6 +80,7 @@ pub(crate) enum Case {
     Peers,
     Overhead,
     Sampling,
+    Compile,
     Restart,
     Overload,
     Soak,
@@ -98,6 +101,7 @@ impl Case {
                 Self::Chain
                 | Self::Overhead
                 | Self::Sampling
+                | Self::Compile
                 | Self::Overload
                 | Self::Soak
                 | Self::Sessions
@@ -118,6 +122,7 @@ impl Case {
             | Self::Peers
             | Self::Overhead
             | Self::Sampling
+            | Self::Compile
             | Self::Restart
             | Self::Trials => 10,
         }
@@ -133,6 +138,7 @@ impl Case {
             | Self::Peers
             | Self::Overhead
             | Self::Sampling
+            | Self::Compile
             | Self::Restart
             | Self::Trials => SECONDS_MAX,
         }
@@ -142,7 +148,7 @@ impl Case {
         match self {
             Self::Overhead | Self::Sampling => 9,
             Self::Serve => 5,
-            Self::Isolation | Self::Peers => 3,
+            Self::Isolation | Self::Peers | Self::Compile => 3,
             Self::Chain | Self::Idle | Self::Restart | Self::Overload | Self::Soak | Self::Sessions | Self::Trials => 1,
         }
     }
@@ -157,6 +163,7 @@ impl Case {
             | Self::Peers
             | Self::Overhead
             | Self::Sampling
+            | Self::Compile
             | Self::Restart
             | Self::Overload
             | Self::Soak
@@ -247,7 +254,7 @@ impl Arguments {
     pub(crate) fn connections_at_once(&self) -> usize {
         match self.case {
             Case::Chain | Case::Restart | Case::Soak | Case::Sessions | Case::Overload | Case::Trials => 1,
-            Case::Serve | Case::Isolation | Case::Peers | Case::Overhead | Case::Sampling => {
+            Case::Serve | Case::Isolation | Case::Peers | Case::Overhead | Case::Sampling | Case::Compile => {
                 self.connections.iter().copied().max().unwrap_or(1)
             }
             // Some more for the load meanwhile and for looking.
@@ -285,7 +292,7 @@ impl Arguments {
 }
 
 /// The cases by their names.
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 13] = [
     ("serve", Case::Serve),
     ("chain", Case::Chain),
     ("isolation", Case::Isolation),
@@ -293,6 +300,7 @@ const CASES: [(&str, Case); 12] = [
     ("peers", Case::Peers),
     ("overhead", Case::Overhead),
     ("sampling", Case::Sampling),
+    ("compile", Case::Compile),
     ("restart", Case::Restart),
     ("overload", Case::Overload),
     ("soak", Case::Soak),

@@ -8,6 +8,7 @@ mod arguments;
 mod binaries;
 mod cases;
 mod contenders;
+mod deployer;
 mod installed;
 mod load;
 mod machine;
@@ -64,6 +65,7 @@ async fn run_case(arguments: &Arguments) -> Result<Report> {
         Case::Idle => cases::idle::run(arguments).await,
         Case::Peers => cases::peers::run(arguments).await,
         Case::Overhead | Case::Sampling => cases::overhead::run(arguments).await,
+        Case::Compile => cases::compile::run(arguments).await,
         Case::Restart => cases::restart::run(arguments).await,
         Case::Overload => cases::overload::run(arguments).await,
         Case::Soak => cases::soak::run(arguments).await,

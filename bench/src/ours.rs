@@ -54,14 +54,23 @@ impl Node<'_> {
     /// Waits until all functions have fully optimised code, and nothing is at work beside the node. What was made in a
     /// hurry takes several times as long; a comparison with it would be one of compilers.
     pub(crate) async fn settled(&self, server: &Server) -> Result<()> {
-        let data = self.data.unwrap_or(&server.state);
         let began = Instant::now();
         loop {
             server.settle().await?;
-            let images = admin(server.admin, data, "/v1/images").await?;
-            let Some(component) = without_code(&images) else { return Ok(()) };
+            let Some(component) = self.without_code(server).await? else { return Ok(()) };
             ensure!(began.elapsed() < CODE_MAX, "{} has no optimised code of {component}", server.label);
         }
+    }
+
+    /// Whether all functions have fully optimised code now.
+    pub(crate) async fn is_settled(&self, server: &Server) -> Result<bool> {
+        Ok(self.without_code(server).await?.is_none())
+    }
+
+    /// A component without fully optimised code.
+    async fn without_code(&self, server: &Server) -> Result<Option<String>> {
+        let data = self.data.unwrap_or(&server.state);
+        Ok(without_code(&admin(server.admin, data, "/v1/images").await?))
     }
 
     /// Starts it and waits for nothing.

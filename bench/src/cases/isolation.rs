@@ -45,13 +45,15 @@ struct Workload {
     component: &'static str,
     path: &'static str,
     status: u16,
+    /// What VMs are warmed up with.
+    warm_up: &'static str,
     /// Answered with 200: a node without the function answers 404 to anything.
     ready: &'static str,
 }
 
 const PYTHON: &str = "examples/python/dist/app.wasm";
 const SEARCH: &str = "/search?q=lamp&limit=2";
-const WORKLOADS: [Workload; 4] = [
+const WORKLOADS: [Workload; 5] = [
     // No such path, says the component: next to no work, so that what is measured is the VM.
     Workload {
         name: "Python, /nothing",
@@ -59,6 +61,17 @@ const WORKLOADS: [Workload; 4] = [
         component: PYTHON,
         path: "/nothing",
         status: 404,
+        warm_up: "/nothing",
+        ready: "/report",
+    },
+    // Counts in a variable of its module. Warmed up with it, VMs would have counted already, and fail the test of that state.
+    Workload {
+        name: "Python, /visits",
+        language: Handler::Python,
+        component: PYTHON,
+        path: "/visits",
+        status: 200,
+        warm_up: "/nothing",
         ready: "/report",
     },
     Workload {
@@ -67,6 +80,7 @@ const WORKLOADS: [Workload; 4] = [
         component: PYTHON,
         path: "/report",
         status: 200,
+        warm_up: "/report",
         ready: "/report",
     },
     Workload {
@@ -75,6 +89,7 @@ const WORKLOADS: [Workload; 4] = [
         component: "examples/js/dist/app.wasm",
         path: SEARCH,
         status: 200,
+        warm_up: SEARCH,
         ready: SEARCH,
     },
     Workload {
@@ -83,6 +98,7 @@ const WORKLOADS: [Workload; 4] = [
         component: "examples/hello/components/hello.wasm",
         path: "/",
         status: 200,
+        warm_up: "/",
         ready: "/",
     },
 ];
@@ -314,7 +330,7 @@ impl Way {
 fn up(policy: &str, workload: Workload, place: Place<'_>) -> Result<Vec<std::ffi::OsString>> {
     let folder = place.data.with_extension("app");
     std::fs::create_dir_all(&folder)?;
-    let warm_ups = format!("[[function.measured.warm_up]]\npath = {:?}\n", workload.path).repeat(WARM_UPS);
+    let warm_ups = format!("[[function.measured.warm_up]]\npath = {:?}\n", workload.warm_up).repeat(WARM_UPS);
     let manifest = format!(
         "forerun = 1\n[app]\nname = \"measured\"\n[function.measured]\nsource = {:?}\nroutes = [\"/...\"]\n\
          reuse = {policy}\n[function.measured.limits]\nmemory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n{warm_ups}",

@@ -1,6 +1,7 @@
 //! The cases, one file each: a function from arguments to a report.
 
 pub(crate) mod chain;
+pub(crate) mod compile;
 pub(crate) mod idle;
 pub(crate) mod isolation;
 pub(crate) mod overhead;

@@ -23,11 +23,12 @@ use serde::Serialize;
 use serde_json::json;
 use tempfile::TempDir;
 
-use self::deploys::{Deployer, Deploys};
+use self::deploys::Deploys;
 use self::disk::Disk;
 use self::traffic::{Counts, Whereabouts};
 use crate::arguments::Arguments;
 use crate::binaries::{Binaries, repository};
+use crate::deployer::{self, Deployer};
 use crate::ours::{self, Node};
 use crate::report::{Report, Table, Verdict};
 use crate::server::{Server, is_running};
@@ -127,7 +128,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| tokio::spawn(traffic::client(number, Arc::clone(&questions), Arc::clone(&whereabouts))))
         .collect();
-    let deploying = tokio::spawn(deployer.run(Arc::clone(&deploys), Arc::clone(&whereabouts), Arc::clone(&admin)));
+    let deploying =
+        tokio::spawn(deploys::run(deployer, Arc::clone(&deploys), Arc::clone(&whereabouts), Arc::clone(&admin)));
     let began = Instant::now();
     let happened = Happened::default();
     let mut soak =
@@ -148,7 +150,7 @@ fn application() -> Result<(TempDir, Vec<(&'static str, &'static str)>)> {
     let shop = repository().join("examples/shop");
     let manifest = std::fs::read_to_string(shop.join("forerun.toml"))?;
     let mut manifest = manifest.replace("\"components/", &format!("\"{}/components/", shop.display()));
-    let mut paths = vec![("GET", "/hello"), ("POST", "/checkout"), ("GET", deploys::ROUTE)];
+    let mut paths = vec![("GET", "/hello"), ("POST", "/checkout"), ("GET", deployer::ROUTE)];
     let mut add = |name: &str, component: &Path, route: &str| {
         let limits = format!("[function.{name}.limits]\nmemory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n");
         manifest += &format!("\n[function.{name}]\nsource = {component:?}\nroutes = [\"{route}\"]\n{limits}");
@@ -265,7 +267,7 @@ impl Soak<'_> {
     /// What was acknowledged before this must be there.
     async fn check_deploys(&mut self, when: &str) {
         let acknowledged = self.deploys.acknowledged.load(Ordering::SeqCst);
-        let problem = match deploys::kept(self.server.admin, self.data).await {
+        let problem = match deployer::kept(self.server.admin, self.data).await {
             Ok(kept) if kept >= acknowledged => return,
             Ok(kept) => format!("{when}: deployment {acknowledged} was acknowledged, {kept} is there"),
             Err(error) => format!("{when}: deployment {acknowledged} cannot be seen: {error:#}"),

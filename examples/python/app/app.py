@@ -7,12 +7,14 @@ workers and streams what they give. Knows nothing of reports or texts.
 | `GET /report/stream?pause_ms=50` | the same orders as CSV, row by row |
 | `POST /analyse` | words, addresses, dates and digests of the text sent |
 | `GET /draw` | a random number |
+| `GET /visits?from=ada` | how often it was asked, by a counter of this module |
 | `GET /relay/two/three` | calls function `two` of the application, which calls `three` |
 """
 
 import json
 import random
 import traceback
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
@@ -49,6 +51,11 @@ class Reply:
     status: int
     content_type: str
     body: Iterable[bytes]
+
+
+# A server would count for as long as it runs. A function's VM is put back after each request, so that this stays 1, unless
+# the manifest has its VMs kept as they are.
+visits: Counter[str] = Counter()
 
 
 class BadRequest(Exception):
@@ -93,10 +100,13 @@ def route(request: IncomingRequest, target: str) -> Reply:
             return as_json(200, analyse.text(read_text(request)))
         case Method_Get(), path if path.endswith("/draw"):
             return as_json(200, {"number": random.getrandbits(64)})
+        case Method_Get(), path if path.endswith("/visits"):
+            visits[query.get("from", "nobody")] += 1
+            return as_json(200, {"visits": visits.total()})
         case Method_Get(), path if path == "/relay" or path.startswith("/relay/"):
             return as_json(200, relay.pass_on(path))
         case _:
-            return as_json(404, {"error": "no such path", "try": ["/report", "/report/stream", "/analyse", "/relay"]})
+            return as_json(404, {"error": "no such path", "try": ["/report", "/report/stream", "/analyse", "/visits", "/relay"]})
 
 
 def as_json(status: int, value: object) -> Reply:
