@@ -150,6 +150,9 @@ pub(crate) struct NodeArgs {
     /// How long a VM that was put back waits for the next request of its function, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub(crate) vm_idle_ms: u64,
+    /// Memory that VMs may take which have served and wait for the next request of their function, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub(crate) idle_memory_mib: u64,
     /// Processor time for learning, in processors
     #[arg(long, value_name = "CORES", default_value_t = 0.05)]
     pub(crate) learning_cores: f32,

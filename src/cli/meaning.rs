@@ -190,6 +190,8 @@ pub(crate) struct Node {
     pub(crate) images_bytes_max: u64,
     /// How long a VM that was put back waits for the next request of its function.
     pub(crate) vm_idle_ms: u64,
+    /// Memory that such VMs may hold.
+    pub(crate) idle_memory_bytes: u64,
     /// Machine code from which on a component is split, in bytes.
     pub(crate) split_code_bytes_min: u64,
     /// Whether the server confines itself.
@@ -440,6 +442,7 @@ fn node(args: NodeArgs, data: DataFolder, globals: &Globals, environment: &Envir
         sample_share_max,
         images_bytes_max,
         vm_idle_ms: args.vm_idle_ms,
+        idle_memory_bytes: args.idle_memory_mib.saturating_mul(1 << 20),
         split_code_bytes_min,
         sandbox,
         otlp_endpoint,

@@ -128,6 +128,9 @@ pub(super) struct Images {
     /// Images of just the code that requests run, by function; an older node has none.
     #[serde(default)]
     pub(super) split: Vec<SplitImage>,
+    /// How VMs are run, by function; an older node says nothing of it.
+    #[serde(default)]
+    pub(super) vms: Vec<VmParameters>,
     /// What went, the latest last.
     pub(super) gone: Vec<GoneImage>,
 }
@@ -141,6 +144,29 @@ pub(super) struct SplitImage {
     pub(super) state: String,
     /// More of it.
     pub(super) line: String,
+}
+
+/// How VMs of a function's images are run.
+#[derive(Debug, Deserialize)]
+pub(super) struct VmParameters {
+    /// The function.
+    pub(super) functions: Vec<String>,
+    /// What becomes of them when they have served.
+    pub(super) policy: String,
+    /// Memory one may have.
+    pub(super) memory_bytes_max: u64,
+    /// Room in its memory that requests need not have it grow for.
+    pub(super) room_bytes: u64,
+    /// Memory that one made ready has for itself.
+    pub(super) resident_bytes: u64,
+    /// Time for one request.
+    pub(super) time_ms_max: u64,
+    /// Processors it runs on; none for any.
+    pub(super) cpus: Vec<u16>,
+    /// How many are ready.
+    pub(super) ready: u64,
+    /// Groups of code that was left out of an image that one may load.
+    pub(super) cold_groups_max: u64,
 }
 
 /// One piece of machine code.

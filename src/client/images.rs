@@ -5,7 +5,7 @@ use std::io;
 use forerun_types::FunctionName;
 use serde_json::Value;
 
-use super::answers::{Function, GoneImage, Image, Images, SplitImage};
+use super::answers::{Function, GoneImage, Image, Images, SplitImage, VmParameters};
 use super::api::Api;
 use super::error::ClientError;
 use super::text;
@@ -25,13 +25,13 @@ pub(super) fn list(output: &Output, api: &Api, of: Option<&FunctionName>) -> Res
     if let Some(name) = of {
         keep_those_of(name, &mut answer);
     }
-    let Images { images, mut split, gone } = api.understand(answer.clone())?;
+    let Images { images, mut split, vms, gone } = api.understand(answer.clone())?;
     // What is so for most functions of most nodes is said of one that is asked for.
     split.retain(|image| of.is_some() || image.state != "too_small");
     let empty = "no images yet; they are made when functions are deployed";
     match output.format {
         Format::Json => output.json(&answer),
-        Format::Human => show(output, &answer, (&images, &split, &gone), empty),
+        Format::Human => show(output, &answer, (&images, &split, &vms, &gone), empty),
     }
     .map_err(ClientError::Stdout)
 }
@@ -39,7 +39,7 @@ pub(super) fn list(output: &Output, api: &Api, of: Option<&FunctionName>) -> Res
 fn show(
     output: &Output,
     answer: &Value,
-    (images, split, gone): (&[Image], &[SplitImage], &[GoneImage]),
+    (images, split, vms, gone): (&[Image], &[SplitImage], &[VmParameters], &[GoneImage]),
     empty: &str,
 ) -> io::Result<()> {
     output.table(&table_of(images), answer, empty)?;
@@ -52,6 +52,10 @@ fn show(
         output.note("\nimages of just the code that requests run:");
         output.table(&table_of_split(split), answer, empty)?;
     }
+    if !vms.is_empty() {
+        output.note("\nhow VMs are run:");
+        output.table(&table_of_vms(vms), answer, empty)?;
+    }
     if gone.is_empty() {
         return Ok(());
     }
@@ -61,7 +65,7 @@ fn show(
 
 /// Leaves what belongs to the active revision of one function.
 fn keep_those_of(name: &FunctionName, answer: &mut Value) {
-    for list in ["images", "split", "gone"] {
+    for list in ["images", "split", "vms", "gone"] {
         if let Some(rows) = answer.get_mut(list).and_then(Value::as_array_mut) {
             let is_its = |user: &Value| user.as_str() == Some(name.as_str());
             rows.retain(|row| {
@@ -136,6 +140,35 @@ fn table_of_split(split: &[SplitImage]) -> Table {
     table
 }
 
+fn table_of_vms(vms: &[VmParameters]) -> Table {
+    let mut table = Table::new(&[
+        ("functions", Align::Left),
+        ("reuse", Align::Left),
+        ("memory at most", Align::Right),
+        ("room", Align::Right),
+        ("resident", Align::Right),
+        ("time at most", Align::Right),
+        ("processors", Align::Left),
+        ("ready", Align::Right),
+        ("cold groups at most", Align::Right),
+    ]);
+    for vm in vms {
+        let cpus: Vec<String> = vm.cpus.iter().map(u16::to_string).collect();
+        table.row([
+            users(&vm.functions),
+            vm.policy.clone(),
+            text::bytes(vm.memory_bytes_max),
+            text::bytes(vm.room_bytes),
+            text::bytes(vm.resident_bytes),
+            text::span(vm.time_ms_max),
+            if cpus.is_empty() { "any".to_owned() } else { cpus.join(" ") },
+            vm.ready.to_string(),
+            vm.cold_groups_max.to_string(),
+        ]);
+    }
+    table
+}
+
 fn table_of_gone(gone: &[GoneImage]) -> Table {
     let mut table = Table::new(&[
         ("functions", Align::Left),
@@ -182,6 +215,8 @@ mod tests {
             "images": [image(json!(["cart", "lamp"]), "loaded", 2048, 1), image(json!([]), "stored", 2048, 0),
                 { "component": "sha256:00", "state": "quarantined", "bytes": 0, "why": "it trapped" }],
             "split": [{ "functions": ["cart"], "state": "serving", "line": "60 ‰ kept" }],
+            "vms": [{ "functions": ["cart"], "policy": "rollback", "memory_bytes_max": 64 << 20, "room_bytes": 0,
+                "resident_bytes": 81_920, "time_ms_max": 30_000, "cpus": [0, 3], "ready": 2, "cold_groups_max": 256 }],
             "gone": [{ "key": { "component": "sha256:01" }, "functions": ["cart"], "at_unix_ms": 0, "bytes": 7,
                 "reason": "vanished", "why": "its file was removed by somebody else" }],
         })
@@ -189,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_row_says_whose_it_is_and_why_it_is_not_there() {
-        let Images { images, split, gone } = serde_json::from_value(answer()).unwrap();
+        let Images { images, split, vms, gone } = serde_json::from_value(answer()).unwrap();
         assert!(table_of_split(&split).render(false).contains("cart       serving  60 ‰ kept"), "{split:?}");
         let text = table_of(&images).render(false);
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -198,6 +233,9 @@ mod tests {
         assert_eq!(lines[3], "- 00 - quarantined - - 0 never 0.0 it trapped");
         let text = table_of_passes(&images).render(false);
         assert!(text.contains("prelink  yes   core modules 14 to 2"), "{text}");
+        let text = table_of_vms(&vms).render(false);
+        let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row.join(" "), "cart rollback 64.0 MiB 0 B 80.0 KiB 30 s 0 3 2 256", "{text}");
         let text = table_of_gone(&gone).render(false);
         assert!(text.contains("1970-01-01 00:00:00Z") && text.contains("removed by somebody else"), "{text}");
     }

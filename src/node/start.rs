@@ -207,6 +207,7 @@ fn settings(node: meaning::Node, data: PathBuf) -> NodeSettings {
     settings.sample_share_max = node.sample_share_max;
     settings.images.bytes_max = node.images_bytes_max;
     settings.wasm.put_back_idle_ms = node.vm_idle_ms;
+    settings.wasm.idle_bytes_max = node.idle_memory_bytes;
     settings.split_code_bytes_min = node.split_code_bytes_min;
     settings.admin_token = node.token.map(|token| token.0);
     settings.otlp = OtlpSettings {

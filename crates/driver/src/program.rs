@@ -135,6 +135,8 @@ pub struct IsolationReport {
     pub room_bytes: u32,
     /// Why that is no more though it would be of use.
     pub no_room: Option<NoRoom>,
+    /// Memory that a VM made ready has for itself before its request comes, in bytes: pages that requests usually write.
+    pub resident_bytes: u64,
     /// VMs that have served and wait for another request.
     pub idle_vms: u32,
     /// Memory they hold for themselves, in bytes: what they share with the image file does not count.

@@ -92,6 +92,7 @@ pub(crate) fn check_spec(spec: &FunctionSpec, place: impl Fn(&str) -> Option<Spa
             SpecError::BadVariable { field, name, .. } => Some(variable_path(field, name, &rest)),
             SpecError::RouteTwice { .. } => Some("routes".to_owned()),
             SpecError::NothingToWarmUpWith => Some("reuse".to_owned()),
+            SpecError::CpusInDisorder => Some("limits.cpus".to_owned()),
             // Who read it has said so, where it stands.
             SpecError::BadWarmUp { .. } => None,
         };
@@ -141,6 +142,7 @@ fn forget(spec: &mut FunctionSpec, error: &SpecError) -> bool {
             "warm_up" => spec.warm_up.clear(),
             "environment" => spec.environment.clear(),
             "config" => spec.config.clear(),
+            "limits.cpus" => spec.limits.cpus.clear(),
             _ => return false,
         },
         SpecError::NothingToWarmUpWith => spec.reuse = ReusePolicy::default(),
@@ -149,6 +151,7 @@ fn forget(spec: &mut FunctionSpec, error: &SpecError) -> bool {
             let Some(name) = in_full(name, variables).cloned() else { return false };
             variables.remove(&name);
         }
+        SpecError::CpusInDisorder => spec.limits.cpus.clear(),
         SpecError::RouteTwice { .. } => spec.routes.clear(),
         SpecError::BadWarmUp { index, .. } => spec.warm_up[*index] = unobjectionable(),
     }

@@ -28,6 +28,8 @@ pub struct VmsView {
     /// Why that is no more though it would be of use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_room: Option<RefusalView>,
+    /// Memory that a VM made ready has for itself before its request comes, in bytes.
+    pub resident_bytes: u64,
     /// VMs that wait for another request.
     pub idle: u32,
     /// Memory they hold, in bytes.
@@ -65,6 +67,7 @@ impl From<IsolationReport> for VmsView {
             warm_copies: report.warm_copies,
             room_bytes: report.room_bytes,
             no_room: report.no_room.map(|why| RefusalView::of(why.label(), &why)),
+            resident_bytes: report.resident_bytes,
             idle: report.idle_vms,
             idle_bytes: report.idle_bytes,
             rolled_back: report.rolled_back,

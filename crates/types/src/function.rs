@@ -127,6 +127,9 @@ pub enum SpecError {
         /// What is wrong.
         fault: WarmUpFault,
     },
+    /// Processors twice, or not in their order.
+    #[error("`limits.cpus` is not in ascending order, each processor once")]
+    CpusInDisorder,
     /// The same route twice in one function.
     #[error("route `{route}` is listed twice")]
     RouteTwice {
@@ -158,6 +161,7 @@ impl FunctionSpec {
     /// The first violation found, by name.
     pub fn check(&self) -> Result<(), SpecError> {
         self.check_ranges()?;
+        self.check_cpus()?;
         count("routes", self.routes.len(), limits::ROUTES_MAX)?;
         count("allowed_outbound_hosts", self.allowed_outbound_hosts.len(), limits::VARIABLES_MAX)?;
         count("key_value_stores", self.key_value_stores.len(), limits::VARIABLES_MAX)?;
@@ -175,6 +179,12 @@ impl FunctionSpec {
         Ok(())
     }
 
+    fn check_cpus(&self) -> Result<(), SpecError> {
+        let cpus = &self.limits.cpus;
+        count("limits.cpus", cpus.len(), limits::CPUS_MAX)?;
+        if cpus.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(SpecError::CpusInDisorder) }
+    }
+
     fn check_ranges(&self) -> Result<(), SpecError> {
         let FunctionLimits {
             memory_bytes,
@@ -184,6 +194,7 @@ impl FunctionSpec {
             queue_timeout_ms,
             request_body_bytes_max: _,
             response_body_bytes_max,
+            cpus: _,
         } = self.limits;
         range("limits.memory_bytes", memory_bytes, limits::MEMORY_BYTES_MIN, limits::MEMORY_BYTES_MAX)?;
         range("limits.timeout_ms", timeout_ms, 1, limits::TIMEOUT_MS_MAX)?;
@@ -247,6 +258,11 @@ mod tests {
         let mut cold = spec();
         cold.reuse = ReusePolicy::Warm;
         assert_eq!(cold.check(), Err(SpecError::NothingToWarmUpWith));
+        let mut twice = spec();
+        twice.limits.cpus = vec![0, 2, 2];
+        assert_eq!(twice.check(), Err(SpecError::CpusInDisorder));
+        twice.limits.cpus = (0..=1024).collect();
+        assert!(matches!(twice.check(), Err(SpecError::TooMany { field: "limits.cpus", .. })));
         let mut never = spec();
         never.reuse = ReusePolicy::Reuse { requests_max: 0, idle_ms: 1 };
         assert!(matches!(never.check(), Err(SpecError::OutOfRange { field: "reuse.requests_max", .. })));

@@ -24,6 +24,9 @@ pub struct FunctionLimits {
     pub request_body_bytes_max: u64,
     /// Body of a response, so that an endless one ends. Default 1 GiB.
     pub response_body_bytes_max: u64,
+    /// Processors that its guests run on, by the numbers that the kernel gives them, ascending. None by default, which is any: a
+    /// thread that must go to another processor loses more than most functions gain. For one that must leave others alone.
+    pub cpus: Vec<u16>,
 }
 
 impl Default for FunctionLimits {
@@ -36,6 +39,7 @@ impl Default for FunctionLimits {
             queue_timeout_ms: 5_000,
             request_body_bytes_max: 64 << 20,
             response_body_bytes_max: 1 << 30,
+            cpus: Vec::new(),
         }
     }
 }
@@ -50,6 +54,8 @@ pub const TIMEOUT_MS_MAX: u64 = 24 * 3600 * 1000;
 pub const COMPONENT_BYTES_MAX: usize = 256 << 20;
 /// Functions of one node. A bound for the admin API, far above what one machine serves today.
 pub const FUNCTIONS_MAX: usize = 100_000;
+/// Processors that one function may name.
+pub const CPUS_MAX: usize = 1024;
 /// Routes of one function.
 pub const ROUTES_MAX: usize = 64;
 /// Entries of `environment` and of `config`, each.

@@ -250,6 +250,8 @@ pub enum VmDiscard {
     Surplus,
     /// It was idle, and another function had no place for a VM.
     PlaceNeeded,
+    /// It had been idle for longest, and idle VMs held more memory than they may.
+    IdleMemory,
     /// It was idle, and the machine's memory was nearly exhausted.
     MemoryPressure,
     /// VMs are made with other room in their memory by now.
@@ -351,7 +353,7 @@ impl fmt::Display for NoCopy {
 
 impl VmDiscard {
     /// Every value, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Failed,
         Self::Stopped,
         Self::BodyOpen,
@@ -367,6 +369,7 @@ impl VmDiscard {
         Self::WornOut,
         Self::Surplus,
         Self::PlaceNeeded,
+        Self::IdleMemory,
         Self::MemoryPressure,
         Self::RoomChanged,
         Self::NotWarm,
@@ -393,6 +396,7 @@ impl VmDiscard {
             Self::WornOut => "worn-out",
             Self::Surplus => "surplus",
             Self::PlaceNeeded => "place-needed",
+            Self::IdleMemory => "idle-memory",
             Self::MemoryPressure => "memory-pressure",
             Self::RoomChanged => "room-changed",
             Self::NotWarm => "not-warm",
@@ -422,6 +426,7 @@ impl VmDiscard {
             Self::WornOut => "it had served as many requests as one VM may",
             Self::Surplus => "enough others were idle, or it was for too long",
             Self::PlaceNeeded => "it was idle and another function had no place for a VM",
+            Self::IdleMemory => "it had been idle for longest and idle VMs held more memory than they may",
             Self::MemoryPressure => "it was idle and memory was nearly exhausted",
             Self::RoomChanged => "VMs are made with other room in their memory by now",
             Self::NotWarm => "a warmed-up VM has taken its place",

@@ -189,6 +189,7 @@ impl Reader<'_> {
             queue_timeout_ms,
             request_body_bytes_max,
             response_body_bytes_max,
+            cpus,
         } = limits;
         let usual = FunctionLimits::default();
         let mut bytes = |value: &Option<_>, usual| self.quantity(value.as_ref(), Unit::Bytes, usual);
@@ -206,7 +207,18 @@ impl Reader<'_> {
             queue_timeout_ms,
             request_body_bytes_max,
             response_body_bytes_max,
+            cpus: cpus.iter().filter_map(|cpu| self.cpu(cpu)).collect(),
         }
+    }
+
+    /// The number of a processor.
+    fn cpu(&mut self, value: &At<u64>) -> Option<u16> {
+        let cpu = u16::try_from(value.value).ok();
+        if cpu.is_none() {
+            let finding = self.findings.error(value.span.clone(), format_args!("{} is no processor", value.value));
+            finding.help("`lscpu --extended` lists their numbers");
+        }
+        cpu
     }
 
     fn quantity(&mut self, value: Option<&At<Quantity>>, unit: Unit, usual: u64) -> u64 {

@@ -156,4 +156,8 @@ pub(crate) struct Limits {
     #[schemars(schema_with = "bytes_schema")]
     #[serde(default)]
     pub(crate) response_body_bytes_max: Option<At<Quantity>>,
+    /// Processors that the function's guests run on, by the numbers that the kernel gives them, ascending: `[0, 1]`. Any by
+    /// default.
+    #[serde(default)]
+    pub(crate) cpus: Vec<At<u64>>,
 }

@@ -9,6 +9,8 @@ use forerun_types::{ComponentDigest, FunctionName};
 use serde_json::{Value, json};
 
 use super::Shared;
+use crate::functions::FunctionView;
+use crate::paths::COLD_GROUPS_MAX;
 use crate::splitting::SplitState;
 
 /// The functions whose active revision is a component.
@@ -16,16 +18,18 @@ type Users = BTreeMap<ComponentDigest, Vec<FunctionName>>;
 
 pub(super) async fn list(State(state): State<Shared>) -> Json<Value> {
     let Some(cache) = state.functions.images() else {
-        return Json(json!({ "images": [], "split": [], "gone": [] }));
+        return Json(json!({ "images": [], "split": [], "vms": [], "gone": [] }));
     };
+    let functions = state.functions.list();
+    let vms: Vec<_> = functions.iter().map(vm_row).collect();
     let mut users = Users::new();
-    for function in state.functions.list() {
+    for function in functions {
         users.entry(function.digest).or_default().push(function.spec.name);
     }
     let images: Vec<_> = cache.list().iter().map(|image| row(image, &users)).collect();
     let split: Vec<_> = state.splitting.iter().flat_map(|splitting| splitting.all()).map(split_row).collect();
     let gone: Vec<_> = cache.gone().iter().map(|gone| gone_row(gone, &users)).collect();
-    Json(json!({ "images": images, "split": split, "gone": gone }))
+    Json(json!({ "images": images, "split": split, "vms": vms, "gone": gone }))
 }
 
 fn row(image: &ImageRow, users: &Users) -> Value {
@@ -47,6 +51,21 @@ fn row(image: &ImageRow, users: &Users) -> Value {
         "in_use": image.leases,
         "failures": image.failures,
         "why": image.why,
+    })
+}
+
+/// How VMs of a function's images are run.
+fn vm_row(function: &FunctionView) -> Value {
+    json!({
+        "functions": [function.spec.name],
+        "policy": function.vms.policy,
+        "memory_bytes_max": function.spec.limits.memory_bytes,
+        "room_bytes": function.vms.room_bytes,
+        "resident_bytes": function.vms.resident_bytes,
+        "time_ms_max": function.spec.limits.timeout_ms,
+        "cpus": function.spec.limits.cpus,
+        "ready": function.ready,
+        "cold_groups_max": COLD_GROUPS_MAX,
     })
 }
 

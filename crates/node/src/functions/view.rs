@@ -39,6 +39,8 @@ pub struct FunctionView {
     pub in_flight: usize,
     /// Requests that wait.
     pub queued: usize,
+    /// VMs that are ready for its next requests.
+    pub ready: u32,
     /// What becomes of its VMs when they have served.
     pub vms: VmsView,
 }
@@ -55,6 +57,7 @@ pub(super) fn view(running: &Running) -> FunctionView {
         compile_ms: facts.compile_ms,
         in_flight: running.entry.admission.in_flight(),
         queued: running.entry.admission.queued(),
+        ready: running.entry.program.held_ready().vms,
         vms: running.entry.program.isolation().into(),
     }
 }

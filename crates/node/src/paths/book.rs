@@ -141,6 +141,11 @@ impl Book {
         self.known.iter().filter(has_symbol).map(|known| (known.body, known.name.as_str(), known.library.as_str()))
     }
 
+    /// Memory that requests usually have for themselves, in bytes; 0 where the kernel did not tell.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        self.touched_by_all.dirty_bytes()
+    }
+
     /// A request of `class` touched so much of its VM's memory.
     pub(super) fn note_touched(&mut self, class: u32, memory: TouchedMemory) {
         self.touched_by_all.note(memory);

@@ -46,7 +46,7 @@ use crate::learning::ExpectedPaths;
 use crate::workshop::Workshop;
 
 pub(crate) use self::books::Learnt;
-pub(crate) use self::profile::NoProfile;
+pub(crate) use self::profile::{COLD_GROUPS_MAX, NoProfile};
 pub(crate) use self::program::Followed;
 pub(crate) use self::shapes::Shape;
 

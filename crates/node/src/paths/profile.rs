@@ -23,7 +23,7 @@ const NOVELTY_MAX: f32 = 0.2;
 /// Probabilities are rounded up to one of these: what is known a little better is no reason for another image.
 const STEPS_PERMILLE: [f32; 4] = [10.0, 100.0, 500.0, 1000.0];
 /// Groups of code nobody expected that one VM may load: enough for a whole request to go another way.
-const COLD_GROUPS_MAX: u32 = 256;
+pub(crate) const COLD_GROUPS_MAX: u32 = 256;
 /// Length of an epoch, in milliseconds, that a profile's bound counts in.
 const EPOCH_MS: u64 = 5;
 
@@ -67,7 +67,7 @@ pub(super) fn of(
     Ok(SpecializationProfile {
         version: PROFILE_VERSION,
         build,
-        vm: vm(spec),
+        vm: vm(spec, book.dirty_bytes()),
         confidence: Permille::nearest(f64::from(1.0 - novelty)),
         source: ProfileSource::Observed { requests: samples, revision },
     })
@@ -92,12 +92,13 @@ fn libraries(paths: &[Path<'_>]) -> Vec<Library> {
     libraries
 }
 
-fn vm(spec: &FunctionSpec) -> VmParameters {
+/// How many VMs are held ready is decided from moment to moment, by what is called.
+fn vm(spec: &FunctionSpec, resident_bytes: u64) -> VmParameters {
     VmParameters {
         memory_bytes_max: spec.limits.memory_bytes,
-        resident_bytes: 0,
+        resident_bytes: resident_bytes.min(spec.limits.memory_bytes),
         epochs_max: spec.limits.timeout_ms / EPOCH_MS,
-        cpus: Vec::new(),
+        cpus: spec.limits.cpus.clone(),
         reuse: spec.reuse,
         parked: 0,
         cold_groups_max: COLD_GROUPS_MAX,

@@ -32,6 +32,11 @@ impl Touched {
         self.dirty.note(memory.dirty_bytes, share);
     }
 
+    /// The mean of what one request wrote, in bytes.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        self.dirty.mean.round() as u64
+    }
+
     pub(super) fn is_sound(&self) -> bool {
         [&self.resident, &self.dirty].iter().all(|figure| figure.mean.is_finite() && figure.mean >= 0.0)
     }
@@ -70,6 +75,7 @@ mod tests {
             touched.note(TouchedMemory { resident_bytes: 3 * 4_096, dirty_bytes });
         }
         let view = touched.view();
+        assert_eq!(touched.dirty_bytes(), 4_096);
         assert_eq!((&view["resident_bytes_mean"], &view["dirty_bytes_mean"]), (&json!(12_288.0), &json!(4_096.0)));
         for _ in 0..1_000 {
             touched.note(TouchedMemory::default());

@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::affinity::Affinity;
 use super::aside::{self, Aside};
 use super::compile;
 use super::engine::{Code, Concurrency, Interruption};
@@ -108,11 +109,13 @@ impl WasmDriver {
         let fingerprint = compile::fingerprint().map_err(refused)?;
         let programs = Programs::default();
         let swept = programs.clone();
+        let idle_bytes_max = settings.idle_bytes_max;
         let mut ticks = 0;
         let every_tick = move || {
             ticks += 1;
             if ticks % SWEEP_TICKS == 0 {
                 swept.sweep(Instant::now());
+                swept.keep_within(idle_bytes_max);
             }
         };
         let sequential = Sandbox::new(settings, Concurrency::None, Code::Whole(Interruption::Epochs), every_tick)?;
@@ -197,6 +200,7 @@ impl WasmDriver {
         let template =
             Template::new(sandbox.engine.clone(), request.spec, request.host.clone(), cold).with_flags(flags);
         try_to_start(&template, &linked)?;
+        let affinity = Affinity::of(&request.spec.limits.cpus)?;
         // What a component brings with it is not the specializer's.
         let forged = request.image.is_some() && inspect::exports(request.source, StateExports::INTERFACE);
         let exports = linked.state_exports().cloned().or_else(|| StateExports::of(component)).filter(|_| !forged);
@@ -204,7 +208,7 @@ impl WasmDriver {
         let image = component.image_range();
         let code_bytes = (image.end as usize - image.start as usize) as u64;
         let facts = ProgramFacts { world: world.label().to_owned(), compile_ms, code_bytes };
-        Ok(Loaded { template, linked, isolation, facts })
+        Ok(Loaded { template, linked, isolation, facts, affinity })
     }
 
     fn load_source(&self, request: &LoadRequest<'_>) -> Result<Loaded, LoadError> {
@@ -228,6 +232,7 @@ struct Loaded {
     linked: Linked,
     isolation: Isolation,
     facts: ProgramFacts,
+    affinity: Option<Arc<Affinity>>,
 }
 
 /// What is kept; it is made for the first that wants it.
@@ -321,7 +326,7 @@ impl WasmDriver {
     }
 
     fn program(&self, loaded: Loaded, request: LoadRequest<'_>) -> Arc<WasmProgram> {
-        let Loaded { template, linked, isolation, facts } = loaded;
+        let Loaded { template, linked, isolation, facts, affinity } = loaded;
         let program = Arc::new(WasmProgram {
             template,
             linked,
@@ -334,6 +339,7 @@ impl WasmDriver {
             trust_rolled_back: TrustCell::default(),
             trust_specialized: TrustCell::default(),
             facts,
+            affinity,
             tracker: self.tracker.as_ref().ok().cloned(),
             programs: self.programs.clone(),
             _image: request.image,

@@ -18,6 +18,7 @@ use wasmtime_wasi_http::p3::Request as ServiceRequest;
 use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
+use super::affinity::Affinity;
 use super::errors::body_error_to_guest;
 use super::turns::AtWork;
 use super::vm::{Instance, Vm, VmStore};
@@ -48,8 +49,14 @@ pub(super) struct GuestExit {
 /// The guest at work. Dropping it stops the guest where it stands and frees the VM.
 pub(super) type GuestFuture = Pin<Box<dyn Future<Output = GuestExit> + Send>>;
 
-/// Enters `vm` with `request`.
-pub(super) fn enter(mut vm: Box<Vm>, request: Request<Body>, https: bool, slot: HeadSlot) -> GuestFuture {
+/// Enters `vm` with `request`, on the processors of `affinity` if there is one.
+pub(super) fn enter(
+    mut vm: Box<Vm>,
+    request: Request<Body>,
+    https: bool,
+    slot: HeadSlot,
+    affinity: Option<Arc<Affinity>>,
+) -> GuestFuture {
     let request = request.map(|body| body.map_err(body_error_to_guest).boxed_unsync());
     Box::pin(async move {
         let Vm { store, instance, .. } = vm.as_mut();
@@ -62,6 +69,7 @@ pub(super) fn enter(mut vm: Box<Vm>, request: Request<Body>, https: bool, slot: 
             });
             poll_fn(|cx| {
                 let _at_work = AtWork::begin();
+                let _within = affinity.as_deref().map(Affinity::enter);
                 work.as_mut().poll(cx)
             })
             .await

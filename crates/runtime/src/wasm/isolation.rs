@@ -123,7 +123,13 @@ impl Isolation {
             Self::Fresh { habit: Some(habit), .. } => habit.room(),
             Self::Fresh { habit: None, .. } | Self::Reuse => (0, None),
         };
+        let resident_bytes = match self {
+            Self::Rollback(rollback) => rollback.resident_bytes(),
+            Self::Fresh { habit: Some(habit), .. } => habit.resident_bytes(),
+            Self::Fresh { habit: None, .. } | Self::Reuse => 0,
+        };
         IsolationReport {
+            resident_bytes,
             room_bytes,
             no_room,
             policy,

@@ -11,6 +11,7 @@
 //! for the next request, `ready` holds VMs that were made before their request came, `lazy` loads
 //! what a split component calls unexpectedly.
 
+mod affinity;
 mod answer;
 mod aside;
 mod bodies;

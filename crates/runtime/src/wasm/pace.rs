@@ -149,21 +149,25 @@ mod tests {
     }
 
     #[test]
-    fn not_where_calls_overlap_or_no_processor_is_free() {
+    fn not_where_no_processor_is_free() {
         let start = Instant::now();
         let pace = Pace::new(30 * MS, start);
         let mut now = start;
-        for number in 0..60 {
-            // The one before ends behind this call.
-            assert_eq!(pace.called(now, true), PutBack::Here, "{number}");
-            pace.ended(now + 10 * US);
-            now += 5 * US;
-        }
-        let mut now = start + MS;
         for number in 0..60 {
             assert_eq!(pace.called(now, false), PutBack::Here, "{number}");
             pace.ended(now + 10 * US);
             now += 20 * US;
         }
+        // One that was not free is enough to begin anew.
+        call(&pace, &mut now, IN_A_ROW_MIN, 50 * US);
+        assert_eq!(pace.called(now, false), PutBack::Here);
+        assert_eq!(call(&pace, &mut now, 1, 50 * US), [PutBack::Here]);
+    }
+
+    #[test]
+    fn not_where_the_one_before_has_not_ended() {
+        let start = Instant::now();
+        let pace = Pace::new(30 * MS, start);
+        assert!((0..60).all(|number| pace.called(start + number * US, true) == PutBack::Here));
     }
 }

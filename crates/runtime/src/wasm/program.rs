@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use wasmtime::PoolConcurrencyLimitError;
 
+use super::affinity::Affinity;
 use super::answer::{self, Finisher, Unanswered};
 use super::aside;
 use super::cpu_time::CpuTime;
@@ -66,6 +67,8 @@ pub(super) struct WasmProgram {
     /// The same for those that begin with a copy of the warm state.
     pub(super) trust_specialized: TrustCell,
     pub(super) facts: ProgramFacts,
+    /// Where its guests run, if not anywhere.
+    pub(super) affinity: Option<Arc<Affinity>>,
     /// Tells which pages of a VM were touched, where the kernel does.
     pub(super) tracker: Option<Arc<Tracker>>,
     /// All programs of the driver, whose idle VMs may have to make room.
@@ -195,7 +198,7 @@ impl WasmProgram {
         let head_only = request.method() == http::Method::HEAD;
         let put_back = self.put_back_how();
         let slot = HeadSlot::default();
-        let guest = guest::enter(vm, with_authority(request), https, slot.clone());
+        let guest = guest::enter(vm, with_authority(request), https, slot.clone(), self.affinity.clone());
         let finisher = Finisher::new(self, end, serve_path, (deploy, cpu), (deadline, put_back), calls, sample);
         let response = answer::answer(guest, slot, finisher, head_only).await?;
         Ok(Reply { response, serve_path, deploy })
@@ -453,6 +456,18 @@ impl Programs {
         }
     }
 
+    /// Retires those VMs that have been idle for longest, until the others hold no more than `bytes_max`.
+    pub(super) fn keep_within(&self, bytes_max: u64) {
+        let programs = self.alive();
+        let idle = programs.iter().flat_map(|program| program.idle.each()).collect();
+        let Some(cutoff) = too_old(idle, bytes_max) else { return };
+        for program in programs {
+            for _ in 0..program.idle.retire_until(cutoff) {
+                program.isolation.discarded(VmDiscard::IdleMemory);
+            }
+        }
+    }
+
     /// Every program gives up half of its idle VMs, for `why`. Says how many.
     pub(super) fn give_up_half(&self, why: VmDiscard) -> usize {
         self.alive().iter().map(|program| program.give_up_half(why)).sum()
@@ -461,6 +476,18 @@ impl Programs {
     fn alive(&self) -> Vec<Arc<WasmProgram>> {
         self.0.lock().iter().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// Of VMs that are idle since then and hold so much: since when the newest is idle that has no room in `bytes_max` with all newer
+/// ones. Nothing if there is room for all.
+fn too_old(mut idle: Vec<(Instant, u64)>, bytes_max: u64) -> Option<Instant> {
+    idle.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+    let mut held = 0_u64;
+    let first_without_room = idle.into_iter().find(|(_, bytes)| {
+        held = held.saturating_add(*bytes);
+        held > bytes_max
+    });
+    first_without_room.map(|(since, _)| since)
 }
 
 pub(super) fn refuse(end: EndHook, failure: Failure, deploy: Duration) -> InvokeError {
@@ -483,4 +510,19 @@ fn with_authority(mut request: Request<Body>) -> Request<Body> {
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
     }
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_idle_for_longest_have_no_room() {
+        let start = Instant::now();
+        let at = |second: u64| start + Duration::from_secs(second);
+        let idle = || vec![(at(3), 10), (at(1), 10), (at(2), 10)];
+        let cutoffs = [0, 9, 10, 29, 30].map(|bytes_max| too_old(idle(), bytes_max));
+        assert_eq!(cutoffs, [Some(at(3)), Some(at(3)), Some(at(2)), Some(at(1)), None]);
+        assert_eq!(too_old(Vec::new(), 0), None);
+    }
 }

@@ -55,14 +55,28 @@ impl IdleVms {
 
     /// Retires VMs that have been idle for longer than the policy allows; says how many.
     pub(super) fn sweep(&self, now: Instant) -> usize {
+        self.retire(|since| now.saturating_duration_since(since) > self.idle_max)
+    }
+
+    /// Retires VMs that have been idle since `cutoff` or for longer; says how many.
+    pub(super) fn retire_until(&self, cutoff: Instant) -> usize {
+        self.retire(|since| since <= cutoff)
+    }
+
+    fn retire(&self, is_old: impl Fn(Instant) -> bool) -> usize {
         let retired: Vec<_> = {
             let mut idle = self.idle.lock();
             // Oldest first: VMs are pushed and popped at the end.
-            let old = idle.partition_point(|(_, since)| now.saturating_duration_since(*since) > self.idle_max);
+            let old = idle.partition_point(|(_, since)| is_old(*since));
             idle.drain(..old).collect()
         };
         // Freed outside the lock: giving memory back takes system calls.
         retired.len()
+    }
+
+    /// Since when each VM has been idle, and the bytes that it holds for itself.
+    pub(super) fn each(&self) -> Vec<(Instant, u64)> {
+        self.idle.lock().iter().map(|(vm, since)| (*since, vm.own_bytes())).collect()
     }
 
     /// Gives up the older half of the idle VMs, for others that need their place; says how many.
@@ -77,8 +91,7 @@ impl IdleVms {
 
     /// How many there are, and the bytes they hold for themselves.
     pub(super) fn held(&self) -> (u32, u64) {
-        let idle = self.idle.lock();
-        let bytes = idle.iter().map(|(vm, _)| vm.own_bytes()).sum();
-        (u32::try_from(idle.len()).unwrap_or(u32::MAX), bytes)
+        let each = self.each();
+        (u32::try_from(each.len()).unwrap_or(u32::MAX), each.iter().map(|(_, bytes)| bytes).sum())
     }
 }

@@ -26,6 +26,9 @@ pub struct WasmSettings {
     /// How long a VM that was put back waits for the next request of its function. It costs what its requests have written, a
     /// megabyte or two; a minute spans the pauses of a function in daily use.
     pub put_back_idle_ms: u64,
+    /// Memory that idle VMs may hold for themselves, all functions together. Beyond it those go first that have been idle for
+    /// longest; it is looked at some ten times a second.
+    pub idle_bytes_max: u64,
 }
 
 impl Default for WasmSettings {
@@ -40,6 +43,7 @@ impl Default for WasmSettings {
             epoch_tick_ms: 5,
             put_off_ms_max: 0,
             put_back_idle_ms: 60_000,
+            idle_bytes_max: 1 << 30,
         }
     }
 }

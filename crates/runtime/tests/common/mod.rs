@@ -33,6 +33,8 @@ static DRIVER: LazyLock<WasmDriver> = LazyLock::new(|| {
 #[derive(Default)]
 pub struct Recorded {
     pub log: Mutex<Vec<(InvocationId, GuestStream, String)>>,
+    /// The processors that the thread might use which wrote each of them.
+    pub processors: Mutex<Vec<Vec<usize>>>,
     pub calls: Mutex<Vec<(Caller, String)>>,
     pub values: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What the key `order` is at the first look at it, at the second, ...; nothing after that.
@@ -41,6 +43,7 @@ pub struct Recorded {
 
 impl GuestLog for Recorded {
     fn write(&self, _function: &FunctionName, invocation: InvocationId, stream: GuestStream, bytes: &[u8]) {
+        self.processors.lock().unwrap().push(processors());
         self.log.lock().unwrap().push((invocation, stream, String::from_utf8_lossy(bytes).into_owned()));
     }
 }
@@ -89,6 +92,12 @@ impl KeyValues for Recorded {
     fn increment(&self, _store: StoreName<'_>, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
         Err(KeyValueError::NotANumber)
     }
+}
+
+/// The processors that this thread may use.
+pub fn processors() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 /// A loaded component and everything that it did to its host.

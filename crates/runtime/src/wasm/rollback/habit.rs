@@ -39,8 +39,7 @@ impl Habit {
 
     /// Takes note of all that a VM ever wrote. A flood of pages is not a habit.
     pub(super) fn note(&self, runs: Runs) {
-        let pages = runs.iter().flatten().map(|run| run.len() / PAGE_BYTES).sum::<usize>();
-        if pages <= PAGES_MAX {
+        if bytes(&runs) <= PAGES_MAX * PAGE_BYTES {
             *self.0.lock() = Arc::new(runs);
         }
     }
@@ -49,6 +48,15 @@ impl Habit {
     pub(super) fn runs(&self) -> Arc<Runs> {
         Arc::clone(&self.0.lock())
     }
+
+    /// Memory that a VM has for itself when that was done, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        bytes(&self.runs()) as u64
+    }
+}
+
+fn bytes(runs: &Runs) -> usize {
+    runs.iter().flatten().map(Range::len).sum()
 }
 
 /// The pages that a VM has for itself; `None` if the kernel or the guest does not tell.
@@ -118,6 +126,11 @@ impl FreshHabit {
         }
     }
 
+    /// Memory that a VM made ready has for itself, in bytes.
+    pub(in super::super) fn resident_bytes(&self) -> u64 {
+        self.alike().habit.bytes()
+    }
+
     /// Room that VMs are made with, in bytes, and why it is no more though that would be of use.
     pub(in super::super) fn room(&self) -> (u32, Option<NoRoom>) {
         (self.exports.room.bytes(), self.exports.room.refusal())
@@ -141,6 +154,7 @@ mod tests {
         habit.note(usual.clone());
         habit.note(vec![vec![pages(0, 1), pages(2, PAGES_MAX + 2)]]);
         assert_eq!(*habit.runs(), usual);
+        assert_eq!(habit.bytes(), 3 * PAGE_BYTES as u64);
         assert_eq!([1, 2, 3, 4, 16, 17, 32].map(Habit::wants), [true, true, false, true, true, false, false]);
     }
 }

@@ -26,6 +26,22 @@
 //! handles. Tables and segments must not change: the specializer refuses components that could change them, and
 //! `admission` tells why. One thing stays: the number of a handle that a guest kept. It leads to nothing (`handles`), and
 //! later requests in that VM get other numbers for their handles.
+//!
+//! # What wasmtime offers for this, and what it does not
+//!
+//! All of it stands on the public interface, with the pooling allocator and no memory creator of our own
+//! (`Config::with_host_memory`). That one would leave the mapping to us, but it comes with the on-demand allocator, which
+//! reserves and frees address space for each VM, and takes its copy-on-write images away: 13 MB are copied into each new
+//! Python VM, which maps them now. What was wanted of it is had without: a snapshot shared by all VMs of an image, with an
+//! overlay for each (the image's own mapping), tracking (`userfaultfd` on the addresses that a memory says it has),
+//! residency (`madvise` on the same). Not to be had:
+//!
+//! - **Huge pages**: the pool's mapping is private to wasmtime, of a file, and these need anonymous or shared memory.
+//! - **Tables, passive segments, growth**: they cannot be written from outside. Components that change tables or drop
+//!   segments are refused by name, and a VM that has grown is thrown away; room made ahead stands in for most growth.
+//! - **Globals that are not exported**: the specializer adds functions that save and restore them.
+//! - **The state of the component's own handle tables**: a guest that keeps handles is discarded, or, where it is known that
+//!   they can be let go, goes on with other numbers.
 
 pub(super) mod admission;
 mod baseline;
@@ -135,6 +151,14 @@ impl Rollback {
         self.fresh.room()
     }
 
+    /// Memory that a VM made ready has for itself before its request comes, in bytes.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        if self.is_refused() || self.warm_up.is_some() {
+            return self.fresh.resident_bytes();
+        }
+        self.alike().habit.bytes()
+    }
+
     /// Why it turned out that VMs of this revision are not put back.
     pub(super) fn refusal(&self) -> Option<RollbackRefusal> {
         self.refused.lock().clone()
@@ -169,6 +193,7 @@ impl Rollback {
             | VmDiscard::WornOut
             | VmDiscard::Surplus
             | VmDiscard::PlaceNeeded
+            | VmDiscard::IdleMemory
             | VmDiscard::MemoryPressure
             | VmDiscard::RoomChanged
             | VmDiscard::NotWarm

@@ -49,7 +49,7 @@ pub(super) async fn ask(mut vm: Box<Vm>, request: &WarmUpRequest) -> Result<(Box
     let trace = TraceContext { trace_id: TraceId::from_random(0), span_id: SpanId::from_random(0), sampled: false };
     vm.begin(InvocationId::from_random(0), trace, Chain::begins(InvocationId::from_random(0), None), deadline);
     let slot = HeadSlot::default();
-    let mut guest = enter(vm, http, false, slot.clone());
+    let mut guest = enter(vm, http, false, slot.clone(), None);
     let (mut exit, mut reading, mut whole) = (None::<GuestExit>, None::<Reading>, false);
     let polled = std::future::poll_fn(|cx| {
         if exit.is_none()
