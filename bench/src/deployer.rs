@@ -14,9 +14,7 @@ use tokio::process::Command;
 
 use crate::probe::Connection;
 
-/// The function that is deployed, its route and the variable with the number.
-const NAME: &str = "deployed";
-pub(crate) const ROUTE: &str = "/deployed";
+/// The variable with the number.
 const VARIABLE: &str = "NUMBER";
 /// A deployment that takes longer is not acknowledged.
 const DEPLOY_MAX: Duration = Duration::from_secs(30);
@@ -24,6 +22,9 @@ const DEPLOY_MAX: Duration = Duration::from_secs(30);
 /// How deployments are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Deployer {
+    /// Of the function. A component that is deployed in the place of another one is compiled where it differs, so that one of which
+    /// all is to be compiled needs a name of its own.
+    pub(crate) name: String,
     pub(crate) program: PathBuf,
     /// Of the node.
     pub(crate) data: PathBuf,
@@ -35,10 +36,10 @@ pub(crate) struct Deployer {
 impl Deployer {
     /// One deployment; an error if the node did not acknowledge it.
     pub(crate) async fn deploy(&self, number: u64, admin: SocketAddr) -> Result<()> {
-        let path = self.folder.join(format!("{NAME}.wasm"));
+        let path = self.folder.join(format!("{}.wasm", self.name));
         std::fs::write(&path, numbered(&self.component, number))?;
         let mut command = Command::new(&self.program);
-        command.arg("deploy").arg(&path).args(["--name", NAME, "--route", ROUTE]);
+        command.arg("deploy").arg(&path).args(["--name", &self.name, "--route", &route(&self.name)]);
         command.args(["--env", &format!("{VARIABLE}={number}"), "--node", &format!("http://{admin}"), "--data"]);
         command.arg(&self.data).stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(DEPLOY_MAX, command.output()).await.context("no answer in time")??;
@@ -47,10 +48,15 @@ impl Deployer {
     }
 }
 
-/// The number of the deployment that the node has.
-pub(crate) async fn kept(admin: SocketAddr, data: &Path) -> Result<u64> {
+/// Where the function of that name answers.
+fn route(name: &str) -> String {
+    format!("/{name}")
+}
+
+/// The number of the deployment that the node has of a function.
+pub(crate) async fn kept(name: &str, admin: SocketAddr, data: &Path) -> Result<u64> {
     let token = std::fs::read_to_string(data.join("admin.token")).context("the node has no token")?;
-    let path = format!("/v1/functions/{NAME}");
+    let path = format!("/v1/functions/{name}");
     let answer = Connection::open(admin).await?.get_as(&path, token.trim()).await?;
     ensure!(answer.status == 200, "{path} answers {}", answer.status);
     let function: Value = serde_json::from_slice(&answer.body)?;

@@ -187,6 +187,9 @@ pub(super) struct Image {
     pub(super) state: String,
     /// Of its file.
     pub(super) bytes: u64,
+    /// Time that making it took.
+    #[serde(default)]
+    pub(super) build_ms: Option<u64>,
     /// Since its build began.
     #[serde(default)]
     pub(super) age_ms: u64,

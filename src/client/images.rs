@@ -84,6 +84,7 @@ fn table_of(images: &[Image]) -> Table {
         ("size", Align::Right),
         ("age", Align::Right),
         ("hits", Align::Right),
+        ("saved", Align::Right),
         ("last use", Align::Right),
         ("ms/MiB", Align::Right),
         ("why", Align::Left),
@@ -99,6 +100,7 @@ fn table_of(images: &[Image]) -> Table {
             or_none(text::bytes(image.bytes)),
             or_none(text::span(image.age_ms)),
             image.hits.to_string(),
+            text::span(saved_ms(image)),
             last_use(image),
             format!("{:.1}", image.value_ms_per_byte * VALUE_BYTES),
             image.why.clone().unwrap_or_default(),
@@ -188,6 +190,11 @@ fn users(functions: &[String]) -> String {
     if functions.is_empty() { "-".to_owned() } else { functions.join(" ") }
 }
 
+/// Time that compiling would have taken wherever the image was used instead.
+fn saved_ms(image: &Image) -> u64 {
+    image.hits.saturating_mul(image.build_ms.unwrap_or(0))
+}
+
 /// The cache keeps the order of uses, not their time: clocks jump, and only the order decides who gives way.
 fn last_use(image: &Image) -> String {
     match (image.in_use, image.uses_since) {
@@ -209,7 +216,7 @@ mod tests {
     fn answer() -> Value {
         let image = |functions: Value, state: &str, bytes: u64, in_use: u64| {
             json!({ "component": "sha256:8b312c429c6e0011", "functions": functions, "kind": "t2-full", "state": state,
-                "passes": [{ "pass": "prelink", "applied": in_use > 0, "detail": "core modules 14 to 2" }], "bytes": bytes, "age_ms": 5000, "hits": 3, "uses_since": 4, "in_use": in_use, "value_ms_per_byte": 0.00001 })
+                "build_ms": 4_000, "passes": [{ "pass": "prelink", "applied": in_use > 0, "detail": "core modules 14 to 2" }], "bytes": bytes, "age_ms": 5000, "hits": 3, "uses_since": 4, "in_use": in_use, "value_ms_per_byte": 0.00001 })
         };
         json!({
             "images": [image(json!(["cart", "lamp"]), "loaded", 2048, 1), image(json!([]), "stored", 2048, 0),
@@ -228,9 +235,9 @@ mod tests {
         assert!(table_of_split(&split).render(false).contains("cart       serving  60 ‰ kept"), "{split:?}");
         let text = table_of(&images).render(false);
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(lines[1], "cart lamp 8b312c429c6e t2-full loaded 2.0 KiB 5 s 3 in use 10.5");
-        assert_eq!(lines[2], "- 8b312c429c6e t2-full stored 2.0 KiB 5 s 3 4 uses ago 10.5");
-        assert_eq!(lines[3], "- 00 - quarantined - - 0 never 0.0 it trapped");
+        assert_eq!(lines[1], "cart lamp 8b312c429c6e t2-full loaded 2.0 KiB 5 s 3 12 s in use 10.5");
+        assert_eq!(lines[2], "- 8b312c429c6e t2-full stored 2.0 KiB 5 s 3 12 s 4 uses ago 10.5");
+        assert_eq!(lines[3], "- 00 - quarantined - - 0 0 s never 0.0 it trapped");
         let text = table_of_passes(&images).render(false);
         assert!(text.contains("prelink  yes   core modules 14 to 2"), "{text}");
         let text = table_of_vms(&vms).render(false);

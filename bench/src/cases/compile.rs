@@ -40,20 +40,20 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let node = Node { program, application: Some(&application), data: Some(&data), path, options: &[] };
     let server = node.start("forerun", arguments).await?;
     node.settled(&server).await?;
-    let deployer = Deployer {
-        program: program.to_owned(),
-        data: data.clone(),
-        folder: folder.path().to_owned(),
-        component: std::fs::read(Handler::Python.component())?,
-    };
+    let component = std::fs::read(Handler::Python.component())?;
     let mut pairs = Vec::new();
     for round in 0..arguments.rounds {
         for &connections in &arguments.connections {
             let alone = measure(&server, connections, &binaries, arguments).await?;
-            let deploying = tokio::spawn({
-                let (deployer, admin) = (deployer.clone(), server.admin);
-                async move { deployer.deploy(pair_number(round, connections), admin).await }
-            });
+            let deployer = Deployer {
+                name: format!("deployed-{round}-{connections}"),
+                program: program.to_owned(),
+                data: data.clone(),
+                folder: folder.path().to_owned(),
+                component: component.clone(),
+            };
+            let (number, admin) = (pair_number(round, connections), server.admin);
+            let deploying = tokio::spawn(async move { deployer.deploy(number, admin).await });
             let beside_compiler = measure(&server, connections, &binaries, arguments).await?;
             let to_the_end = !deploying.is_finished() || !node.is_settled(&server).await?;
             deploying.await.context("deploying broke off")??;

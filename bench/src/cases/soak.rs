@@ -34,6 +34,9 @@ use crate::report::{Report, Table, Verdict};
 use crate::server::{Server, is_running};
 use crate::subjects::Handler;
 
+/// The function that is deployed all the time, and where it answers.
+const DEPLOYED: &str = "deployed";
+const DEPLOYED_ROUTE: &str = "/deployed";
 /// Something goes wrong so often.
 const TROUBLE_EVERY: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -107,6 +110,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report> {
     let first =
         Node { program, application: Some(application.path()), data: Some(&data), path: "/hello", options: &options };
     let deployer = Deployer {
+        name: DEPLOYED.to_owned(),
         program: program.to_owned(),
         data: data.clone(),
         folder: folder.path().to_owned(),
@@ -150,7 +154,7 @@ fn application() -> Result<(TempDir, Vec<(&'static str, &'static str)>)> {
     let shop = repository().join("examples/shop");
     let manifest = std::fs::read_to_string(shop.join("forerun.toml"))?;
     let mut manifest = manifest.replace("\"components/", &format!("\"{}/components/", shop.display()));
-    let mut paths = vec![("GET", "/hello"), ("POST", "/checkout"), ("GET", deployer::ROUTE)];
+    let mut paths = vec![("GET", "/hello"), ("POST", "/checkout"), ("GET", DEPLOYED_ROUTE)];
     let mut add = |name: &str, component: &Path, route: &str| {
         let limits = format!("[function.{name}.limits]\nmemory_bytes = \"256 MiB\"\ntimeout_ms = 30000\n");
         manifest += &format!("\n[function.{name}]\nsource = {component:?}\nroutes = [\"{route}\"]\n{limits}");
@@ -267,7 +271,7 @@ impl Soak<'_> {
     /// What was acknowledged before this must be there.
     async fn check_deploys(&mut self, when: &str) {
         let acknowledged = self.deploys.acknowledged.load(Ordering::SeqCst);
-        let problem = match deployer::kept(self.server.admin, self.data).await {
+        let problem = match deployer::kept(DEPLOYED, self.server.admin, self.data).await {
             Ok(kept) if kept >= acknowledged => return,
             Ok(kept) => format!("{when}: deployment {acknowledged} was acknowledged, {kept} is there"),
             Err(error) => format!("{when}: deployment {acknowledged} cannot be seen: {error:#}"),
