@@ -18,6 +18,9 @@ use crate::report::{Report, Table};
 use crate::spread::Spread;
 use crate::subjects::Handler;
 
+/// Its name, where it is found, and the digits shown of it.
+type Figure = (&'static str, fn(&Measurement) -> f64, usize);
+
 #[derive(Clone, Debug, Serialize)]
 struct Pair {
     round: u32,
@@ -109,7 +112,7 @@ fn table(pairs: &[Pair], arguments: &Arguments) -> Table {
             [show(|pair| &pair.alone), show(|pair| &pair.beside_compiler), ratio.show(2)]
         };
         let to_the_end = of().filter(|pair| pair.to_the_end).count();
-        let figures: [(&str, fn(&Measurement) -> f64, usize); 4] = [
+        let figures: [Figure; 4] = [
             ("req/s", |m| m.throughput_per_s, 0),
             ("p50 ms", |m| m.p50_us / 1000.0, 3),
             ("p99 ms", |m| m.p99_us / 1000.0, 3),
