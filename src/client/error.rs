@@ -225,7 +225,9 @@ fn hint_for(reason: &str, status: u16) -> &'static str {
     match (reason, status) {
         ("unknown_function", _) => "`forerun functions` lists what is there",
         ("no_such_revision", _) => "`forerun revisions <function>` lists them",
-        ("bad_component", _) => "nothing was changed; build the component again, for the world wasi:http/proxy",
+        ("bad_component", _) => {
+            "nothing was changed; a component is built for the world wasi:http/proxy, and lives within its `limits`"
+        }
         ("bad_specification" | "bad_deployment", _) => "nothing was changed",
         ("storage", _) => "nothing was changed; is the node's disk full? see `forerun doctor` there",
         ("compiler_panic", _) => "please report this with the component",

@@ -234,6 +234,12 @@ pub enum LoadError {
         /// Which resource.
         detail: String,
     },
+    /// None of the processors that its function names is there.
+    #[error("none of the processors {cpus:?} of `limits.cpus` can be used on this machine")]
+    NoProcessor {
+        /// Those that it names.
+        cpus: Vec<u16>,
+    },
     /// A first VM of it could not be made: a start function failed or did not end.
     #[error("the component does not start: {detail}")]
     DoesNotStart {

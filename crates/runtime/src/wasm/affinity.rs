@@ -32,8 +32,7 @@ impl Affinity {
         let usable = |cpu: &usize| *cpu < CpuSet::MAX_CPU && mine.is_set(*cpu);
         cpus.iter().map(|cpu| usize::from(*cpu)).filter(usable).for_each(|cpu| wanted.set(cpu));
         if wanted.count() == 0 {
-            let detail = format!("none of the processors {cpus:?} of its limits can be used here");
-            return Err(LoadError::OverLimits { detail });
+            return Err(LoadError::NoProcessor { cpus: cpus.to_vec() });
         }
         Ok(Some(Arc::new(Self(wanted))))
     }
@@ -76,7 +75,7 @@ mod tests {
 
     #[test]
     fn processors_that_are_not_there_are_refused_and_none_are_any() {
-        assert!(matches!(Affinity::of(&[1_023, u16::MAX]), Err(LoadError::OverLimits { .. })));
+        assert!(matches!(Affinity::of(&[1_023, u16::MAX]), Err(LoadError::NoProcessor { .. })));
         assert!(Affinity::of(&[]).unwrap().is_none());
     }
 }
