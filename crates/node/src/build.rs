@@ -230,7 +230,8 @@ struct Code {
 impl Begun {
     fn begin(store: &Arc<Store>, settings: &NodeSettings, started: Instant) -> std::io::Result<Self> {
         let (of_store, of_settings) = (Arc::clone(store), settings.clone());
-        let code = move || Code::find(&of_store, &of_settings, started + of_settings.restore_patience);
+        // What is found must still be loaded, for which a start has the other half.
+        let code = move || Code::find(&of_store, &of_settings, started + of_settings.restore_patience / 2);
         let is_sampled = settings.sample_share_max > 0.0;
         Ok(Self {
             code: Ahead::begin("forerun-code", code)?,
